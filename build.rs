@@ -1,6 +1,7 @@
 //! Compiles `proto/` into Rust: messages, services and the descriptor set.
 //!
-//! No system protoc is needed (protox is a compiler in Rust) and nothing is written outside OUT_DIR.
+//! No system protoc is needed (protox is a compiler in Rust) and nothing is written
+//! outside `OUT_DIR`.
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ const FILES: [&str; 6] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=src/store/sqlite/migrations");
     #[expect(clippy::disallowed_methods, reason = "cargo hands OUT_DIR over this way")]
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
 

@@ -1,3 +1,26 @@
-//! x
-pub mod proto;
+//! Quetra decides, before any money moves, whether an AI agent may spend it.
+//!
+//! The map, from the inside out: [`domain`] is the decision as pure functions; [`engine`] the use
+//! cases; [`ledger`], [`store`] and [`provider`] what the engine needs, as traits with their
+//! adapters; [`grpc`] the services; [`connect`], [`rest`] and [`forms`] other ways to call them;
+//! [`serve`] the one port; [`app`] puts a server together from a [`config`]; [`cli`] is the command
+//! line. Who may name whom is checked by a test.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod connect;
+pub mod crypto;
+pub mod domain;
+pub mod engine;
+pub mod forms;
 pub mod grpc;
+pub mod ledger;
+pub mod proto;
+pub mod provider;
+pub mod rest;
+pub mod serve;
+pub mod store;
+pub mod telemetry;
+pub mod terminal;

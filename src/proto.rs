@@ -12,6 +12,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
     clippy::doc_markdown,
+    clippy::too_many_lines,
     reason = "generated code"
 )]
 pub mod v1 {

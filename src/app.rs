@@ -1,0 +1,259 @@
+//! The composition root: the only place that chooses implementations and puts a server together.
+//!
+//! What must outlive a request is started and ended here, in order: the listener first stops
+//! taking calls, those in flight finish, the ledger answers what is queued, then the store closes.
+//! Not here: settings (`config`), the port's protocols (`serve`), what is printed (`cli`).
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{DatabaseUrl, MasterKeySource, Mode, ServerConfig, read_master_key};
+use crate::crypto::MasterKey;
+use crate::engine::{Engine, EngineParts};
+use crate::grpc;
+use crate::grpc::access::{AccessLayer, AccessTable};
+use crate::ledger::Ledger;
+use crate::ledger::sql::SqlLedger;
+use crate::ledger::sql::sqlite::SqliteHome;
+use crate::provider::maxmind::MaxMindCountries;
+use crate::rest;
+use crate::serve::{self, FrontSettings, ServeLimits, front, standard_services};
+use crate::store::sqlite::SqliteStore;
+
+mod demo;
+mod operations;
+
+pub use demo::FirstStart;
+
+/// How often the uses of keys are written down, and readiness is looked at.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// A server that takes calls.
+#[derive(Debug)]
+pub struct Started {
+    /// The address it listens on, with the port that the system chose if it was asked to.
+    pub addr: SocketAddr,
+    /// What was made for a development server that had nothing yet.
+    pub first_start: Option<FirstStart>,
+}
+
+/// The first organization of a production server.
+#[derive(Debug)]
+pub struct InitOutcome {
+    /// Its id.
+    pub org_id: String,
+    /// Its admin key, which cannot be shown again.
+    pub admin_key: String,
+}
+
+/// Everything that lives as long as the server.
+struct Parts {
+    engine: Arc<Engine>,
+    durability: crate::ledger::Durability,
+    store: SqliteStore,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    async fn assemble(config: &ServerConfig, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let store = SqliteStore::open(database_path(config)?).await?;
+        if config.mode == Mode::Dev {
+            store.migrate().await?;
+        }
+        store.check().await?;
+        let home = SqliteHome::new(store.clone());
+        let (ledger, lane) = SqlLedger::open(home, Arc::clone(&clock)).await?;
+        let tasks = TaskTracker::new();
+        tasks.spawn(lane);
+        let countries = MaxMindCountries::open(config.geo_database.as_deref())?;
+        let durability = ledger.durability();
+        let engine = Arc::new(Engine::new(EngineParts {
+            catalogue: Arc::new(store.clone()),
+            ledger: Arc::new(ledger),
+            clock,
+            master: master_key(config)?,
+            countries: Arc::new(countries),
+            requests_per_second: config.requests_per_second.map_or(0, Into::into),
+        }));
+        let wrong_key = "the master key does not open what this database has sealed; \
+             start with the key it was made with (master_key_file)";
+        engine.check_master_key().await.context(wrong_key)?;
+        Ok(Self { engine, durability, store, tasks, stop: CancellationToken::new() })
+    }
+
+    /// Runs until the server stops: writes down key uses, and tells health what is so.
+    fn start_upkeep(&self, health: HealthReporter) {
+        let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
+                operations::upkeep();
+                report(&health, engine.ready().await.is_ok()).await;
+                if let Err(error) = engine.flush_key_use().await {
+                    tracing::warn!(%error, "the uses of keys could not be written down");
+                }
+            }
+            report(&health, false).await;
+        });
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        if let Err(error) = self.engine.flush_key_use().await {
+            tracing::warn!(%error, "the uses of keys could not be written down");
+        }
+        // The lane ends when the last handle to the ledger is gone, after all it was asked.
+        drop(self.engine);
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await;
+    }
+}
+
+/// Serves until `shutdown` is ready, then finishes what is in flight.
+///
+/// # Errors
+/// When the configuration's files, the database or the address cannot be used.
+pub async fn serve(
+    config: ServerConfig,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(&Started),
+) -> anyhow::Result<()> {
+    serve_with_clock(config, Arc::new(SystemClock), shutdown, ready).await
+}
+
+/// [`serve`] by another clock, for tests that move time.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_with_clock(
+    config: ServerConfig,
+    clock: Arc<dyn Clock>,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(&Started),
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; choose another --listen", config.listen))?;
+    if config.mode == Mode::Dev {
+        private_folder(&config.data_dir)?;
+    }
+    let metrics = operations::recorder()?;
+    let parts = Parts::assemble(&config, clock).await?;
+    let first_start = match config.mode {
+        Mode::Dev => demo::make(&parts.engine).await?,
+        Mode::Serve => None,
+    };
+    let routes = grpc::services(&parts.engine, parts.durability);
+    let (routes, health) = standard_services(routes).await?;
+    let table = AccessTable::read().map_err(anyhow::Error::msg)?;
+    let access = AccessLayer::new(Arc::clone(&parts.engine), table, config.max_in_flight);
+    let services = routes.prepare().into_axum_router().layer(access);
+    let other =
+        rest::router(services.clone()).merge(operations::router(Arc::clone(&parts.engine), metrics));
+    let settings = FrontSettings {
+        cors_origins: config.cors_allowed_origins.clone(),
+        call_time_max: config.request_timeout,
+        ..FrontSettings::default()
+    };
+    let front = front(services, other, &settings)?;
+    let limits =
+        ServeLimits { streams_max: config.max_concurrent_streams, ..ServeLimits::default() };
+    let addr = listener.local_addr()?;
+    report(&health, true).await;
+    parts.start_upkeep(health);
+    ready(&Started { addr, first_start });
+    let served = serve::serve(listener, front, limits, shutdown).await;
+    parts.close().await;
+    Ok(served?)
+}
+
+/// Brings the schema of the configured database up to date.
+///
+/// # Errors
+/// When the database cannot be used.
+pub async fn migrate(config: &ServerConfig) -> anyhow::Result<Vec<String>> {
+    let store = SqliteStore::open(database_path(config)?).await?;
+    let applied = store.migrate().await;
+    store.close().await;
+    Ok(applied?)
+}
+
+/// Makes the first organization of an empty database.
+///
+/// # Errors
+/// When the database has an organization already, or cannot be used.
+pub async fn init(config: &ServerConfig, org_name: &str) -> anyhow::Result<InitOutcome> {
+    migrate(config).await?;
+    let parts = Parts::assemble(config, Arc::new(SystemClock)).await?;
+    let made = async {
+        if parts.engine.has_organizations().await? {
+            anyhow::bail!("this database has an organization already; nothing was changed");
+        }
+        let (org, key) = parts.engine.create_organization(org_name, "UTC").await?;
+        Ok(InitOutcome { org_id: org.id.to_string(), admin_key: key.reveal().to_owned() })
+    };
+    let made = made.await;
+    parts.close().await;
+    made
+}
+
+async fn report(health: &HealthReporter, is_serving: bool) {
+    let status = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    health.set_service_status("", status).await;
+    for service in grpc::SERVICE_NAMES {
+        health.set_service_status(service, status).await;
+    }
+}
+
+fn database_path(config: &ServerConfig) -> anyhow::Result<&Path> {
+    match &config.database {
+        DatabaseUrl::Sqlite(path) => Ok(path),
+        DatabaseUrl::Postgres(_) => anyhow::bail!("this version keeps its state in SQLite only"),
+    }
+}
+
+fn master_key(config: &ServerConfig) -> anyhow::Result<MasterKey> {
+    let key = match &config.master_key {
+        MasterKeySource::Loaded(key) => key.clone(),
+        MasterKeySource::DevFile(path) => {
+            if !path.exists() {
+                let key = crate::crypto::random::<32>()?;
+                private_file(path, &format!("{}\n", hex::encode(key)))?;
+            }
+            read_master_key(path).map_err(anyhow::Error::msg)?
+        }
+        MasterKeySource::NotNeeded => anyhow::bail!("set master_key_file"),
+    };
+    Ok(MasterKey::new(*key.expose()))
+}
+
+fn private_folder(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let builder = &mut std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the folder {}; set --data-dir", path.display()))
+}
+
+fn private_file(path: &Path, content: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content.as_bytes())?;
+    Ok(file.sync_all()?)
+}

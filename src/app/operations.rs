@@ -1,0 +1,61 @@
+//! What operators and their tools ask for: `/healthz`, `/readyz`, `/metrics`.
+//!
+//! Healthy means that the process serves; ready means that it can decide. Not here: the gRPC health
+//! service, which says the same to gRPC clients (`serve`).
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::engine::Engine;
+
+/// One recorder for the process: the metrics facade knows no other.
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// The process's metrics; the first call installs their recorder.
+pub(super) fn recorder() -> anyhow::Result<PrometheusHandle> {
+    if let Some(handle) = RECORDER.get() {
+        return Ok(handle.clone());
+    }
+    let builder = PrometheusBuilder::new();
+    let sizes = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+    let recorder = builder.set_buckets(&sizes)?.build_recorder();
+    let handle = recorder.handle();
+    // A second server in the process, as in tests, uses the first one's recorder.
+    drop(metrics::set_global_recorder(recorder));
+    Ok(RECORDER.get_or_init(|| handle).clone())
+}
+
+/// Keeps histograms small; must be called every few seconds.
+pub(super) fn upkeep() {
+    if let Some(handle) = RECORDER.get() {
+        handle.run_upkeep();
+    }
+}
+
+pub(super) fn router(engine: Arc<Engine>, metrics: PrometheusHandle) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready).with_state(engine))
+        .route("/metrics", get(exposition).with_state(metrics))
+}
+
+async fn ready(State(engine): State<Arc<Engine>>) -> Response {
+    match engine.ready().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+        }
+    }
+}
+
+async fn exposition(State(metrics): State<PrometheusHandle>) -> Response {
+    let media = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (media, metrics.render()).into_response()
+}

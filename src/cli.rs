@@ -1,0 +1,193 @@
+//! The command line: what can be asked for, and the exit code of the answer.
+//!
+//! Server commands build a configuration and hand it to `app`; management commands are gRPC
+//! clients like any other and can do nothing that the API cannot.
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage; `evaluate` and `can-spend` exit with 3
+//! for a rejection and 4 for a pending approval.
+//! Not here: validation of settings (`config`) and any decision.
+
+mod agents;
+mod args;
+mod banner;
+mod budget;
+mod client;
+mod credentials;
+mod error;
+mod keys;
+mod mandate_file;
+mod mandates;
+mod money;
+mod output;
+mod places;
+mod server;
+mod setting_flags;
+mod spend;
+mod transactions;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use self::args::ClientArgs;
+use self::client::{Actor, Session};
+use self::error::CliError;
+use self::mandates::MandatesCommand;
+use self::output::Output;
+use crate::config::Environment;
+
+/// Decides, before any money moves, whether an AI agent may spend it.
+#[derive(Debug, Parser)]
+#[command(name = "quetra", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a server for trying things: everything embedded, loopback only
+    Dev(server::DevArgs),
+    /// Run a production server
+    Serve(server::ServeArgs),
+    /// Make the first organization of an empty database and print its admin key, once
+    Init(server::InitArgs),
+    /// Bring the database's schema up to date
+    Migrate(server::MigrateArgs),
+    /// Ask a server whether it is healthy; exit code 0 if it is
+    Health(server::HealthArgs),
+    /// Print the effective configuration, secrets masked, with the origin of every value
+    Config(server::ConfigArgs),
+    /// Manage agents
+    Agents(Managed<agents::AgentsCommand>),
+    /// Manage mandates, as YAML files in and out
+    Mandates(Managed<MandatesCommand>),
+    /// Manage API keys
+    Keys(Managed<keys::KeysCommand>),
+    /// Look at transactions, settle, void or refund them
+    Transactions(Managed<transactions::TransactionsCommand>),
+    /// Look at budgets
+    Budget(Managed<budget::BudgetCommand>),
+    /// Ask for a spend: decided, charged and recorded
+    Evaluate(spend::EvaluateArgs),
+    /// Ask what would be decided, without any effect
+    CanSpend(spend::CanSpendArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A group of commands that talk to a server.
+#[derive(Debug, clap::Args)]
+struct Managed<C: Subcommand> {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(subcommand)]
+    command: C,
+}
+
+/// Parses the arguments and the environment of this process, runs, and says how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let environment = Environment::capture();
+    let code = run(
+        std::env::args_os(),
+        &environment,
+        Box::new(std::io::stdout()),
+        Box::new(std::io::stderr()),
+    );
+    ExitCode::from(code)
+}
+
+/// Runs one command line with the given environment and streams; returns the exit code.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+) -> u8 {
+    let mut output = Output::new(out, err);
+    let mut arguments = arguments.into_iter().peekable();
+    // Not always on the PATH: `cargo run` starts it as target/release/quetra.
+    if let Some(program) = arguments.peek().and_then(|program| program.to_str()) {
+        output.program = program.to_owned();
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return output.usage(&error),
+    };
+    match dispatch(cli.command, environment, &mut output) {
+        Ok(code) => code,
+        Err(error) => error.report(&mut output),
+    }
+}
+
+fn dispatch(
+    command: Command,
+    environment: &Environment,
+    output: &mut Output,
+) -> Result<u8, CliError> {
+    match command {
+        Command::Dev(args) => server::dev(args, environment, output),
+        Command::Serve(args) => server::serve(args, environment),
+        Command::Init(args) => server::init(args, environment, output),
+        Command::Migrate(args) => server::migrate(args, environment, output),
+        Command::Config(args) => server::config(args, environment, output),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "quetra", &mut script);
+            output.raw(&String::from_utf8_lossy(&script))?;
+            Ok(0)
+        }
+        Command::Health(args) => {
+            client::runtime()?.block_on(server::health(args, environment, output))
+        }
+        Command::Agents(group) => ask(group.into(), environment, output, agents::run),
+        // The one command of a group that needs no server, and so no key.
+        Command::Mandates(Managed {
+            command: MandatesCommand::Validate(file),
+            ..
+        }) => mandates::validate(&file, output),
+        Command::Mandates(group) => ask(group.into(), environment, output, mandates::run),
+        Command::Keys(group) => ask(group.into(), environment, output, keys::run),
+        Command::Transactions(group) => ask(group.into(), environment, output, transactions::run),
+        Command::Budget(group) => ask(group.into(), environment, output, budget::run),
+        Command::Evaluate(args) => ask(args.into(), environment, output, spend::evaluate),
+        Command::CanSpend(args) => ask(args.into(), environment, output, spend::can_spend),
+    }
+}
+
+/// A command for a server, and as whom it is asked.
+struct Ask<C> {
+    client: ClientArgs,
+    actor: Actor,
+    command: C,
+}
+
+impl<C: Subcommand> From<Managed<C>> for Ask<C> {
+    fn from(group: Managed<C>) -> Self {
+        Self {
+            client: group.client,
+            actor: Actor::Operator,
+            command: group.command,
+        }
+    }
+}
+
+fn ask<C>(
+    ask: Ask<C>,
+    environment: &Environment,
+    output: &mut Output,
+    run: impl AsyncFnOnce(C, &mut Session<'_>) -> Result<u8, CliError>,
+) -> Result<u8, CliError> {
+    client::runtime()?.block_on(async {
+        let mut session = Session::open(&ask.client, ask.actor, environment, output).await?;
+        Box::pin(run(ask.command, &mut session)).await
+    })
+}
+
+#[cfg(test)]
+mod tests;

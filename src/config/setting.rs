@@ -1,0 +1,425 @@
+//! The table of settings, and the merge of their sources with the origin of every value.
+//!
+//! Adding a setting means adding a `Key`: its TOML name, its variable and its flag follow from it.
+//! Not here: what a value must satisfy (`validate`) and how the file is read (`file`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, Environment, Purpose, file, shown};
+
+/// The prefix of every environment variable of the product.
+pub(super) const PREFIX: &str = "QUETRA_";
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The one address.
+    Listen,
+    /// The directory of a development server.
+    DataDir,
+    /// The production database.
+    DatabaseUrl,
+    /// The shared ledger; not built yet.
+    RedisUrl,
+    /// The file with the master key.
+    MasterKeyFile,
+    /// TLS ends in front of this server.
+    BehindTlsProxy,
+    /// The MaxMind database.
+    GeoDatabase,
+    /// Web origins.
+    CorsAllowedOrigins,
+    /// The log filter.
+    Log,
+    /// The log shape.
+    LogFormat,
+    /// The time limit of a call.
+    RequestTimeoutMs,
+    /// Calls at once.
+    MaxInFlight,
+    /// Streams of a connection at once.
+    MaxConcurrentStreams,
+    /// Calls of a key in a second.
+    RequestsPerSecond,
+    /// Threads.
+    WorkerThreads,
+}
+
+/// The type of a setting's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Switch,
+    /// Texts, separated by commas outside the file.
+    List,
+}
+
+/// A value of that type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Number(u64),
+    /// `true` or `false`.
+    Switch(bool),
+    /// Texts.
+    List(Vec<String>),
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// The configuration file.
+    File(PathBuf),
+    /// The variable of this name.
+    Environment(String),
+    /// The flag of this name.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => formatter.write_str("default"),
+            Self::File(path) => write!(formatter, "file {}", path.display()),
+            Self::Environment(name) => write!(formatter, "environment {name}"),
+            Self::Flag(name) => write!(formatter, "flag {name}"),
+        }
+    }
+}
+
+impl Key {
+    /// Every setting, in the order they are shown.
+    pub const ALL: [Self; 15] = [
+        Self::Listen,
+        Self::DataDir,
+        Self::DatabaseUrl,
+        Self::RedisUrl,
+        Self::MasterKeyFile,
+        Self::BehindTlsProxy,
+        Self::GeoDatabase,
+        Self::CorsAllowedOrigins,
+        Self::Log,
+        Self::LogFormat,
+        Self::RequestTimeoutMs,
+        Self::MaxInFlight,
+        Self::MaxConcurrentStreams,
+        Self::RequestsPerSecond,
+        Self::WorkerThreads,
+    ];
+
+    /// Its name in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Listen => "listen",
+            Self::DataDir => "data_dir",
+            Self::DatabaseUrl => "database_url",
+            Self::RedisUrl => "redis_url",
+            Self::MasterKeyFile => "master_key_file",
+            Self::BehindTlsProxy => "behind_tls_proxy",
+            Self::GeoDatabase => "geo_database",
+            Self::CorsAllowedOrigins => "cors_allowed_origins",
+            Self::Log => "log",
+            Self::LogFormat => "log_format",
+            Self::RequestTimeoutMs => "request_timeout_ms",
+            Self::MaxInFlight => "max_in_flight",
+            Self::MaxConcurrentStreams => "max_concurrent_streams",
+            Self::RequestsPerSecond => "requests_per_second",
+            Self::WorkerThreads => "worker_threads",
+        }
+    }
+
+    /// The type of its value.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Listen
+            | Self::DataDir
+            | Self::DatabaseUrl
+            | Self::RedisUrl
+            | Self::MasterKeyFile
+            | Self::GeoDatabase
+            | Self::Log
+            | Self::LogFormat => Kind::Text,
+            Self::RequestTimeoutMs
+            | Self::MaxInFlight
+            | Self::MaxConcurrentStreams
+            | Self::RequestsPerSecond
+            | Self::WorkerThreads => Kind::Number,
+            Self::BehindTlsProxy => Kind::Switch,
+            Self::CorsAllowedOrigins => Kind::List,
+        }
+    }
+
+    /// What it is if nobody says anything, as it would be written in a variable.
+    #[must_use]
+    pub fn default_text(self) -> Option<&'static str> {
+        match self {
+            Self::Listen => Some("127.0.0.1:7070"),
+            Self::DataDir => Some(".quetra"),
+            Self::BehindTlsProxy => Some("false"),
+            Self::CorsAllowedOrigins => Some(""),
+            Self::Log => Some("info"),
+            Self::LogFormat => Some("text"),
+            Self::RequestTimeoutMs => Some("10000"),
+            Self::MaxInFlight => Some("4096"),
+            Self::MaxConcurrentStreams => Some("1024"),
+            Self::RequestsPerSecond | Self::WorkerThreads => Some("0"),
+            Self::DatabaseUrl | Self::RedisUrl | Self::MasterKeyFile | Self::GeoDatabase => None,
+        }
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Listen => "IP address and port of every protocol",
+            Self::DataDir => "Directory of the embedded database, key and credentials",
+            Self::DatabaseUrl => "Database, such as sqlite:///var/lib/quetra/quetra.db",
+            Self::RedisUrl => "Shared ledger; not available in this version",
+            Self::MasterKeyFile => "File of 32 bytes or 64 hexadecimal digits, mode 600",
+            Self::BehindTlsProxy => "TLS ends in front; required on a public address",
+            Self::GeoDatabase => "MaxMind .mmdb file for geo rules",
+            Self::CorsAllowedOrigins => {
+                "Web origins that may call, such as https://app.example.com"
+            }
+            Self::Log => "Log filter, such as info,quetra=debug",
+            Self::LogFormat => "Shape of log lines: text or json",
+            Self::RequestTimeoutMs => "Longest time of one call, in milliseconds",
+            Self::MaxInFlight => "Calls served at the same time",
+            Self::MaxConcurrentStreams => "Streams open at the same time on one connection",
+            Self::RequestsPerSecond => "Calls of one API key in a second; 0 means no limit",
+            Self::WorkerThreads => "Threads; 0 means one for each core",
+        }
+    }
+
+    /// Its environment variable.
+    #[must_use]
+    pub fn variable(self) -> String {
+        format!("{PREFIX}{}", self.name().to_ascii_uppercase())
+    }
+
+    /// Its flag, without the dashes before it: the name in the file with `-` for `_`.
+    #[must_use]
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Listen => "listen",
+            Self::DataDir => "data-dir",
+            Self::DatabaseUrl => "database-url",
+            Self::RedisUrl => "redis-url",
+            Self::MasterKeyFile => "master-key-file",
+            Self::BehindTlsProxy => "behind-tls-proxy",
+            Self::GeoDatabase => "geo-database",
+            Self::CorsAllowedOrigins => "cors-allowed-origins",
+            Self::Log => "log",
+            Self::LogFormat => "log-format",
+            Self::RequestTimeoutMs => "request-timeout-ms",
+            Self::MaxInFlight => "max-in-flight",
+            Self::MaxConcurrentStreams => "max-concurrent-streams",
+            Self::RequestsPerSecond => "requests-per-second",
+            Self::WorkerThreads => "worker-threads",
+        }
+    }
+
+    /// Whether it means something for this purpose; if not, setting it is a contradiction.
+    #[must_use]
+    pub fn applies_to(self, purpose: Purpose) -> bool {
+        match self {
+            Self::DataDir => purpose == Purpose::Dev,
+            Self::DatabaseUrl | Self::RedisUrl | Self::MasterKeyFile | Self::BehindTlsProxy => {
+                purpose != Purpose::Dev
+            }
+            Self::Listen
+            | Self::GeoDatabase
+            | Self::CorsAllowedOrigins
+            | Self::Log
+            | Self::LogFormat
+            | Self::RequestTimeoutMs
+            | Self::MaxInFlight
+            | Self::MaxConcurrentStreams
+            | Self::RequestsPerSecond
+            | Self::WorkerThreads => true,
+        }
+    }
+
+    /// Reads a value from text, as flags and variables carry it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence saying what was expected.
+    pub fn parse(self, text: &str) -> Result<Value, String> {
+        match self.kind() {
+            Kind::Text => Ok(Value::Text(text.to_owned())),
+            Kind::Number => text
+                .parse()
+                .map(Value::Number)
+                .map_err(|_| format!("`{}` is not a whole number of zero or more", shown(text))),
+            Kind::Switch => text
+                .parse()
+                .map(Value::Switch)
+                .map_err(|_| format!("`{}` is neither `true` nor `false`", shown(text))),
+            Kind::List => Ok(Value::List(
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
+            )),
+        }
+    }
+}
+
+/// What one source says, with the name of the source.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    /// The configuration file, if the source names one.
+    pub file: Option<PathBuf>,
+    values: BTreeMap<Key, (Value, Origin)>,
+}
+
+impl Layer {
+    /// A source that says nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A source that only names the configuration file.
+    #[must_use]
+    pub fn with_file(path: PathBuf) -> Self {
+        Self {
+            file: Some(path),
+            ..Self::default()
+        }
+    }
+
+    /// Adds what a flag says.
+    ///
+    /// # Errors
+    ///
+    /// A sentence saying what was expected.
+    pub fn set_flag(&mut self, key: Key, text: &str) -> Result<(), String> {
+        let value = key.parse(text)?;
+        self.set(key, value, Origin::Flag(format!("--{}", key.flag())));
+        Ok(())
+    }
+
+    pub(super) fn set(&mut self, key: Key, value: Value, origin: Origin) {
+        self.values.insert(key, (value, origin));
+    }
+}
+
+/// Every setting's value with its origin, merged but not validated.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    values: BTreeMap<Key, (Value, Origin)>,
+}
+
+impl Settings {
+    /// Merges the sources: flags over the environment over the file over the defaults.
+    ///
+    /// # Errors
+    ///
+    /// Every setting that is unknown or of the wrong type, or a file that cannot be read.
+    pub fn collect(flags: Layer, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let from_environment = environment.layer(&mut problems);
+        let path = flags.file.clone().or_else(|| from_environment.file.clone());
+        let from_file = match path {
+            Some(path) => file::read(&path, &mut problems),
+            None => Layer::new(),
+        };
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
+        let mut values = BTreeMap::new();
+        for key in Key::ALL {
+            if let Some(value) = key.default_text().and_then(|text| key.parse(text).ok()) {
+                values.insert(key, (value, Origin::Default));
+            }
+        }
+        for layer in [from_file, from_environment, flags] {
+            values.extend(layer.values);
+        }
+        Ok(Self { values })
+    }
+
+    /// The value of a setting and where it came from.
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<(&Value, &Origin)> {
+        self.values.get(&key).map(|(value, origin)| (value, origin))
+    }
+
+    pub(super) fn text(&self, key: Key) -> Option<&str> {
+        match self.get(key)?.0 {
+            Value::Text(text) => Some(text),
+            Value::Number(_) | Value::Switch(_) | Value::List(_) => None,
+        }
+    }
+
+    pub(super) fn path(&self, key: Key) -> Option<&Path> {
+        self.text(key).map(Path::new)
+    }
+
+    pub(super) fn number(&self, key: Key) -> u64 {
+        match self.get(key) {
+            Some((Value::Number(number), _)) => *number,
+            Some((Value::Text(_) | Value::Switch(_) | Value::List(_), _)) | None => 0,
+        }
+    }
+
+    pub(super) fn switch(&self, key: Key) -> bool {
+        matches!(self.get(key), Some((Value::Switch(true), _)))
+    }
+
+    pub(super) fn list(&self, key: Key) -> &[String] {
+        match self.get(key) {
+            Some((Value::List(items), _)) => items,
+            Some((Value::Text(_) | Value::Switch(_) | Value::Number(_), _)) | None => &[],
+        }
+    }
+}
+
+/// The known name that is at most `reach` edits away, if there is one.
+pub(super) fn nearest(
+    name: &str,
+    known: impl IntoIterator<Item = String>,
+    reach: usize,
+) -> Option<String> {
+    known
+        .into_iter()
+        .map(|candidate| (edits(name, &candidate), candidate))
+        .filter(|(distance, _)| *distance <= reach)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance, by rows.
+fn edits(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, a) in left.chars().enumerate() {
+        let mut previous = index.saturating_add(1);
+        let mut next = vec![previous];
+        for (pair, b) in row.windows(2).zip(&right) {
+            let [diagonal, above] = pair else { continue };
+            let replaced = diagonal.saturating_add(usize::from(a != *b));
+            previous = replaced
+                .min(above.saturating_add(1))
+                .min(previous.saturating_add(1));
+            next.push(previous);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}

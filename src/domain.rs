@@ -1,0 +1,26 @@
+//! The decision, as pure functions of values: no I/O, no clock, no async, nothing else of the crate.
+//!
+//! Vocabulary, one word one meaning: an *organization* owns *agents*; an agent has one active
+//! *mandate* (budget, rules, validity). A *spend* is what an agent asks for; a *rule* is tested
+//! against it; `screen` tests every stateless rule and states a *claim*, `ledger::apply` rules on
+//! the claim (a *ruling*), `conclude` joins both into a *decision*, recorded as a *transaction*. A
+//! *period* is a calendar rhythm, a *window* one instance of it; a *counter* sums what was charged
+//! in a window; a *hold* is money waiting for a person.
+//!
+//! Not here: where state is kept (`ledger`, `store`), who may ask (`engine`), any wire format.
+
+pub mod agent;
+pub mod custom;
+pub mod decision;
+pub mod evaluate;
+pub mod id;
+pub mod ledger;
+pub mod mandate;
+pub mod money;
+pub mod organization;
+pub mod period;
+pub mod rule;
+pub mod spend;
+pub mod time_window;
+pub mod transaction;
+pub mod vendor;

@@ -1,0 +1,404 @@
+//! The ledger's specification: `apply(book, command, now) → outcome`, a pure function.
+//!
+//! Every home of the ledger agrees with it on any sequence of commands. A home may hand over a
+//! partial [`Book`] that has just what the commands name; what that is, each field says. Not here:
+//! durability, batching, locks (`ledger/…`), and rules that need no state (`evaluate`).
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::agent::AgentStatus;
+use super::decision::Verdict;
+use super::id::{AgentId, MandateId, OrgId, TransactionId};
+use super::mandate::MandateStatus;
+use super::money::Minor;
+use super::period::Period;
+use super::spend::Spend;
+use super::transaction::{Evidence, TransactionRecord, TransactionState};
+use super::vendor::Vendor;
+
+mod resolve;
+
+pub use resolve::{Act, Resolve, Resolved, ResolveError};
+
+/// What a counter sums.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// Everything under the mandate.
+    Budget,
+    /// What is spent at a vendor and its subdomains.
+    Vendor(Vendor),
+    /// What is spent in a category.
+    Category(String),
+}
+
+/// One counter: a subject in one window of a period.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CounterKey {
+    /// Whose budget it is.
+    pub mandate: MandateId,
+    /// What it sums.
+    pub subject: Subject,
+    /// The rhythm; a day and a week can start together and are still two windows.
+    pub period: Period,
+    /// When the window starts.
+    pub starts_at: Timestamp,
+}
+
+/// What a counter stands at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// Approved and not given back.
+    #[serde(rename = "s")]
+    pub spent: Minor,
+    /// Held for pending approvals.
+    #[serde(rename = "h")]
+    pub held: Minor,
+}
+
+impl Level {
+    /// Both together: what a limit is compared with.
+    #[must_use]
+    pub const fn committed(self) -> Minor {
+        self.spent.saturating_add(self.held)
+    }
+}
+
+/// All approvals ever made under a mandate. It only grows, so that the difference of two tallies
+/// is exactly what was approved between them; sums wrap, differences stay exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many.
+    pub count: i64,
+    /// Their amounts, modulo 2^64.
+    pub sum: i64,
+}
+
+/// One approval in the history of a mandate: when, and the tally before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// When.
+    pub at: Timestamp,
+    /// All approvals before it.
+    pub before: Tally,
+}
+
+/// The state of one sliding window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowLevel {
+    /// Approvals in it.
+    #[serde(rename = "c")]
+    pub count: i64,
+    /// Their amounts.
+    #[serde(rename = "s")]
+    pub sum: Minor,
+    /// When the oldest of them was made.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<Timestamp>,
+}
+
+/// Organization, agent and mandate as they stand. A decision is only made if they still stand as
+/// they did when the rules were tested.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The organization's version.
+    pub org_version: i64,
+    /// Nothing is approved.
+    pub frozen: bool,
+    /// The agent's status.
+    pub agent: AgentStatus,
+    /// The mandate that judges, if there is one.
+    pub mandate: Option<MandateStanding>,
+}
+
+/// The mandate part of a [`Standing`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MandateStanding {
+    /// Which mandate.
+    pub id: MandateId,
+    /// Its version.
+    pub version: i64,
+    /// Its stored status; the end of validity is tested with the rules.
+    pub status: MandateStatus,
+}
+
+/// A counter to charge, and its limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// The counter.
+    pub key: CounterKey,
+    /// Spent, held and the amount together must not exceed it.
+    pub limit: Minor,
+    /// When the window ends; a ruling at or after it would be about another window.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// The bound of a sliding window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowBound {
+    /// Fewer approvals than this.
+    Count(i64),
+    /// Approved amounts plus this one at most this.
+    Sum(Minor),
+}
+
+/// A sliding window to test; it ends now and is open at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowTest {
+    /// How long.
+    pub length: SignedDuration,
+    /// What must hold.
+    pub bound: WindowBound,
+}
+
+/// What a decision needs from the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The mandate.
+    pub mandate: MandateId,
+    /// The budget first, then the caps in the order of the rules.
+    pub charges: Vec<Charge>,
+    /// The windows in the order of the rules.
+    pub windows: Vec<WindowTest>,
+    /// Whether every stateless rule passed.
+    pub admissible: bool,
+    /// Whether a person has to decide: hold instead of spend.
+    pub hold: bool,
+    /// From this instant on the stateless rules must be tested again.
+    pub good_until: Option<Timestamp>,
+}
+
+/// Asks for a decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decide {
+    /// The record to make.
+    pub id: TransactionId,
+    /// The organization.
+    pub org_id: OrgId,
+    /// What is asked.
+    pub spend: Spend,
+    /// With which key.
+    pub idempotency_key: String,
+    /// The digest of the request.
+    pub request_hash: [u8; 16],
+    /// What the rules were tested with; levels and windows are filled in by the ledger.
+    pub evidence: Evidence,
+    /// What is needed; `None` without a mandate.
+    pub claim: Option<Claim>,
+    /// How long it took so far, in microseconds.
+    pub took_micros: i64,
+}
+
+/// What became of a [`Decide`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decided {
+    /// A new decision; it is recorded.
+    Ruled(Box<TransactionRecord>),
+    /// The key was used for the same request; nothing happened.
+    Replayed(Box<TransactionRecord>),
+    /// The key was used for another request; nothing happened.
+    KeyReused,
+    /// Something changed since the rules were tested; nothing happened, test them again.
+    Stale,
+}
+
+/// Everything the ledger knows, or the part of it that a batch of commands names.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    /// Version and kill switch of each organization.
+    pub orgs: HashMap<OrgId, (i64, bool)>,
+    /// Status and current mandate of each agent.
+    pub agents: HashMap<AgentId, (AgentStatus, Option<MandateId>)>,
+    /// Version and status of each mandate.
+    pub mandates: HashMap<MandateId, (i64, MandateStatus)>,
+    /// Counters. A partial book must have every counter its commands name: only in a whole book
+    /// can a missing one be summed up from the transactions.
+    pub counters: HashMap<CounterKey, Level>,
+    /// The tally of each mandate.
+    pub tallies: HashMap<MandateId, Tally>,
+    /// Approvals of each mandate, oldest first. A partial book needs, for each window start, the
+    /// first approval after it.
+    pub approvals: HashMap<MandateId, Vec<Approval>>,
+    /// Records.
+    pub transactions: HashMap<TransactionId, TransactionRecord>,
+}
+
+impl Book {
+    /// Decides and records, or says why not. The one atomic effect.
+    pub fn decide(&mut self, command: &Decide, now: Timestamp) -> Decided {
+        if let Some(record) = self.transactions.get(&command.id) {
+            return if record.request_hash == command.request_hash {
+                Decided::Replayed(Box::new(record.clone()))
+            } else {
+                Decided::KeyReused
+            };
+        }
+        if self.standing(command).as_ref() != Some(&command.evidence.standing)
+            || command.claim.as_ref().is_some_and(|claim| !claim.is_good_at(now))
+        {
+            return Decided::Stale;
+        }
+        let record = self.rule(command, now);
+        self.transactions.insert(record.id, record.clone());
+        Decided::Ruled(Box::new(record))
+    }
+
+    /// How things stand for a command; `None` when its organization or agent is gone.
+    fn standing(&self, command: &Decide) -> Option<Standing> {
+        let (org_version, frozen) = *self.orgs.get(&command.org_id)?;
+        let (agent, current) = *self.agents.get(&command.spend.agent_id)?;
+        let wanted = command.evidence.standing.mandate.as_ref().map(|mandate| mandate.id);
+        let id = if command.evidence.named { wanted } else { current };
+        let mandate = match id {
+            None => None,
+            Some(id) => {
+                let (version, status) = *self.mandates.get(&id)?;
+                Some(MandateStanding { id, version, status })
+            }
+        };
+        Some(Standing { org_version, frozen, agent, mandate })
+    }
+
+    fn rule(&mut self, command: &Decide, now: Timestamp) -> TransactionRecord {
+        let amount = command.spend.amount;
+        let mut evidence = command.evidence.clone();
+        let mut verdict = Verdict::Rejected;
+        let mut charged = Vec::new();
+        let mut tally_before = Tally::default();
+        if let Some(claim) = &command.claim {
+            (evidence.levels, evidence.windows) = self.peek(claim, now);
+            tally_before = self.tallies.get(&claim.mandate).copied().unwrap_or_default();
+            if claim.passes(amount, &evidence.levels, &evidence.windows) {
+                verdict = if claim.hold { Verdict::PendingApproval } else { Verdict::Approved };
+                charged = claim.charges.iter().map(|charge| charge.key.clone()).collect();
+                self.charge(claim, amount, tally_before, now);
+            }
+        }
+        TransactionRecord {
+            id: command.id,
+            org_id: command.org_id,
+            spend: command.spend.clone(),
+            idempotency_key: command.idempotency_key.clone(),
+            request_hash: command.request_hash,
+            verdict,
+            state: TransactionState::from(verdict),
+            evidence,
+            charged,
+            tally_before,
+            settled: None,
+            refunded: None,
+            decided_at: now,
+            updated_at: now,
+            took_micros: command.took_micros,
+        }
+    }
+
+    /// The counters and windows of a claim as they stand, without any effect on them.
+    pub fn peek(&mut self, claim: &Claim, now: Timestamp) -> (Vec<Level>, Vec<WindowLevel>) {
+        let levels = claim.charges.iter().map(|charge| self.level(charge)).collect();
+        let windows =
+            claim.windows.iter().map(|test| self.window(claim.mandate, test.start(now))).collect();
+        (levels, windows)
+    }
+
+    /// The level of a counter. One that is new is summed up from the record first, so that a cap
+    /// added in the middle of its period counts what was already spent there.
+    fn level(&mut self, charge: &Charge) -> Level {
+        if let Some(level) = self.counters.get(&charge.key) {
+            return *level;
+        }
+        let mut level = Level::default();
+        for record in self.transactions.values() {
+            if charge.covers(record) {
+                let load = record.load();
+                level.spent = level.spent.saturating_add(load.spent);
+                level.held = level.held.saturating_add(load.held);
+            }
+        }
+        self.counters.insert(charge.key.clone(), level);
+        level
+    }
+
+    fn window(&self, mandate: MandateId, start: Timestamp) -> WindowLevel {
+        let total = self.tallies.get(&mandate).copied().unwrap_or_default();
+        let approvals = self.approvals.get(&mandate).map_or(&[][..], Vec::as_slice);
+        let first = approvals.partition_point(|approval| approval.at <= start);
+        match approvals.get(first) {
+            None => WindowLevel::default(),
+            Some(oldest) => WindowLevel {
+                count: total.count.wrapping_sub(oldest.before.count),
+                sum: total.sum.wrapping_sub(oldest.before.sum),
+                oldest: Some(oldest.at),
+            },
+        }
+    }
+
+    fn charge(&mut self, claim: &Claim, amount: Minor, before: Tally, now: Timestamp) {
+        for charge in &claim.charges {
+            let level = self.counters.entry(charge.key.clone()).or_default();
+            let side = if claim.hold { &mut level.held } else { &mut level.spent };
+            *side = side.saturating_add(amount);
+        }
+        let after = Tally {
+            count: before.count.wrapping_add(1),
+            sum: before.sum.wrapping_add(amount),
+        };
+        self.tallies.insert(claim.mandate, after);
+        self.approvals.entry(claim.mandate).or_default().push(Approval { at: now, before });
+    }
+}
+
+impl Charge {
+    /// Whether a record was spent where this counter counts.
+    #[must_use]
+    pub fn covers(&self, record: &TransactionRecord) -> bool {
+        let subject = match &self.key.subject {
+            Subject::Budget => true,
+            Subject::Vendor(vendor) => vendor.covers(&record.spend.vendor),
+            Subject::Category(category) => record.spend.category.as_ref() == Some(category),
+        };
+        subject
+            && record.mandate().is_some_and(|(id, _)| id == self.key.mandate)
+            && self.key.starts_at <= record.decided_at
+            && self.ends_at.is_none_or(|end| record.decided_at < end)
+    }
+}
+
+impl WindowTest {
+    /// When the window starts, if it ends now.
+    #[must_use]
+    pub fn start(&self, now: Timestamp) -> Timestamp {
+        let length = i64::try_from(self.length.as_micros()).unwrap_or(i64::MAX);
+        let start = now.as_microsecond().saturating_sub(length);
+        Timestamp::from_microsecond(start).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Whether another approval of this amount fits.
+    #[must_use]
+    pub const fn passes(&self, amount: Minor, level: &WindowLevel) -> bool {
+        match self.bound {
+            WindowBound::Count(most) => level.count < most,
+            WindowBound::Sum(most) => level.sum.saturating_add(amount) <= most,
+        }
+    }
+}
+
+impl Claim {
+    fn is_good_at(&self, now: Timestamp) -> bool {
+        self.good_until.is_none_or(|end| now < end)
+    }
+
+    fn passes(&self, amount: Minor, levels: &[Level], windows: &[WindowLevel]) -> bool {
+        let fits = |(charge, level): (&Charge, &Level)| {
+            level.committed().saturating_add(amount) <= charge.limit
+        };
+        self.admissible
+            && self.charges.iter().zip(levels).all(fits)
+            && self.windows.iter().zip(windows).all(|(test, level)| test.passes(amount, level))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,353 @@
+//! A mandate: what one agent may spend, its life, and the exact bytes its signature covers.
+//!
+//! Every change makes a new version; old versions are never edited. Not here: how rules are tested
+//! (`rule`, `evaluate`) and who signs (`crypto`).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::id::{AgentId, MandateId, OrgId};
+use super::money::{AMOUNT_MAX, Currency, LIMIT_MAX, Minor};
+use super::period::Period;
+use super::rule::{CompiledRule, RuleSpec};
+
+/// The most rules one mandate can have.
+pub const RULES_MAX: usize = 50;
+
+/// The furthest end of a mandate, from its start.
+const VALIDITY_YEARS_MAX: i64 = 10;
+
+/// The limits of a mandate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// The limit of one period, 1 to 9·10^13 minor units.
+    pub total: Minor,
+    /// The ceiling of one transaction, 1 to 10^12 minor units.
+    pub per_transaction: Minor,
+    /// The currency of everything under the mandate.
+    pub currency: Currency,
+    /// When the budget starts anew.
+    pub reset: Period,
+}
+
+/// What the signature of a mandate covers, beside whose it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The limits.
+    pub budget: Budget,
+    /// The rules, in the order they are reported.
+    pub rules: Vec<RuleSpec>,
+    /// From when it is valid.
+    pub valid_from: Timestamp,
+    /// Until when it is valid, exclusive.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// Where a mandate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MandateStatus {
+    /// Not in force yet.
+    Draft,
+    /// In force.
+    Active,
+    /// Stopped, can be resumed.
+    Paused,
+    /// Its validity is over.
+    Expired,
+    /// Ended by an administrator.
+    Revoked,
+}
+
+impl MandateStatus {
+    /// The word for people and stores.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// One version of a mandate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mandate {
+    /// Its id, the same in all versions.
+    pub id: MandateId,
+    /// The organization it belongs to.
+    pub org_id: OrgId,
+    /// The agent it is for.
+    pub agent_id: AgentId,
+    /// For people.
+    pub name: String,
+    /// For people and language models.
+    pub description: String,
+    /// 1 for the draft, then one more with each change.
+    pub version: i64,
+    /// Where it stands.
+    pub status: MandateStatus,
+    /// What it allows.
+    pub policy: Policy,
+    /// SHA-256 (hex) of [`Mandate::canonical_policy`].
+    pub policy_hash: String,
+    /// Ed25519 signature (base64url) over the text of the policy hash.
+    pub signature: String,
+    /// Which key signed.
+    pub signing_key_id: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When this version began.
+    pub updated_at: Timestamp,
+    /// Why it was revoked.
+    pub revocation_reason: String,
+}
+
+/// One thing that is wrong with a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyViolation {
+    /// Which field, as a path of the API, for example `rules[2].time_window.timezone`.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub why: String,
+}
+
+/// A step that the mandate's status does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a mandate that is {} cannot be {wanted}", from.word())]
+pub struct MandateTransitionError {
+    /// Where it stands.
+    pub from: MandateStatus,
+    /// What was wanted.
+    pub wanted: &'static str,
+}
+
+/// What an administrator does to a mandate's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MandateStep {
+    /// Draft to active.
+    Activate,
+    /// Active to paused.
+    Pause,
+    /// Paused to active.
+    Resume,
+    /// Anything in force to revoked.
+    Revoke,
+}
+
+impl Mandate {
+    /// The status as it is at a time: the end of validity needs no job that writes it down.
+    #[must_use]
+    pub fn status_at(&self, now: Timestamp) -> MandateStatus {
+        let over = self.policy.valid_until.is_some_and(|end| end <= now);
+        match self.status {
+            MandateStatus::Active | MandateStatus::Paused if over => MandateStatus::Expired,
+            status @ (MandateStatus::Draft
+            | MandateStatus::Active
+            | MandateStatus::Paused
+            | MandateStatus::Expired
+            | MandateStatus::Revoked) => status,
+        }
+    }
+
+    /// The status after a step; `None` when the mandate already stands there.
+    ///
+    /// # Errors
+    /// When the status at that time does not allow the step.
+    pub fn step(
+        &self,
+        step: MandateStep,
+        now: Timestamp,
+    ) -> Result<Option<MandateStatus>, MandateTransitionError> {
+        use MandateStatus::{Active, Draft, Expired, Paused, Revoked};
+        let from = self.status_at(now);
+        let over = self.policy.valid_until.is_some_and(|end| end <= now);
+        match (step, from) {
+            (MandateStep::Activate, Draft) if !over => Ok(Some(Active)),
+            (MandateStep::Resume, Paused) => Ok(Some(Active)),
+            (MandateStep::Pause, Active) => Ok(Some(Paused)),
+            (MandateStep::Revoke, Active | Paused | Expired) => Ok(Some(Revoked)),
+            (MandateStep::Activate | MandateStep::Resume, Active)
+            | (MandateStep::Pause, Paused)
+            | (MandateStep::Revoke, Revoked) => Ok(None),
+            (MandateStep::Activate, Draft | Paused | Expired | Revoked) => {
+                Err(MandateTransitionError { from, wanted: "activated" })
+            }
+            (MandateStep::Resume, Draft | Expired | Revoked) => {
+                Err(MandateTransitionError { from, wanted: "resumed" })
+            }
+            (MandateStep::Pause, Draft | Expired | Revoked) => {
+                Err(MandateTransitionError { from, wanted: "paused" })
+            }
+            (MandateStep::Revoke, Draft) => {
+                Err(MandateTransitionError { from, wanted: "revoked; delete the draft" })
+            }
+        }
+    }
+
+    /// Whether its limits and rules may still change.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn editable(&self, now: Timestamp) -> Result<(), MandateTransitionError> {
+        let from = self.status_at(now);
+        match from {
+            MandateStatus::Draft | MandateStatus::Active | MandateStatus::Paused => Ok(()),
+            MandateStatus::Expired if self.status != MandateStatus::Expired => Ok(()),
+            MandateStatus::Expired | MandateStatus::Revoked => {
+                Err(MandateTransitionError { from, wanted: "changed" })
+            }
+        }
+    }
+
+    /// The exact text that the policy hash is taken of: canonical JSON (RFC 8785: sorted keys, no
+    /// white space; the values are strings, integers and booleans only) of agent, limits, rules
+    /// and validity. The version and status are not part of it: pausing changes no promise.
+    #[must_use]
+    pub fn canonical_policy(&self) -> String {
+        canonical_policy(self.id, self.agent_id, &self.policy)
+    }
+}
+
+/// See [`Mandate::canonical_policy`].
+#[must_use]
+pub fn canonical_policy(mandate: MandateId, agent: AgentId, policy: &Policy) -> String {
+    let value = serde_json::json!({
+        "agent_id": agent,
+        "budget": policy.budget,
+        "mandate_id": mandate,
+        "rules": policy.rules,
+        "valid_from": policy.valid_from,
+        "valid_until": policy.valid_until,
+    });
+    let mut text = String::new();
+    write_canonical(&value, &mut text);
+    text
+}
+
+fn write_canonical(value: &serde_json::Value, out: &mut String) {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            let mut entries = map.iter().collect::<Vec<_>>();
+            // RFC 8785 sorts by UTF-16 code units; our keys are ASCII, where that is byte order.
+            entries.sort_by_key(|(key, _)| key.as_str());
+            out.push('{');
+            for (index, (key, value)) in entries.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            out.push_str(&value.to_string());
+        }
+    }
+}
+
+impl Policy {
+    /// Checks everything and prepares the rules for evaluation.
+    ///
+    /// # Errors
+    /// Every violation at once.
+    pub fn compile(&self) -> Result<Vec<CompiledRule>, Vec<PolicyViolation>> {
+        let mut violations = Vec::new();
+        let mut refuse = |field: &str, why: &str| {
+            violations.push(PolicyViolation { field: field.to_owned(), why: why.to_owned() });
+        };
+        let budget = &self.budget;
+        if !(1..=LIMIT_MAX).contains(&budget.total) {
+            refuse("budget.total", "must be 1 to 90000000000000 minor units");
+        }
+        if !(1..=AMOUNT_MAX).contains(&budget.per_transaction) {
+            refuse("budget.per_transaction", "must be 1 to 1000000000000 minor units");
+        } else if budget.per_transaction > budget.total {
+            refuse("budget.per_transaction", "must not be above the total");
+        }
+        if self.rules.len() > RULES_MAX {
+            refuse("rules", "must be at most 50");
+        }
+        if let Some(until) = self.valid_until {
+            let years = until.duration_since(self.valid_from).as_secs() / (366 * 24 * 60 * 60);
+            if until <= self.valid_from {
+                refuse("valid_until", "must be after valid_from");
+            } else if years >= VALIDITY_YEARS_MAX {
+                refuse("valid_until", "must be at most 10 years after valid_from");
+            }
+        }
+        let mut compiled = Vec::with_capacity(self.rules.len());
+        for (index, rule) in self.rules.iter().enumerate() {
+            match rule.compile(budget.total) {
+                Ok(rule) => compiled.push(rule),
+                Err(wrong) => violations.extend(wrong.into_iter().map(|wrong| PolicyViolation {
+                    field: format!("rules[{index}].{}", wrong.field),
+                    why: wrong.why,
+                })),
+            }
+        }
+        violations.extend(contradictions(&self.rules));
+        if violations.is_empty() { Ok(compiled) } else { Err(violations) }
+    }
+}
+
+/// Rule types of which a second one would only confuse: every one must pass anyway.
+fn contradictions(rules: &[RuleSpec]) -> Vec<PolicyViolation> {
+    let mut seen = std::collections::HashMap::new();
+    let mut violations = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        if !rule.single() {
+            continue;
+        }
+        if let Some(first) = seen.insert(rule.rule_type(), index) {
+            violations.push(PolicyViolation {
+                field: format!("rules[{index}]"),
+                why: format!(
+                    "a second {} rule; write it together with rules[{first}]",
+                    rule.rule_type()
+                ),
+            });
+        }
+    }
+    violations.extend(super::rule::list_conflicts(rules));
+    violations
+}
+
+/// A mandate version that is ready to be evaluated.
+#[derive(Clone, Debug)]
+pub struct CompiledMandate {
+    /// The version.
+    pub mandate: Mandate,
+    /// Its rules, in the same order.
+    pub rules: Vec<CompiledRule>,
+}
+
+impl CompiledMandate {
+    /// Prepares a version.
+    ///
+    /// # Errors
+    /// Every violation of its policy.
+    pub fn try_new(mandate: Mandate) -> Result<Self, Vec<PolicyViolation>> {
+        let rules = mandate.policy.compile()?;
+        Ok(Self { mandate, rules })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! The rules an administrator writes, and their compiled form that the hot path tests.
+//!
+//! A [`RuleSpec`] is data: stored, signed and shown. A [`CompiledRule`] has its vendors parsed,
+//! zones found and expressions type-checked. Not here: the tests themselves (`rule/check`) and the
+//! built-in rules (`evaluate`).
+
+use std::collections::HashSet;
+use std::fmt::Display;
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use super::custom::{CustomRule, Engine};
+use super::mandate::PolicyViolation;
+use super::money::{AMOUNT_MAX, LIMIT_MAX, Minor};
+use super::period::Period;
+use super::spend::Protocol;
+use super::time_window::TimeWindow;
+use super::vendor::Vendor;
+
+pub mod check;
+mod vendor_list;
+
+pub use vendor_list::VendorList;
+
+/// The longest sliding window, 31 days; also the longest time a person has to approve.
+pub const WINDOW_MINUTES_MAX: i64 = 44_640;
+
+/// Whose country a geo rule looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GeoSubject {
+    /// The country of the vendor's host.
+    Vendor,
+    /// The country of the caller's address.
+    Caller,
+}
+
+/// A rule as it is written, stored and signed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are documented where they are public, in rule.proto")]
+pub enum RuleSpec {
+    Category { allowed: Vec<String> },
+    VendorAllowlist { vendors: Vec<String> },
+    VendorBlocklist { vendors: Vec<String> },
+    VendorCap { vendor: String, amount: Minor, period: Period },
+    CategoryCap { category: String, amount: Minor, period: Period },
+    MaxAmount { amount: Minor },
+    RateLimit { max_transactions: i64, window_minutes: i64 },
+    SpendRate { max_amount: Minor, window_minutes: i64 },
+    TimeWindow { days: Vec<u8>, start: String, end: String, timezone: String },
+    Geo { allowed: Vec<String>, blocked: Vec<String>, subject: GeoSubject },
+    ProtocolRestrict { allowed: Vec<Protocol> },
+    Approval { threshold: Minor, approver_roles: Vec<String>, timeout_minutes: i64 },
+    Custom { engine: CustomEngine, expression: String, description: String },
+}
+
+/// The language of a custom rule, as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the languages' own names")]
+pub enum CustomEngine {
+    Cel,
+    Jsonlogic,
+}
+
+/// A rule that is ready to be tested.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the same fields as RuleSpec, parsed")]
+pub enum CompiledRule {
+    Category { allowed: HashSet<String> },
+    VendorAllowlist { vendors: VendorList },
+    VendorBlocklist { vendors: VendorList },
+    VendorCap { vendor: Vendor, amount: Minor, period: Period },
+    CategoryCap { category: String, amount: Minor, period: Period },
+    MaxAmount { amount: Minor },
+    RateLimit { max_transactions: i64, window: SignedDuration },
+    SpendRate { max_amount: Minor, window: SignedDuration },
+    TimeWindow { window: TimeWindow },
+    Geo { allowed: HashSet<String>, blocked: HashSet<String>, subject: GeoSubject },
+    ProtocolRestrict { allowed: Vec<Protocol> },
+    Approval { threshold: Minor },
+    Custom { rule: CustomRule, description: String },
+}
+
+/// Collects what is wrong with one rule.
+#[derive(Default)]
+struct Violations(Vec<PolicyViolation>);
+
+impl Violations {
+    fn refuse(&mut self, field: &str, why: impl Display) {
+        let violation = PolicyViolation { field: field.to_owned(), why: format!("{why}") };
+        self.0.push(violation);
+    }
+
+    fn within(&mut self, field: &str, value: i64, least: i64, most: i64) {
+        if !(least..=most).contains(&value) {
+            self.refuse(field, format!("must be {least} to {most}"));
+        }
+    }
+}
+
+impl RuleSpec {
+    /// The word for people, results and the API.
+    #[must_use]
+    pub const fn rule_type(&self) -> &'static str {
+        match self {
+            Self::Category { .. } => "category",
+            Self::VendorAllowlist { .. } => "vendor_allowlist",
+            Self::VendorBlocklist { .. } => "vendor_blocklist",
+            Self::VendorCap { .. } => "vendor_cap",
+            Self::CategoryCap { .. } => "category_cap",
+            Self::MaxAmount { .. } => "max_amount",
+            Self::RateLimit { .. } => "rate_limit",
+            Self::SpendRate { .. } => "spend_rate",
+            Self::TimeWindow { .. } => "time_window",
+            Self::Geo { .. } => "geo",
+            Self::ProtocolRestrict { .. } => "protocol_restrict",
+            Self::Approval { .. } => "approval",
+            Self::Custom { .. } => "custom",
+        }
+    }
+
+    /// Whether a mandate may have one of it at most.
+    pub(super) const fn single(&self) -> bool {
+        match self {
+            Self::Category { .. }
+            | Self::VendorAllowlist { .. }
+            | Self::VendorBlocklist { .. }
+            | Self::MaxAmount { .. }
+            | Self::ProtocolRestrict { .. }
+            | Self::Approval { .. } => true,
+            Self::VendorCap { .. }
+            | Self::CategoryCap { .. }
+            | Self::RateLimit { .. }
+            | Self::SpendRate { .. }
+            | Self::TimeWindow { .. }
+            | Self::Geo { .. }
+            | Self::Custom { .. } => false,
+        }
+    }
+
+    /// Parses and checks the rule.
+    ///
+    /// # Errors
+    /// Every violation, with its path below the rule.
+    pub fn compile(&self, budget_total: Minor) -> Result<CompiledRule, Vec<PolicyViolation>> {
+        let mut wrong = Violations::default();
+        let compiled = self.compile_into(budget_total, &mut wrong);
+        match compiled {
+            Some(compiled) if wrong.0.is_empty() => Ok(compiled),
+            Some(_) | None => Err(wrong.0),
+        }
+    }
+
+    fn compile_into(&self, budget_total: Minor, wrong: &mut Violations) -> Option<CompiledRule> {
+        Some(match self {
+            Self::Category { allowed } => {
+                if allowed.is_empty() {
+                    wrong.refuse("category.allowed", "must name at least one category");
+                }
+                CompiledRule::Category { allowed: allowed.iter().cloned().collect() }
+            }
+            Self::VendorAllowlist { vendors } => CompiledRule::VendorAllowlist {
+                vendors: vendor_list("vendor_allowlist", vendors, wrong),
+            },
+            Self::VendorBlocklist { vendors } => CompiledRule::VendorBlocklist {
+                vendors: vendor_list("vendor_blocklist", vendors, wrong),
+            },
+            Self::VendorCap { vendor, amount, period } => {
+                wrong.within("vendor_cap.amount", *amount, 1, LIMIT_MAX);
+                let vendor = Vendor::parse(vendor)
+                    .map_err(|error| wrong.refuse("vendor_cap.vendor", error))
+                    .ok()?;
+                CompiledRule::VendorCap { vendor, amount: *amount, period: *period }
+            }
+            Self::CategoryCap { category, amount, period } => {
+                wrong.within("category_cap.amount", *amount, 1, LIMIT_MAX);
+                let (category, amount, period) = (category.clone(), *amount, *period);
+                CompiledRule::CategoryCap { category, amount, period }
+            }
+            Self::MaxAmount { amount } => {
+                wrong.within("max_amount.amount", *amount, 0, AMOUNT_MAX);
+                CompiledRule::MaxAmount { amount: *amount }
+            }
+            Self::RateLimit { max_transactions, window_minutes } => {
+                wrong.within("rate_limit.max_transactions", *max_transactions, 1, 1_000_000);
+                let window = minutes("rate_limit.window_minutes", *window_minutes, wrong);
+                CompiledRule::RateLimit { max_transactions: *max_transactions, window }
+            }
+            Self::SpendRate { max_amount, window_minutes } => {
+                wrong.within("spend_rate.max_amount", *max_amount, 1, LIMIT_MAX);
+                let window = minutes("spend_rate.window_minutes", *window_minutes, wrong);
+                CompiledRule::SpendRate { max_amount: *max_amount, window }
+            }
+            Self::TimeWindow { .. } => return self.compile_time_window(wrong),
+            Self::Geo { .. } => return self.compile_geo(wrong),
+            Self::ProtocolRestrict { allowed } => {
+                if allowed.is_empty() {
+                    wrong.refuse("protocol_restrict.allowed", "must name at least one protocol");
+                }
+                CompiledRule::ProtocolRestrict { allowed: allowed.clone() }
+            }
+            Self::Approval { threshold, timeout_minutes, .. } => {
+                wrong.within("approval.threshold", *threshold, 0, AMOUNT_MAX);
+                if *threshold > budget_total {
+                    wrong.refuse("approval.threshold", "must not be above the budget's total");
+                }
+                minutes("approval.timeout_minutes", *timeout_minutes, wrong);
+                CompiledRule::Approval { threshold: *threshold }
+            }
+            Self::Custom { .. } => return self.compile_custom(wrong),
+        })
+    }
+
+    fn compile_time_window(&self, wrong: &mut Violations) -> Option<CompiledRule> {
+        let Self::TimeWindow { days, start, end, timezone } = self else { return None };
+        let window = TimeWindow::try_new(days, start, end, timezone)
+            .map_err(|error| wrong.refuse(time_window_field(&error), error))
+            .ok()?;
+        Some(CompiledRule::TimeWindow { window })
+    }
+
+    fn compile_geo(&self, wrong: &mut Violations) -> Option<CompiledRule> {
+        let Self::Geo { allowed, blocked, subject } = self else { return None };
+        if allowed.is_empty() == blocked.is_empty() {
+            wrong.refuse("geo", "must have either allowed_countries or blocked_countries");
+        }
+        for (field, list) in [("allowed_countries", allowed), ("blocked_countries", blocked)] {
+            for (index, code) in list.iter().enumerate() {
+                if code.len() != 2 || !code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+                    let field = format!("geo.{field}[{index}]");
+                    wrong.refuse(&field, "must be an ISO 3166-1 code of two capital letters");
+                }
+            }
+        }
+        Some(CompiledRule::Geo {
+            allowed: allowed.iter().cloned().collect(),
+            blocked: blocked.iter().cloned().collect(),
+            subject: *subject,
+        })
+    }
+
+    fn compile_custom(&self, wrong: &mut Violations) -> Option<CompiledRule> {
+        let Self::Custom { engine, expression, description } = self else { return None };
+        let engine = match engine {
+            CustomEngine::Cel => Engine::Cel,
+            CustomEngine::Jsonlogic => Engine::JsonLogic,
+        };
+        let rule = CustomRule::compile(engine, expression)
+            .map_err(|error| wrong.refuse("custom.expression", error))
+            .ok()?;
+        Some(CompiledRule::Custom { rule, description: description.clone() })
+    }
+}
+
+fn minutes(field: &str, minutes: i64, wrong: &mut Violations) -> SignedDuration {
+    wrong.within(field, minutes, 1, WINDOW_MINUTES_MAX);
+    SignedDuration::from_mins(minutes.clamp(1, WINDOW_MINUTES_MAX))
+}
+
+fn vendor_list(rule: &str, vendors: &[String], wrong: &mut Violations) -> VendorList {
+    if vendors.is_empty() {
+        wrong.refuse(&format!("{rule}.vendors"), "must name at least one vendor");
+    }
+    let parsed = vendors.iter().enumerate().filter_map(|(index, vendor)| {
+        Vendor::parse(vendor)
+            .map_err(|error| wrong.refuse(&format!("{rule}.vendors[{index}]"), error))
+            .ok()
+    });
+    VendorList::new(parsed.collect())
+}
+
+fn time_window_field(error: &super::time_window::TimeWindowError) -> &'static str {
+    use super::time_window::TimeWindowError as E;
+    match error {
+        E::NoDays | E::BadDay => "time_window.days",
+        E::BadStart => "time_window.start",
+        E::BadEnd | E::EmptyWindow => "time_window.end",
+        E::BadZone => "time_window.timezone",
+    }
+}
+
+/// Vendors that one rule allows and another blocks: the mandate could never mean both.
+pub(super) fn list_conflicts(rules: &[RuleSpec]) -> Vec<PolicyViolation> {
+    let mut allowed = HashSet::new();
+    for rule in rules {
+        if let RuleSpec::VendorAllowlist { vendors } = rule {
+            allowed.extend(vendors.iter().filter_map(|vendor| Vendor::parse(vendor).ok()));
+        }
+    }
+    let mut conflicts = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let RuleSpec::VendorBlocklist { vendors } = rule else { continue };
+        for (entry, vendor) in vendors.iter().enumerate() {
+            if Vendor::parse(vendor).is_ok_and(|vendor| allowed.contains(&vendor)) {
+                conflicts.push(PolicyViolation {
+                    field: format!("rules[{index}].vendor_blocklist.vendors[{entry}]"),
+                    why: "is in the allowlist too; remove it from one of them".to_owned(),
+                });
+            }
+        }
+    }
+    conflicts
+}

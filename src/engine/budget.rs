@@ -1,0 +1,166 @@
+//! How much of a budget is gone.
+//!
+//! Not here: changing limits (`mandates`).
+
+use jiff::Timestamp;
+
+use super::access::Principal;
+use super::{Engine, EngineError, EngineResult};
+use crate::domain::decision::BudgetStatus;
+use crate::domain::id::{AgentId, MandateId, OrgId};
+use crate::domain::ledger::{Charge, Claim, CounterKey, Subject};
+use crate::domain::mandate::Mandate;
+use crate::domain::money::Minor;
+use crate::domain::period::{Period, parse_zone};
+use crate::domain::rule::RuleSpec;
+use crate::domain::vendor::Vendor;
+
+/// One cap and how much of it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapStatus {
+    /// `vendor_cap` or `category_cap`.
+    pub rule_type: &'static str,
+    /// The vendor or category.
+    pub subject: String,
+    /// The cap.
+    pub total: Minor,
+    /// Spent and held in the period.
+    pub spent: Minor,
+    /// When the period ends.
+    pub resets_at: Option<Timestamp>,
+}
+
+/// A mandate, its budget and its caps, now.
+#[derive(Clone, Debug)]
+pub struct BudgetView {
+    /// The mandate.
+    pub mandate: Mandate,
+    /// Its budget.
+    pub budget: BudgetStatus,
+    /// Its caps.
+    pub caps: Vec<CapStatus>,
+}
+
+/// What a counter of a mandate is about.
+struct Line {
+    rule_type: &'static str,
+    subject: Subject,
+    period: Period,
+    limit: Minor,
+}
+
+fn lines(mandate: &Mandate) -> Vec<Line> {
+    let budget = &mandate.policy.budget;
+    let (period, limit) = (budget.reset, budget.total);
+    let mut lines =
+        vec![Line { rule_type: "budget_total", subject: Subject::Budget, period, limit }];
+    for rule in &mandate.policy.rules {
+        let rule_type = rule.rule_type();
+        if let RuleSpec::VendorCap { vendor, amount, period } = rule
+            && let Ok(vendor) = Vendor::parse(vendor)
+        {
+            let (subject, period) = (Subject::Vendor(vendor), *period);
+            lines.push(Line { rule_type, subject, period, limit: *amount });
+        }
+        if let RuleSpec::CategoryCap { category, amount, period } = rule {
+            let (subject, period) = (Subject::Category(category.clone()), *period);
+            lines.push(Line { rule_type, subject, period, limit: *amount });
+        }
+    }
+    lines
+}
+
+impl Engine {
+    /// The budget of an agent's current mandate, or of one of its mandates.
+    ///
+    /// # Errors
+    /// When there is no such mandate, or it is not the caller's.
+    pub async fn budget(
+        &self,
+        caller: &Principal,
+        agent: Option<AgentId>,
+        mandate: Option<MandateId>,
+    ) -> EngineResult<BudgetView> {
+        let mandate = match mandate {
+            Some(id) => {
+                let mandate = self.mandate(caller, id).await?;
+                if agent.is_some_and(|agent| agent != mandate.agent_id) {
+                    return Err(EngineError::NotFound("mandate"));
+                }
+                mandate
+            }
+            None => self.current_mandate(caller, caller.agent(agent)?).await?,
+        };
+        self.budget_view(mandate).await
+    }
+
+    /// The mandate in force for an agent.
+    pub(super) async fn current_mandate(
+        &self,
+        caller: &Principal,
+        agent: AgentId,
+    ) -> EngineResult<Mandate> {
+        let snapshot = self.catalogue.snapshot(caller.org_id, agent, None).await?;
+        let snapshot = snapshot.ok_or(EngineError::NotFound("agent"))?;
+        let now = self.clock.now();
+        let active = |mandate: &Mandate| {
+            mandate.status_at(now) == crate::domain::mandate::MandateStatus::Active
+        };
+        snapshot.mandate.filter(active).ok_or(EngineError::NotFound("active mandate"))
+    }
+
+    /// A mandate with what is gone of its budget and caps.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn budget_view(&self, mandate: Mandate) -> EngineResult<BudgetView> {
+        let zone = parse_zone(&self.require_org(mandate.org_id).await?.timezone)?;
+        let now = self.clock.now();
+        let lines = lines(&mandate);
+        let mut charges = Vec::with_capacity(lines.len());
+        for line in &lines {
+            let window = line.period.window(now, &zone)?;
+            let (subject, period) = (line.subject.clone(), line.period);
+            let key =
+                CounterKey { mandate: mandate.id, subject, period, starts_at: window.starts_at };
+            charges.push(Charge { key, limit: line.limit, ends_at: window.ends_at });
+        }
+        let claim = Claim {
+            mandate: mandate.id,
+            charges,
+            windows: Vec::new(),
+            admissible: false,
+            hold: false,
+            good_until: None,
+        };
+        let (levels, _) = self.ledger.peek(&claim, now).await?;
+        let limits = &mandate.policy.budget;
+        let level = levels.first().copied().unwrap_or_default();
+        let budget = BudgetStatus {
+            total: limits.total,
+            spent: level.spent,
+            held: level.held,
+            per_transaction: limits.per_transaction,
+            currency: limits.currency,
+            resets_at: claim.charges.first().and_then(|charge| charge.ends_at),
+        };
+        let cap = |((line, charge), level): ((Line, &Charge), &crate::domain::ledger::Level)| {
+            let subject = match line.subject {
+                Subject::Budget => String::new(),
+                Subject::Vendor(vendor) => vendor.canonical().to_owned(),
+                Subject::Category(category) => category,
+            };
+            let (total, spent) = (line.limit, level.committed());
+            CapStatus { rule_type: line.rule_type, subject, total, spent, resets_at: charge.ends_at }
+        };
+        let caps = lines.into_iter().zip(&claim.charges).zip(&levels).skip(1).map(cap).collect();
+        Ok(BudgetView { mandate, budget, caps })
+    }
+
+    pub(super) async fn require_org(
+        &self,
+        id: OrgId,
+    ) -> EngineResult<crate::domain::organization::Organization> {
+        self.catalogue.org(id).await?.ok_or(EngineError::Corrupt("an organization that is gone"))
+    }
+}

@@ -1,0 +1,238 @@
+//! Evaluate, `CanSpend` and `LookupDecision`: screen, let the ledger rule, conclude.
+//!
+//! The rules are tested on what is kept in memory; the ledger decides only if everything still
+//! stands as it did then, else the rules are tested again. Not here: the rules (`domain`), the
+//! atomic effect (`ledger`).
+
+use std::net::IpAddr;
+
+use jiff::tz::TimeZone;
+
+use super::access::Principal;
+use super::snapshots::Frame;
+use super::{ATTEMPTS, Engine, EngineError, EngineResult};
+use crate::crypto::short_digest;
+use crate::domain::decision::Decision;
+use crate::domain::evaluate::{Case, Ruling, Screened, conclude, screen, would_decide};
+use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
+use crate::domain::ledger::{Decide, Decided};
+use crate::domain::mandate::CompiledMandate;
+use crate::domain::period::parse_zone;
+use crate::domain::spend::{Observed, Protocol, Spend};
+use crate::domain::transaction::{Evidence, TransactionRecord};
+use crate::domain::vendor::VendorKind;
+
+/// A spend to decide, and everything around it.
+#[derive(Clone, Debug)]
+pub struct EvaluateAsk {
+    /// What is asked.
+    pub spend: Spend,
+    /// The mandate it must be decided under, if one is named.
+    pub mandate: Option<MandateId>,
+    /// Chosen by the caller.
+    pub idempotency_key: String,
+    /// Where the call comes from.
+    pub caller: Option<IpAddr>,
+}
+
+/// A decision with its record.
+#[derive(Clone, Debug)]
+pub struct Decisive {
+    /// The record.
+    pub record: TransactionRecord,
+    /// The decision, every rule's result included.
+    pub decision: Decision,
+    /// Made by an earlier call with the same key.
+    pub replayed: bool,
+}
+
+/// What `CanSpend` answers.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// The decision Evaluate would make now.
+    pub decision: Decision,
+    /// The mandate that would judge, and its version.
+    pub mandate: Option<(MandateId, i64)>,
+}
+
+/// The record of a key: derived, so that a lost and repeated request names the same one.
+fn transaction_id(org: OrgId, agent: AgentId, key: &str) -> TransactionId {
+    let parts: [&[u8]; 4] = [b"transaction v1", org.as_bytes(), agent.as_bytes(), key.as_bytes()];
+    TransactionId::from_bytes(short_digest(&parts))
+}
+
+/// Two requests are the same when every field the caller can set is.
+fn request_hash(ask: &EvaluateAsk) -> [u8; 16] {
+    let spend = &ask.spend;
+    let amount = spend.amount.to_be_bytes();
+    let optional = |text: Option<&str>| match text {
+        None => vec![0],
+        Some(text) => [&[1], text.as_bytes()].concat(),
+    };
+    let category = optional(spend.category.as_deref());
+    let description = optional(spend.description.as_deref());
+    let protocol = optional(spend.protocol.map(Protocol::word));
+    let mandate = ask.mandate.map(|id| *id.as_bytes()).unwrap_or_default();
+    let mut parts: Vec<&[u8]> = vec![
+        b"evaluate v1",
+        &amount,
+        spend.currency.code().as_bytes(),
+        spend.vendor_raw.as_bytes(),
+        &category,
+        &description,
+        &protocol,
+        &mandate,
+    ];
+    for (key, value) in &spend.metadata {
+        parts.push(key.as_bytes());
+        parts.push(value.as_bytes());
+    }
+    short_digest(&parts)
+}
+
+impl Engine {
+    /// Decides a spend, charges the budget and records the decision.
+    ///
+    /// # Errors
+    /// When nothing could be decided; nothing is approved then, except that a timeout may hide a
+    /// decision, which the same key finds.
+    pub async fn evaluate(&self, caller: &Principal, ask: EvaluateAsk) -> EngineResult<Decisive> {
+        let org = caller.org_id;
+        let agent = ask.spend.agent_id;
+        let request_hash = request_hash(&ask);
+        let id = transaction_id(org, agent, &ask.idempotency_key);
+        let started_at = self.clock.now();
+        let mut frame = self.frame(org, agent, ask.mandate).await?;
+        for _ in 0..ATTEMPTS {
+            let observed = self.observe(&frame, &ask).await;
+            let screened_at = self.clock.now();
+            let screened = screen(&Case {
+                standing: &frame.standing,
+                mandate: frame.mandate.as_ref(),
+                spend: &ask.spend,
+                observed: &observed,
+                zone: &frame.zone,
+                now: screened_at,
+            })?;
+            let took = screened_at.duration_since(started_at).as_micros();
+            let command = Decide {
+                id,
+                org_id: org,
+                spend: ask.spend.clone(),
+                idempotency_key: ask.idempotency_key.clone(),
+                request_hash,
+                evidence: Evidence {
+                    standing: frame.standing.clone(),
+                    named: ask.mandate.is_some(),
+                    observed,
+                    zone: frame.zone_name.clone(),
+                    screened_at,
+                    levels: Vec::new(),
+                    windows: Vec::new(),
+                },
+                claim: screened.claim.clone(),
+                took_micros: i64::try_from(took).unwrap_or(i64::MAX),
+            };
+            match self.ledger.decide(command).await? {
+                Decided::Ruled(record) => return Ok(concluded(&screened, *record)),
+                Decided::Replayed(record) => {
+                    let decision = self.decision_of(&record).await?;
+                    return Ok(Decisive { record: *record, decision, replayed: true });
+                }
+                Decided::KeyReused => return Err(EngineError::KeyReused),
+                Decided::Stale => frame = self.fresh_frame(org, agent, ask.mandate).await?,
+            }
+        }
+        Err(EngineError::ConcurrentChange)
+    }
+
+    /// Says what Evaluate would decide now. No effect.
+    ///
+    /// # Errors
+    /// When agent or mandate is unknown or a store fails.
+    pub async fn can_spend(&self, caller: &Principal, ask: &EvaluateAsk) -> EngineResult<Preview> {
+        let frame = self.fresh_frame(caller.org_id, ask.spend.agent_id, ask.mandate).await?;
+        let observed = self.observe(&frame, ask).await;
+        let now = self.clock.now();
+        let screened = screen(&Case {
+            standing: &frame.standing,
+            mandate: frame.mandate.as_ref(),
+            spend: &ask.spend,
+            observed: &observed,
+            zone: &frame.zone,
+            now,
+        })?;
+        let (levels, windows) = match &screened.claim {
+            Some(claim) => self.ledger.peek(claim, now).await?,
+            None => (Vec::new(), Vec::new()),
+        };
+        let decision = would_decide(&screened, &ask.spend, &levels, &windows, now);
+        let mandate = frame.standing.mandate.as_ref().map(|mandate| (mandate.id, mandate.version));
+        Ok(Preview { decision, mandate })
+    }
+
+    /// Finds the decision that a key was used for.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn lookup_decision(
+        &self,
+        caller: &Principal,
+        agent: AgentId,
+        key: &str,
+    ) -> EngineResult<Decisive> {
+        self.transaction(caller, transaction_id(caller.org_id, agent, key)).await
+    }
+
+    /// The decision of a record, computed again from what was recorded.
+    pub(super) async fn decision_of(&self, record: &TransactionRecord) -> EngineResult<Decision> {
+        let evidence = &record.evidence;
+        let mandate = match record.mandate() {
+            None => None,
+            Some((id, version)) => {
+                let stored = self.catalogue.mandate_version(record.org_id, id, version).await?;
+                let mandate = stored.ok_or(EngineError::Corrupt("a mandate's version"))?;
+                let compiled = CompiledMandate::try_new(mandate);
+                Some(compiled.map_err(|_| EngineError::Corrupt("a mandate"))?)
+            }
+        };
+        let zone: TimeZone = parse_zone(&evidence.zone)?;
+        let screened = screen(&Case {
+            standing: &evidence.standing,
+            mandate: mandate.as_ref(),
+            spend: &record.spend,
+            observed: &evidence.observed,
+            zone: &zone,
+            now: evidence.screened_at,
+        })?;
+        Ok(conclude(&screened, &record.spend, &ruling(record)))
+    }
+
+    async fn observe(&self, frame: &Frame, ask: &EvaluateAsk) -> Observed {
+        if !frame.asks_countries {
+            return Observed::default();
+        }
+        let vendor = &ask.spend.vendor;
+        let vendor_country = match vendor.kind() {
+            VendorKind::Host => self.countries.of_host(vendor.canonical()).await,
+            VendorKind::Name => None,
+        };
+        let caller_country = ask.caller.and_then(|address| self.countries.of_address(address));
+        Observed { vendor_country, caller_country }
+    }
+}
+
+fn ruling(record: &TransactionRecord) -> Ruling<'_> {
+    Ruling {
+        verdict: record.verdict,
+        levels: &record.evidence.levels,
+        windows: &record.evidence.windows,
+        decided_at: record.decided_at,
+    }
+}
+
+fn concluded(screened: &Screened, record: TransactionRecord) -> Decisive {
+    metrics::counter!("quetra_decisions_total", "decision" => record.verdict.word()).increment(1);
+    let decision = conclude(screened, &record.spend, &ruling(&record));
+    Decisive { record, decision, replayed: false }
+}

@@ -1,0 +1,60 @@
+//! Idempotent mutations: the answer is written together with the effect, and given again.
+//!
+//! Not here: Evaluate, whose idempotency is the ledger's.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Engine, EngineError, EngineResult};
+use crate::domain::id::OrgId;
+use crate::store::{Change, Receipt, StoreError, StoreErrorKind};
+
+/// How a mutation is told from a repetition of it.
+#[derive(Clone, Debug, Default)]
+pub struct Idempotency {
+    /// The caller's key; without one every call is new.
+    pub key: Option<String>,
+    /// A digest of method and request.
+    pub request_hash: [u8; 16],
+}
+
+impl Engine {
+    /// The answer of an earlier call with the same key.
+    pub(super) async fn replay<T: DeserializeOwned>(
+        &self,
+        org: OrgId,
+        idempotency: &Idempotency,
+    ) -> EngineResult<Option<T>> {
+        let Some(key) = &idempotency.key else { return Ok(None) };
+        let Some(receipt) = self.catalogue.receipt(org, key).await? else { return Ok(None) };
+        if receipt.request_hash != idempotency.request_hash {
+            return Err(EngineError::KeyReused);
+        }
+        let reply = serde_json::from_str(&receipt.reply)
+            .map_err(|error| StoreError::new(StoreErrorKind::Corrupt, "read a receipt", error))?;
+        Ok(Some(reply))
+    }
+
+    /// Writes the changes and the answer, or nothing.
+    pub(super) async fn commit<T: Serialize + Sync>(
+        &self,
+        org: OrgId,
+        changes: Vec<Change>,
+        idempotency: &Idempotency,
+        reply: &T,
+    ) -> EngineResult<()> {
+        let receipt = match &idempotency.key {
+            None => None,
+            Some(key) => Some(Receipt {
+                org_id: org,
+                key: key.clone(),
+                request_hash: idempotency.request_hash,
+                reply: serde_json::to_string(reply).map_err(|error| {
+                    StoreError::new(StoreErrorKind::Corrupt, "write a receipt", error)
+                })?,
+                created_at: self.clock.now(),
+            }),
+        };
+        Ok(self.catalogue.commit(changes, receipt).await?)
+    }
+}

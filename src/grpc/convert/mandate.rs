@@ -1,0 +1,146 @@
+//! Mandates: drafts and patches from messages, mandates to messages.
+
+use jiff::Timestamp;
+
+use super::rule::{self, period, period_message};
+use super::{Violations, decision, defined, mask, timestamp};
+use crate::domain::decision::BudgetStatus;
+use crate::domain::mandate::{Budget, Mandate, MandateStatus};
+use crate::domain::rule::RuleSpec;
+use crate::engine::EngineResult;
+use crate::engine::mandates::{MandateDraft, MandatePatch};
+use crate::proto::v1;
+
+pub(in crate::grpc) fn draft(request: v1::CreateMandateRequest) -> EngineResult<MandateDraft> {
+    let mut wrong = Violations::default();
+    wrong.visible("name", &request.name);
+    wrong.visible("description", &request.description);
+    let agent_id = wrong.parse("agent_id", &request.agent_id);
+    let budget = budget(&request.budget.unwrap_or_default(), &mut wrong);
+    let rules = rules(request.rules, &mut wrong);
+    let valid_from = wrong.time("valid_from", request.valid_from);
+    let valid_until = wrong.time("valid_until", request.valid_until);
+    let draft = (|| {
+        Some(MandateDraft {
+            agent_id: agent_id?,
+            name: request.name,
+            description: request.description,
+            budget: budget?,
+            rules,
+            valid_from,
+            valid_until,
+        })
+    })();
+    wrong.finish(draft)
+}
+
+fn budget(message: &v1::Budget, wrong: &mut Violations) -> Option<Budget> {
+    let currency = wrong.currency("budget.currency", &message.currency)?;
+    let reset = period(defined(message.reset, v1::Period::Unspecified));
+    let v1::Budget { total, per_transaction, .. } = *message;
+    Some(Budget { total, per_transaction, currency, reset })
+}
+
+fn rules(messages: Vec<v1::Rule>, wrong: &mut Violations) -> Vec<RuleSpec> {
+    let mut rules = Vec::with_capacity(messages.len());
+    for (index, message) in messages.into_iter().enumerate() {
+        match rule::spec(message) {
+            Some(spec) => rules.push(spec),
+            None => wrong.refuse(&format!("rules[{index}]"), "must be one of the known rules"),
+        }
+    }
+    rules
+}
+
+pub(in crate::grpc) fn patch(request: v1::UpdateMandateRequest) -> EngineResult<MandatePatch> {
+    const KNOWN: [&str; 6] =
+        ["name", "description", "budget", "rules", "valid_from", "valid_until"];
+    let mut wrong = Violations::default();
+    let paths = mask(request.update_mask.as_ref(), &KNOWN, &mut wrong);
+    let named = |path: &str| paths.iter().any(|named| named == path);
+    let mut patch = MandatePatch::default();
+    if named("name") {
+        if request.name.trim().is_empty() {
+            wrong.refuse("name", "must not be empty");
+        }
+        wrong.visible("name", &request.name);
+        patch.name = Some(request.name);
+    }
+    if named("description") {
+        wrong.visible("description", &request.description);
+        patch.description = Some(request.description);
+    }
+    if named("budget") {
+        match request.budget {
+            Some(message) => patch.budget = budget(&message, &mut wrong),
+            None => wrong.refuse("budget", "is named in the mask and must be given"),
+        }
+    }
+    if named("rules") {
+        patch.rules = Some(rules(request.rules, &mut wrong));
+    }
+    if named("valid_from") {
+        patch.valid_from = wrong.time("valid_from", request.valid_from);
+        if request.valid_from.is_none() {
+            wrong.refuse("valid_from", "is named in the mask and must be given");
+        }
+    }
+    if named("valid_until") {
+        patch.valid_until = Some(wrong.time("valid_until", request.valid_until));
+    }
+    wrong.finish(Some(patch))
+}
+
+pub(in crate::grpc) fn mandate(
+    mandate: Mandate,
+    status: Option<BudgetStatus>,
+    now: Timestamp,
+) -> v1::Mandate {
+    let status_now = mandate.status_at(now);
+    let policy = mandate.policy;
+    v1::Mandate {
+        id: mandate.id.to_string(),
+        agent_id: mandate.agent_id.to_string(),
+        name: mandate.name,
+        description: mandate.description,
+        version: mandate.version,
+        status: status_message(status_now).into(),
+        budget: Some(v1::Budget {
+            total: policy.budget.total,
+            per_transaction: policy.budget.per_transaction,
+            currency: policy.budget.currency.code().to_owned(),
+            reset: period_message(policy.budget.reset).into(),
+        }),
+        budget_status: status.map(decision::budget),
+        rules: policy.rules.into_iter().map(rule::message).collect(),
+        valid_from: Some(timestamp(policy.valid_from)),
+        valid_until: policy.valid_until.map(timestamp),
+        policy_hash: mandate.policy_hash,
+        signature: mandate.signature,
+        signing_key_id: mandate.signing_key_id,
+        created_at: Some(timestamp(mandate.created_at)),
+        updated_at: Some(timestamp(mandate.updated_at)),
+        revocation_reason: mandate.revocation_reason,
+    }
+}
+
+pub(in crate::grpc) const fn status_message(status: MandateStatus) -> v1::MandateStatus {
+    match status {
+        MandateStatus::Draft => v1::MandateStatus::Draft,
+        MandateStatus::Active => v1::MandateStatus::Active,
+        MandateStatus::Paused => v1::MandateStatus::Paused,
+        MandateStatus::Expired => v1::MandateStatus::Expired,
+        MandateStatus::Revoked => v1::MandateStatus::Revoked,
+    }
+}
+
+pub(in crate::grpc) fn status(value: i32) -> Option<MandateStatus> {
+    match defined(value, v1::MandateStatus::Unspecified) {
+        v1::MandateStatus::Unspecified => None,
+        v1::MandateStatus::Draft => Some(MandateStatus::Draft),
+        v1::MandateStatus::Active => Some(MandateStatus::Active),
+        v1::MandateStatus::Paused => Some(MandateStatus::Paused),
+        v1::MandateStatus::Expired => Some(MandateStatus::Expired),
+        v1::MandateStatus::Revoked => Some(MandateStatus::Revoked),
+    }
+}

@@ -1,0 +1,109 @@
+//! Transactions and their filters.
+
+use std::time::Duration;
+
+use super::decision::{duration, reason, rule_result, verdict};
+use super::spend::protocol_message;
+use super::{Violations, defined, page, timestamp};
+use crate::domain::decision::Verdict;
+use crate::domain::transaction::TransactionState;
+use crate::engine::EngineResult;
+use crate::engine::evaluate::Decisive;
+use crate::engine::transactions::ListTransactions;
+use crate::proto::v1;
+use crate::store::TransactionFilter;
+
+pub(in crate::grpc) fn transaction(decisive: Decisive) -> v1::Transaction {
+    let Decisive { record, decision, .. } = decisive;
+    let before = record.evidence.levels.first().copied().unwrap_or_default().committed();
+    let after = decision.budget.map_or(before, |budget| budget.spent.saturating_add(budget.held));
+    let (mandate_id, mandate_version) = record
+        .mandate()
+        .map_or_else(Default::default, |(id, version)| (id.to_string(), version));
+    let took = Duration::from_micros(u64::try_from(record.took_micros).unwrap_or(0));
+    let spend = record.spend;
+    v1::Transaction {
+        id: record.id.to_string(),
+        agent_id: spend.agent_id.to_string(),
+        mandate_id,
+        mandate_version,
+        vendor_canonical: spend.vendor.canonical().to_owned(),
+        vendor: spend.vendor_raw,
+        amount: spend.amount,
+        currency: spend.currency.code().to_owned(),
+        category: spend.category.unwrap_or_default(),
+        description: spend.description.unwrap_or_default(),
+        protocol: protocol_message(spend.protocol).into(),
+        decision: verdict(record.verdict).into(),
+        state: state(record.state).into(),
+        rule_results: decision.rule_results.into_iter().map(rule_result).collect(),
+        reasons: decision.reasons.into_iter().map(reason).collect(),
+        budget_before: before,
+        budget_after: after,
+        idempotency_key: record.idempotency_key,
+        metadata: spend.metadata,
+        settled_amount: record.settled,
+        refunded_amount: record.refunded,
+        created_at: Some(timestamp(record.decided_at)),
+        updated_at: Some(timestamp(record.updated_at)),
+        evaluation_duration: Some(duration(took)),
+        explanation: decision.explanation,
+    }
+}
+
+const fn state(state: TransactionState) -> v1::TransactionState {
+    match state {
+        TransactionState::Approved => v1::TransactionState::Approved,
+        TransactionState::Settled => v1::TransactionState::Settled,
+        TransactionState::Voided => v1::TransactionState::Voided,
+        TransactionState::Refunded => v1::TransactionState::Refunded,
+        TransactionState::Rejected => v1::TransactionState::Rejected,
+        TransactionState::PendingApproval => v1::TransactionState::PendingApproval,
+    }
+}
+
+pub(in crate::grpc) fn list(
+    request: v1::ListTransactionsRequest,
+) -> EngineResult<ListTransactions> {
+    let mut wrong = Violations::default();
+    let verdict = match defined(request.decision, v1::Decision::Unspecified) {
+        v1::Decision::Unspecified => None,
+        v1::Decision::Approved => Some(Verdict::Approved),
+        v1::Decision::Rejected => Some(Verdict::Rejected),
+        v1::Decision::PendingApproval => Some(Verdict::PendingApproval),
+    };
+    let state = match defined(request.state, v1::TransactionState::Unspecified) {
+        v1::TransactionState::Unspecified => None,
+        v1::TransactionState::Approved => Some(TransactionState::Approved),
+        v1::TransactionState::Settled => Some(TransactionState::Settled),
+        v1::TransactionState::Voided => Some(TransactionState::Voided),
+        v1::TransactionState::Refunded => Some(TransactionState::Refunded),
+        v1::TransactionState::Rejected => Some(TransactionState::Rejected),
+        v1::TransactionState::PendingApproval => Some(TransactionState::PendingApproval),
+        v1::TransactionState::Expired
+        | v1::TransactionState::Denied
+        | v1::TransactionState::Timeout => {
+            wrong.refuse("state", "no transaction can be in this state in this version");
+            None
+        }
+    };
+    let filter = TransactionFilter {
+        agent: wrong.parse_optional("agent_id", &request.agent_id),
+        mandate: wrong.parse_optional("mandate_id", &request.mandate_id),
+        verdict,
+        state,
+        since: wrong.time("since", request.since),
+        until: wrong.time("until", request.until),
+    };
+    if let (Some(since), Some(until)) = (filter.since, filter.until)
+        && until <= since
+    {
+        wrong.refuse("until", "must be after since");
+    }
+    wrong.finish(Some(ListTransactions {
+        filter,
+        page: page(request.page),
+        skip: u32::try_from(request.skip).unwrap_or(0),
+        count: request.include_total,
+    }))
+}

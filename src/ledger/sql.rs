@@ -1,0 +1,272 @@
+//! The batching ledger: one lane, one database transaction for whatever queued up meanwhile.
+//!
+//! While a batch commits, the next one gathers; one disk write answers all of it, and a hot budget
+//! is no queue of row locks. Every command is ruled on by `domain::ledger` on a book that has just
+//! what the batch names, and nobody is answered before the commit. Not here: SQL (`sql/sqlite`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use self::sqlite::SqliteHome;
+use super::{Durability, Ledger, LedgerError};
+use crate::clock::Clock;
+use crate::domain::id::{MandateId, TransactionId};
+use crate::domain::ledger::{
+    Book, Claim, CounterKey, Decide, Decided, Level, Resolve, ResolveError, Resolved, Tally,
+    WindowLevel,
+};
+use crate::domain::transaction::TransactionRecord;
+use crate::store::{StoreError, StoreErrorKind};
+
+pub mod sqlite;
+
+/// The most commands one database transaction takes.
+const BATCH_MAX: usize = 512;
+
+/// The most commands that wait; beyond it the caller is told to come back.
+const QUEUE_MAX: usize = 16_384;
+
+/// A command and where its answer goes.
+enum Job {
+    Decide(Box<Decide>, oneshot::Sender<Result<Decided, LedgerError>>),
+    Resolve(Resolve, oneshot::Sender<Result<Result<Resolved, ResolveError>, LedgerError>>),
+}
+
+/// What a command came to; sent only after the commit.
+enum Answer {
+    Decide(Decided),
+    Resolve(Result<Resolved, ResolveError>),
+}
+
+/// What a batch changed.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// New records, in order.
+    pub(crate) recorded: Vec<TransactionRecord>,
+    /// Records whose state changed.
+    pub(crate) resolved: HashMap<TransactionId, TransactionRecord>,
+    /// Counters that moved, with their new level.
+    pub(crate) counters: Vec<(CounterKey, Level)>,
+    /// Tallies that moved.
+    pub(crate) tallies: Vec<(MandateId, Tally)>,
+}
+
+impl Effects {
+    fn is_empty(&self) -> bool {
+        self.recorded.is_empty() && self.resolved.is_empty()
+    }
+}
+
+/// The SQL ledger; clones share the lane.
+#[derive(Clone, Debug)]
+pub struct SqlLedger {
+    queue: mpsc::Sender<Job>,
+    home: Arc<SqliteHome>,
+}
+
+impl SqlLedger {
+    /// Makes a ledger and the lane that must run beside it. The lane ends when every clone of the
+    /// ledger is gone and all that was queued is answered.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn open(
+        home: SqliteHome,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
+        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let home = Arc::new(home);
+        let head = home.head().await?;
+        let lane = Lane { home: Arc::clone(&home), clock, head };
+        Ok((Self { queue, home }, lane.run(jobs)))
+    }
+
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, LedgerError>>) -> Job,
+    ) -> Result<T, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(job(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => LedgerError::Stopping,
+        })?;
+        answer.await.unwrap_or(Err(LedgerError::Stopping))
+    }
+}
+
+#[async_trait]
+impl Ledger for SqlLedger {
+    async fn decide(&self, command: Decide) -> Result<Decided, LedgerError> {
+        self.ask(|reply| Job::Decide(Box::new(command), reply)).await
+    }
+
+    async fn resolve(
+        &self,
+        command: Resolve,
+    ) -> Result<Result<Resolved, ResolveError>, LedgerError> {
+        self.ask(|reply| Job::Resolve(command, reply)).await
+    }
+
+    async fn peek(
+        &self,
+        claim: &Claim,
+        now: Timestamp,
+    ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError> {
+        let mut book = self.home.look(claim, now).await?;
+        Ok(book.peek(claim, now))
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Strict
+    }
+}
+
+/// The end of the record: what the next entry continues.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    /// The sequence number of the last entry.
+    pub(crate) seq: i64,
+    /// No later entry may be earlier than this: time never runs backwards in the record.
+    pub(crate) floor: Timestamp,
+}
+
+struct Lane {
+    home: Arc<SqliteHome>,
+    clock: Arc<dyn Clock>,
+    head: Head,
+}
+
+impl Lane {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            metrics::histogram!("quetra_ledger_batch_size")
+                .record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+            match self.attempt(&batch).await {
+                Ok(answers) => answer(batch.drain(..), answers),
+                // One command the database refuses must not take its neighbours down with it.
+                Err(error) if error.kind == StoreErrorKind::Unavailable || batch.len() == 1 => {
+                    refuse(batch.drain(..), error);
+                }
+                Err(_) => self.one_by_one(batch.drain(..)).await,
+            }
+        }
+    }
+
+    async fn one_by_one(&mut self, jobs: impl Iterator<Item = Job> + Send) {
+        for job in jobs {
+            let single = [job];
+            match self.attempt(&single).await {
+                Ok(answers) => answer(single.into_iter(), answers),
+                Err(error) => refuse(single.into_iter(), error),
+            }
+        }
+    }
+
+    async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, StoreError> {
+        let now = self.clock.now().max(self.head.floor);
+        let mut transaction = self.home.begin().await?;
+        let mut book = transaction.load(&Needs::of(jobs), now).await?;
+        let (answers, effects) = rule(&mut book, jobs, now);
+        if !effects.is_empty() {
+            let head = transaction.save(&effects, self.head).await?;
+            transaction.commit().await?;
+            self.head = Head { seq: head, floor: now };
+        }
+        Ok(answers)
+    }
+}
+
+/// Rules on every command in arrival order, and gathers what moved.
+fn rule(book: &mut Book, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects) {
+    let mut effects = Effects::default();
+    let mut counters = HashSet::new();
+    let mut tallies = HashSet::new();
+    let mut answers = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        answers.push(match job {
+            Job::Decide(command, _) => {
+                let decided = book.decide(command, now);
+                if let Decided::Ruled(record) = &decided {
+                    counters.extend(record.charged.iter().cloned());
+                    if !record.charged.is_empty() {
+                        tallies.extend(record.mandate().map(|(id, _)| id));
+                    }
+                    effects.recorded.push(record.as_ref().clone());
+                }
+                Answer::Decide(decided)
+            }
+            Job::Resolve(command, _) => {
+                let resolved = book.resolve(command, now);
+                if let Ok(Resolved { record, changed: true }) = &resolved {
+                    counters.extend(record.charged.iter().cloned());
+                    effects.resolved.insert(record.id, record.as_ref().clone());
+                }
+                Answer::Resolve(resolved)
+            }
+        });
+    }
+    let level = |key: CounterKey| book.counters.get(&key).map(|level| (key, *level));
+    effects.counters = counters.into_iter().filter_map(level).collect();
+    let tally = |id: MandateId| book.tallies.get(&id).map(|tally| (id, *tally));
+    effects.tallies = tallies.into_iter().filter_map(tally).collect();
+    (answers, effects)
+}
+
+fn answer(jobs: impl Iterator<Item = Job>, answers: Vec<Answer>) {
+    for (job, answer) in jobs.zip(answers) {
+        // A caller that has gone away finds its decision by its idempotency key.
+        match (job, answer) {
+            (Job::Decide(_, reply), Answer::Decide(decided)) => drop(reply.send(Ok(decided))),
+            (Job::Resolve(_, reply), Answer::Resolve(resolved)) => drop(reply.send(Ok(resolved))),
+            (Job::Decide(_, reply), Answer::Resolve(_)) => {
+                drop(reply.send(Err(LedgerError::Stopping)));
+            }
+            (Job::Resolve(_, reply), Answer::Decide(_)) => {
+                drop(reply.send(Err(LedgerError::Stopping)));
+            }
+        }
+    }
+}
+
+fn refuse(jobs: impl Iterator<Item = Job>, error: StoreError) {
+    let error = Arc::new(error);
+    for job in jobs {
+        let shared = StoreError::new(error.kind, error.operation, Arc::clone(&error));
+        match job {
+            Job::Decide(_, reply) => drop(reply.send(Err(shared.into()))),
+            Job::Resolve(_, reply) => drop(reply.send(Err(shared.into()))),
+        }
+    }
+}
+
+/// What a batch names, and so what its book must have.
+#[derive(Debug, Default)]
+pub(crate) struct Needs<'a> {
+    /// Decisions, for standings and idempotency.
+    pub(crate) decides: Vec<&'a Decide>,
+    /// Claims, for counters and windows.
+    pub(crate) claims: Vec<&'a Claim>,
+    /// Transactions that are resolved.
+    pub(crate) resolves: Vec<TransactionId>,
+}
+
+impl<'a> Needs<'a> {
+    fn of(jobs: &'a [Job]) -> Self {
+        let mut needs = Self::default();
+        for job in jobs {
+            match job {
+                Job::Decide(command, _) => {
+                    needs.decides.push(command);
+                    needs.claims.extend(command.claim.as_ref());
+                }
+                Job::Resolve(command, _) => needs.resolves.push(command.id),
+            }
+        }
+        needs
+    }
+}

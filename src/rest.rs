@@ -1,0 +1,105 @@
+//! The published REST paths, each one a client of the gRPC API in the same process.
+//!
+//! A handler turns JSON into a message, makes the call a gRPC client would make, and turns the
+//! answer into JSON. Authentication, validation and limits are therefore exactly those of gRPC.
+//!
+//! Not here: the JSON forms (`crate::forms`), any decision, any state, CORS, tracing, and the
+//! payment paths (x402, ACP, Stripe) and webhooks, which have no service yet.
+
+mod agents;
+mod answer;
+mod call;
+mod decode;
+mod failure;
+mod fields;
+mod gateway;
+mod mandates;
+mod organization;
+mod page;
+mod query;
+mod routes;
+mod transactions;
+mod tree;
+
+use std::collections::BTreeMap;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::routing::{any, get, on};
+use http::header;
+
+use self::call::Call;
+use self::failure::Failure;
+use self::routes::Handler;
+
+/// Where the paths begin.
+const BASE: &str = "/api/v1";
+const BASE_SLASH: &str = "/api/v1/";
+
+/// Bytes of a request body; the largest mandate the rules allow is far below it.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// The description of every path, served at `/openapi.json`.
+const OPENAPI: &str = include_str!("rest/openapi.json");
+
+/// Serves `/api/v1` and `/openapi.json` by calling `grpc`, the router of the gRPC services.
+///
+/// Unknown paths below `/api/v1` answer 404 in JSON; all others are left to the caller, so the
+/// result can be merged with other routers.
+pub fn router(grpc: axum::Router) -> axum::Router {
+    let mut api = axum::Router::new();
+    for route in routes::table() {
+        let run = route.run;
+        let handler = move |State(grpc), path, request| serve(grpc, run, path, request);
+        api = api.route(route.path, on(route.verb.filter(), handler));
+    }
+    let api = api
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(grpc);
+    axum::Router::new()
+        .nest(BASE, api)
+        .route(BASE, any(unknown_path))
+        .route(BASE_SLASH, any(unknown_path))
+        .route("/openapi.json", get(openapi).fallback(wrong_method))
+}
+
+async fn serve(
+    grpc: axum::Router,
+    run: Handler,
+    path: Result<Path<BTreeMap<String, String>>, PathRejection>,
+    request: Request,
+) -> Response {
+    let mut call = Call::new(grpc, &request);
+    let request_id = call.request_id();
+    let mut response = match call.receive(path, request).await {
+        Ok(()) => match run(call).await {
+            Ok(answer) => answer.into_response(),
+            Err(failure) => failure.into_response(),
+        },
+        Err(failure) => failure.into_response(),
+    };
+    if let Some(id) = request_id.get() {
+        response.headers_mut().insert(call::REQUEST_ID, id.clone());
+    }
+    response
+}
+
+async fn unknown_path() -> Response {
+    Failure::unknown_path().into_response()
+}
+
+async fn wrong_method() -> Response {
+    Failure::wrong_method().into_response()
+}
+
+async fn openapi() -> Response {
+    let mut response = Response::new(OPENAPI.into());
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+#[cfg(test)]
+mod tests;

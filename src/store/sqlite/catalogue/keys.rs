@@ -1,0 +1,56 @@
+//! Reading credentials.
+//!
+//! Their digest, last use and revocation are columns, which change or must stay out of documents;
+//! everything else is in the document. Not here: verifying a secret (`crypto`, `engine::access`).
+
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::statement::{LIST_KEYS, READ_KEY};
+use super::{before_id, from_bytes, from_document, from_micros};
+use crate::domain::id::{KeyId, OrgId};
+use crate::store::sqlite::{SqliteStore, failed};
+use crate::store::{ApiKey, KeyStore, Page, StoreError};
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn key(&self, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        const READ: &str = "read an API key";
+        let row = sqlx::query(READ_KEY)
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(self.reader())
+            .await
+            .map_err(failed(READ))?;
+        row.map(|row| api_key(&row, READ)).transpose()
+    }
+
+    async fn keys(&self, org: OrgId, page: Page) -> Result<Vec<ApiKey>, StoreError> {
+        const LIST: &str = "list API keys";
+        let rows = sqlx::query(LIST_KEYS)
+            .bind(org.as_bytes().as_slice())
+            .bind(before_id(&page, LIST)?)
+            .bind(page.limit)
+            .fetch_all(self.reader())
+            .await
+            .map_err(failed(LIST))?;
+        rows.iter().map(|row| api_key(row, LIST)).collect()
+    }
+}
+
+fn api_key(row: &SqliteRow, operation: &'static str) -> Result<ApiKey, StoreError> {
+    let time = |column: usize| {
+        let micros: Option<i64> = row.try_get(column).map_err(failed(operation))?;
+        micros
+            .map(|micros| from_micros(micros, operation))
+            .transpose()
+    };
+    let document: &str = row.try_get(0).map_err(failed(operation))?;
+    let digest: &[u8] = row.try_get(1).map_err(failed(operation))?;
+    Ok(ApiKey {
+        digest: from_bytes(digest, operation)?,
+        last_used_at: time(2)?,
+        revoked_at: time(3)?,
+        ..from_document(document, operation)?
+    })
+}

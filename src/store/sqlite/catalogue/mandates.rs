@@ -1,0 +1,139 @@
+//! Reading mandates, their versions, and what one decision needs.
+//!
+//! The present version is in `mandate`, the ones before it in `mandate_version`: a decision looks
+//! only at the first. Not here: how versions are written (`write`).
+
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::statement::{
+    LIST_MANDATE_VERSIONS, LIST_MANDATES, LIST_MANDATES_BY_AGENT, LIST_MANDATES_BY_STATUS,
+    READ_MANDATE, READ_MANDATE_VERSION, READ_SNAPSHOT,
+};
+use super::{before_id, from_document, from_documents};
+use crate::domain::id::{AgentId, MandateId, OrgId};
+use crate::domain::mandate::{Mandate, MandateStatus};
+use crate::store::sqlite::{SqliteStore, failed};
+use crate::store::{MandateFilter, MandateStore, Page, Snapshot, StoreError};
+
+#[async_trait]
+impl MandateStore for SqliteStore {
+    async fn mandate(&self, org: OrgId, id: MandateId) -> Result<Option<Mandate>, StoreError> {
+        const READ: &str = "read a mandate";
+        let document: Option<String> = sqlx::query_scalar(READ_MANDATE)
+            .bind(org.as_bytes().as_slice())
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(self.reader())
+            .await
+            .map_err(failed(READ))?;
+        document
+            .map(|document| from_document(&document, READ))
+            .transpose()
+    }
+
+    async fn mandate_version(
+        &self,
+        org: OrgId,
+        id: MandateId,
+        version: i64,
+    ) -> Result<Option<Mandate>, StoreError> {
+        const READ: &str = "read a version of a mandate";
+        let document: Option<String> = sqlx::query_scalar(READ_MANDATE_VERSION)
+            .bind(org.as_bytes().as_slice())
+            .bind(id.as_bytes().as_slice())
+            .bind(version)
+            .fetch_optional(self.reader())
+            .await
+            .map_err(failed(READ))?;
+        document
+            .map(|document| from_document(&document, READ))
+            .transpose()
+    }
+
+    async fn mandate_versions(
+        &self,
+        org: OrgId,
+        id: MandateId,
+        page: Page,
+    ) -> Result<Vec<Mandate>, StoreError> {
+        const LIST: &str = "list the versions of a mandate";
+        let before = match &page.after {
+            None => i64::MAX,
+            Some(after) => after.parse().map_err(|_| StoreError::conflict(LIST))?,
+        };
+        let documents: Vec<String> = sqlx::query_scalar(LIST_MANDATE_VERSIONS)
+            .bind(org.as_bytes().as_slice())
+            .bind(id.as_bytes().as_slice())
+            .bind(before)
+            .bind(page.limit)
+            .fetch_all(self.reader())
+            .await
+            .map_err(failed(LIST))?;
+        from_documents(&documents, LIST)
+    }
+
+    async fn mandates(
+        &self,
+        org: OrgId,
+        filter: MandateFilter,
+        page: Page,
+    ) -> Result<Vec<Mandate>, StoreError> {
+        const LIST: &str = "list mandates";
+        let sql = match filter {
+            MandateFilter {
+                agent: Some(_),
+                status: _,
+            } => LIST_MANDATES_BY_AGENT,
+            MandateFilter {
+                agent: None,
+                status: Some(_),
+            } => LIST_MANDATES_BY_STATUS,
+            MandateFilter {
+                agent: None,
+                status: None,
+            } => LIST_MANDATES,
+        };
+        let mut query = sqlx::query_scalar(sql)
+            .bind(org.as_bytes().as_slice())
+            .bind(before_id(&page, LIST)?)
+            .bind(page.limit);
+        if filter.agent.is_some() || filter.status.is_some() {
+            query = query.bind(filter.status.map(MandateStatus::word));
+        }
+        if let Some(agent) = &filter.agent {
+            query = query.bind(agent.as_bytes().as_slice());
+        }
+        let documents: Vec<String> = query.fetch_all(self.reader()).await.map_err(failed(LIST))?;
+        from_documents(&documents, LIST)
+    }
+
+    async fn snapshot(
+        &self,
+        org: OrgId,
+        agent: AgentId,
+        named: Option<MandateId>,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        let row = sqlx::query(READ_SNAPSHOT)
+            .bind(org.as_bytes().as_slice())
+            .bind(agent.as_bytes().as_slice())
+            .bind(named.as_ref().map(|id| id.as_bytes().as_slice()))
+            .fetch_optional(self.reader())
+            .await
+            .map_err(failed(SNAPSHOT))?;
+        row.as_ref().map(snapshot).transpose()
+    }
+}
+
+const SNAPSHOT: &str = "read what a decision needs";
+
+fn snapshot(row: &SqliteRow) -> Result<Snapshot, StoreError> {
+    let mandate: Option<&str> = row.try_get(2).map_err(failed(SNAPSHOT))?;
+    Ok(Snapshot {
+        org: from_document(row.try_get(0).map_err(failed(SNAPSHOT))?, SNAPSHOT)?,
+        agent: from_document(row.try_get(1).map_err(failed(SNAPSHOT))?, SNAPSHOT)?,
+        mandate: mandate
+            .map(|document| from_document(document, SNAPSHOT))
+            .transpose()?,
+    })
+}

@@ -1,0 +1,294 @@
+//! The only writer of the catalogue: all changes of a commit in one transaction, or none.
+//!
+//! Each change compares before it writes, inside its statement; what does not match is a conflict
+//! and undoes the whole commit. Not here: which changes belong together (`engine`).
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Sqlite, SqliteConnection};
+
+use super::statement::{
+    CREATE_AGENT, CREATE_KEY, CREATE_MANDATE, CREATE_ORG, CREATE_RECEIPT, CREATE_SIGNING_KEY,
+    DELETE_DRAFT, DELETE_DRAFT_VERSIONS, KEEP_MANDATE_VERSION, REPLACE_AGENT, REPLACE_MANDATE,
+    REPLACE_ORG, REVOKE_KEY, REVOKE_KEYS_OF, TOUCH_KEY,
+};
+use super::to_document;
+use crate::domain::agent::Agent;
+use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
+use crate::domain::mandate::Mandate;
+use crate::domain::organization::Organization;
+use crate::store::sqlite::{SqliteStore, failed};
+use crate::store::{ApiKey, CatalogueWriter, Change, Receipt, Role, SigningKeyRow, StoreError};
+
+#[async_trait]
+impl CatalogueWriter for SqliteStore {
+    async fn commit(
+        &self,
+        changes: Vec<Change>,
+        receipt: Option<Receipt>,
+    ) -> Result<(), StoreError> {
+        const COMMIT: &str = "commit changes of the catalogue";
+        let mut transaction = self.begin(COMMIT).await?;
+        if let Some(receipt) = &receipt {
+            create_receipt(&mut transaction, receipt).await?;
+        }
+        for change in &changes {
+            apply(&mut transaction, change).await?;
+        }
+        self.finish(transaction, COMMIT).await
+    }
+
+    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), StoreError> {
+        const TOUCH: &str = "note the use of API keys";
+        if used.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.begin(TOUCH).await?;
+        for (id, at) in &used {
+            let query = sqlx::query(TOUCH_KEY).bind(id.as_bytes().as_slice());
+            run(query.bind(at.as_microsecond()), &mut transaction, TOUCH).await?;
+        }
+        self.finish(transaction, TOUCH).await
+    }
+}
+
+type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
+
+/// Runs a statement and returns how many rows it wrote.
+async fn run(
+    query: Statement<'_>,
+    connection: &mut SqliteConnection,
+    operation: &'static str,
+) -> Result<u64, StoreError> {
+    let written = query.execute(connection).await.map_err(failed(operation))?;
+    Ok(written.rows_affected())
+}
+
+/// Runs a statement that writes a row, unless what it compares has changed.
+async fn run_compared(
+    query: Statement<'_>,
+    connection: &mut SqliteConnection,
+    operation: &'static str,
+) -> Result<(), StoreError> {
+    match run(query, connection, operation).await? {
+        0 => Err(StoreError::conflict(operation)),
+        _ => Ok(()),
+    }
+}
+
+async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
+    match change {
+        Change::CreateOrg(org, key) => create_org(connection, org, key).await,
+        Change::ReplaceOrg(org, version) => replace_org(connection, org, *version).await,
+        Change::CreateAgent(agent) => create_agent(connection, agent).await,
+        Change::ReplaceAgent(agent, version) => replace_agent(connection, agent, *version).await,
+        Change::CreateMandate(mandate) => create_mandate(connection, mandate).await,
+        Change::ReplaceMandate(mandate, version) => {
+            replace_mandate(connection, mandate, *version).await
+        }
+        Change::DeleteDraft(org, id, version) => {
+            delete_draft(connection, *org, *id, *version).await
+        }
+        Change::CreateKey(key) => create_key(connection, key).await,
+        Change::RevokeKey(org, id, at) => revoke_key(connection, *org, *id, *at).await,
+        Change::RevokeKeysOf(org, agent, at) => revoke_keys_of(connection, *org, *agent, *at).await,
+    }
+}
+
+async fn create_receipt(
+    connection: &mut SqliteConnection,
+    receipt: &Receipt,
+) -> Result<(), StoreError> {
+    const WRITE: &str = "write a receipt";
+    let query = sqlx::query(CREATE_RECEIPT)
+        .bind(receipt.org_id.as_bytes().as_slice())
+        .bind(&receipt.key)
+        .bind(receipt.request_hash.as_slice())
+        .bind(&receipt.reply)
+        .bind(receipt.created_at.as_microsecond());
+    run_compared(query, connection, WRITE).await
+}
+
+async fn create_org(
+    connection: &mut SqliteConnection,
+    org: &Organization,
+    key: &SigningKeyRow,
+) -> Result<(), StoreError> {
+    const CREATE: &str = "create an organization";
+    let query = sqlx::query(CREATE_ORG)
+        .bind(org.id.as_bytes().as_slice())
+        .bind(&org.slug)
+        .bind(org.frozen)
+        .bind(org.version)
+        .bind(to_document(org, CREATE)?);
+    run_compared(query, connection, CREATE).await?;
+    let query = sqlx::query(CREATE_SIGNING_KEY)
+        .bind(org.id.as_bytes().as_slice())
+        .bind(&key.key_id)
+        .bind(key.public_key.as_slice())
+        .bind(&key.sealed)
+        .bind(org.created_at.as_microsecond());
+    run_compared(query, connection, CREATE).await
+}
+
+async fn replace_org(
+    connection: &mut SqliteConnection,
+    org: &Organization,
+    expected: i64,
+) -> Result<(), StoreError> {
+    const REPLACE: &str = "change an organization";
+    let query = sqlx::query(REPLACE_ORG)
+        .bind(org.id.as_bytes().as_slice())
+        .bind(&org.slug)
+        .bind(org.frozen)
+        .bind(org.version)
+        .bind(to_document(org, REPLACE)?)
+        .bind(expected);
+    run_compared(query, connection, REPLACE).await
+}
+
+async fn create_agent(connection: &mut SqliteConnection, agent: &Agent) -> Result<(), StoreError> {
+    const CREATE: &str = "register an agent";
+    let query = bind_agent(CREATE_AGENT, agent, CREATE)?;
+    run_compared(query, connection, CREATE).await
+}
+
+async fn replace_agent(
+    connection: &mut SqliteConnection,
+    agent: &Agent,
+    expected: i64,
+) -> Result<(), StoreError> {
+    const REPLACE: &str = "change an agent";
+    let query = bind_agent(REPLACE_AGENT, agent, REPLACE)?.bind(expected);
+    run_compared(query, connection, REPLACE).await
+}
+
+/// Binds the seven columns, in the order of the table.
+fn bind_agent<'a>(
+    sql: &'static str,
+    agent: &'a Agent,
+    operation: &'static str,
+) -> Result<Statement<'a>, StoreError> {
+    Ok(sqlx::query(sql)
+        .bind(agent.id.as_bytes().as_slice())
+        .bind(agent.org_id.as_bytes().as_slice())
+        .bind(&agent.name)
+        .bind(agent.status.word())
+        .bind(
+            agent
+                .current_mandate
+                .as_ref()
+                .map(|id| id.as_bytes().as_slice()),
+        )
+        .bind(agent.version)
+        .bind(to_document(agent, operation)?))
+}
+
+async fn create_mandate(
+    connection: &mut SqliteConnection,
+    mandate: &Mandate,
+) -> Result<(), StoreError> {
+    const CREATE: &str = "create a mandate";
+    let query = bind_mandate(CREATE_MANDATE, mandate, CREATE)?;
+    run_compared(query, connection, CREATE).await
+}
+
+async fn replace_mandate(
+    connection: &mut SqliteConnection,
+    mandate: &Mandate,
+    expected: i64,
+) -> Result<(), StoreError> {
+    const REPLACE: &str = "change a mandate";
+    let keep = sqlx::query(KEEP_MANDATE_VERSION)
+        .bind(mandate.id.as_bytes().as_slice())
+        .bind(mandate.org_id.as_bytes().as_slice())
+        .bind(expected);
+    run_compared(keep, connection, REPLACE).await?;
+    let query = bind_mandate(REPLACE_MANDATE, mandate, REPLACE)?.bind(expected);
+    run_compared(query, connection, REPLACE).await
+}
+
+/// Binds the six columns, in the order of the table.
+fn bind_mandate<'a>(
+    sql: &'static str,
+    mandate: &'a Mandate,
+    operation: &'static str,
+) -> Result<Statement<'a>, StoreError> {
+    Ok(sqlx::query(sql)
+        .bind(mandate.id.as_bytes().as_slice())
+        .bind(mandate.org_id.as_bytes().as_slice())
+        .bind(mandate.agent_id.as_bytes().as_slice())
+        .bind(mandate.status.word())
+        .bind(mandate.version)
+        .bind(to_document(mandate, operation)?))
+}
+
+async fn delete_draft(
+    connection: &mut SqliteConnection,
+    org: OrgId,
+    id: MandateId,
+    expected: i64,
+) -> Result<(), StoreError> {
+    const DELETE: &str = "delete a draft";
+    let query = sqlx::query(DELETE_DRAFT)
+        .bind(id.as_bytes().as_slice())
+        .bind(org.as_bytes().as_slice())
+        .bind(expected);
+    run_compared(query, connection, DELETE).await?;
+    let versions = sqlx::query(DELETE_DRAFT_VERSIONS)
+        .bind(id.as_bytes().as_slice())
+        .bind(org.as_bytes().as_slice());
+    run(versions, connection, DELETE).await.map(drop)
+}
+
+async fn create_key(connection: &mut SqliteConnection, key: &ApiKey) -> Result<(), StoreError> {
+    const CREATE: &str = "create an API key";
+    let role = match key.role {
+        Role::Admin => "admin",
+        Role::Agent => "agent",
+        Role::Reader => "reader",
+    };
+    let micros = |time: Option<Timestamp>| time.map(Timestamp::as_microsecond);
+    let query = sqlx::query(CREATE_KEY)
+        .bind(key.id.as_bytes().as_slice())
+        .bind(key.org_id.as_bytes().as_slice())
+        .bind(key.agent_id.as_ref().map(|id| id.as_bytes().as_slice()))
+        .bind(role)
+        .bind(key.digest.as_slice())
+        .bind(micros(key.expires_at))
+        .bind(micros(key.last_used_at))
+        .bind(micros(key.revoked_at))
+        .bind(to_document(key, CREATE)?);
+    run_compared(query, connection, CREATE).await
+}
+
+async fn revoke_key(
+    connection: &mut SqliteConnection,
+    org: OrgId,
+    id: KeyId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    const REVOKE: &str = "revoke an API key";
+    let query = sqlx::query(REVOKE_KEY)
+        .bind(id.as_bytes().as_slice())
+        .bind(org.as_bytes().as_slice())
+        .bind(at.as_microsecond());
+    run_compared(query, connection, REVOKE).await
+}
+
+async fn revoke_keys_of(
+    connection: &mut SqliteConnection,
+    org: OrgId,
+    agent: AgentId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    const REVOKE: &str = "revoke an agent's API keys";
+    let query = sqlx::query(REVOKE_KEYS_OF)
+        .bind(org.as_bytes().as_slice())
+        .bind(agent.as_bytes().as_slice())
+        .bind(at.as_microsecond());
+    // An agent may have none.
+    run(query, connection, REVOKE).await.map(drop)
+}

@@ -1,0 +1,103 @@
+//! What the driver's errors mean to a caller, and why a file is refused.
+//!
+//! Not here: `StoreError` itself, which knows no driver, and what is done about it (`engine`).
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::store::{StoreError, StoreErrorKind};
+
+/// A reason to refuse a file, for the operator who started the server with it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    /// Another server holds the lock.
+    #[error(
+        "{} is open in another server, which holds {}; stop it or choose another file",
+        path.display(),
+        lock.display()
+    )]
+    InUse { path: PathBuf, lock: PathBuf },
+    /// The file's mode.
+    #[error("{} is read-only; make it writable or choose another file", path.display())]
+    ReadOnly { path: PathBuf },
+    /// A migration that this server does not know.
+    #[error(
+        "{} has schema {version}, which is newer than this server; start the server that made it \
+         or a later one",
+        path.display()
+    )]
+    NewerSchema { path: PathBuf, version: i64 },
+    /// A migration that is not applied.
+    #[error("{} lacks the migration {name}; run `quetra migrate`", path.display())]
+    OlderSchema { path: PathBuf, name: String },
+    /// The file system cannot share memory between connections.
+    #[error(
+        "{} is on a file system without write-ahead logs, such as a network share; choose a local \
+         disk",
+        path.display()
+    )]
+    NoWal { path: PathBuf },
+    /// The operating system's answer.
+    #[error("{} cannot be opened", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+/// Wraps the driver's error of an operation.
+pub(crate) fn classify(operation: &'static str, error: sqlx::Error) -> StoreError {
+    StoreError::new(kind(&error), operation, error)
+}
+
+/// [`classify`], for `map_err`.
+pub(super) fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
+    move |error| classify(operation, error)
+}
+
+/// What a driver's error means to a caller.
+pub(super) fn kind(error: &sqlx::Error) -> StoreErrorKind {
+    use sqlx::Error;
+    if let Some(code) = result_code(error) {
+        return kind_of_code(code);
+    }
+    if matches!(error, Error::PoolTimedOut | Error::WorkerCrashed) {
+        return StoreErrorKind::Timeout;
+    }
+    let is_about_a_row = matches!(
+        error,
+        Error::RowNotFound
+            | Error::TypeNotFound { .. }
+            | Error::ColumnIndexOutOfBounds { .. }
+            | Error::ColumnNotFound(_)
+            | Error::ColumnDecode { .. }
+            | Error::Encode(_)
+            | Error::Decode(_)
+    );
+    if is_about_a_row {
+        StoreErrorKind::Corrupt
+    } else {
+        StoreErrorKind::Unavailable
+    }
+}
+
+fn kind_of_code(code: i32) -> StoreErrorKind {
+    match code {
+        // Unique, primary key, row id, foreign key, trigger.
+        2067 | 1555 | 2579 | 787 | 1811 => StoreErrorKind::Conflict,
+        // Other constraints are about one value alone, which no repetition makes acceptable.
+        _ => match code & 0xff {
+            // Permission, abort, busy, locked, memory, read-only, interrupt, I/O.
+            // Full, cannot open, locking protocol. Authorization.
+            3..=10 | 13..=15 | 23 => StoreErrorKind::Unavailable,
+            _ => StoreErrorKind::Corrupt,
+        },
+    }
+}
+
+/// Whether the disk failed.
+pub(super) fn is_io(error: &sqlx::Error) -> bool {
+    result_code(error).is_some_and(|code| code & 0xff == 10)
+}
+
+/// SQLite's extended result code; the lowest byte is the primary one.
+fn result_code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
+}

@@ -1,0 +1,137 @@
+-- Intent: the first schema: catalogue, counters and the record of decisions.
+-- Safety: creates only; nothing to migrate.
+--
+-- Ids are 16 bytes, times are microseconds since 1970 in UTC, money is minor units. Tables with a
+-- document keep their rowid: in a table without one, long rows make a deep tree that is slow to
+-- search.
+
+CREATE TABLE organization (
+    id               BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    slug             TEXT    NOT NULL UNIQUE,
+    frozen           INTEGER NOT NULL CHECK (frozen IN (0, 1)),
+    version          INTEGER NOT NULL CHECK (version >= 1),
+    -- The whole organization as JSON; the columns above are what is searched and compared.
+    document         TEXT    NOT NULL
+) STRICT;
+
+CREATE TABLE signing_key (
+    org_id           BLOB    NOT NULL REFERENCES organization (id),
+    key_id           TEXT    NOT NULL,
+    public_key       BLOB    NOT NULL CHECK (length(public_key) = 32),
+    sealed           BLOB    NOT NULL,
+    created_at       INTEGER NOT NULL,
+    PRIMARY KEY (org_id, key_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE agent (
+    id               BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    org_id           BLOB    NOT NULL REFERENCES organization (id),
+    name             TEXT    NOT NULL CHECK (name <> ''),
+    status           TEXT    NOT NULL CHECK (status IN ('active', 'suspended', 'decommissioned')),
+    current_mandate  BLOB,
+    version          INTEGER NOT NULL CHECK (version >= 1),
+    document         TEXT    NOT NULL,
+    UNIQUE (org_id, name)
+) STRICT;
+
+CREATE INDEX agent_by_status ON agent (org_id, status, name);
+
+CREATE TABLE mandate (
+    id               BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    org_id           BLOB    NOT NULL REFERENCES organization (id),
+    agent_id         BLOB    NOT NULL REFERENCES agent (id),
+    status           TEXT    NOT NULL
+        CHECK (status IN ('draft', 'active', 'paused', 'expired', 'revoked')),
+    version          INTEGER NOT NULL CHECK (version >= 1),
+    document         TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX mandate_by_org ON mandate (org_id, id);
+CREATE INDEX mandate_by_status ON mandate (org_id, status, id);
+CREATE INDEX mandate_by_agent ON mandate (agent_id, id);
+-- One active mandate for each agent, whatever the code above it believes.
+CREATE UNIQUE INDEX mandate_one_active ON mandate (agent_id) WHERE status = 'active';
+
+-- Versions before the present one; never changed.
+CREATE TABLE mandate_version (
+    mandate_id       BLOB    NOT NULL,
+    version          INTEGER NOT NULL,
+    org_id           BLOB    NOT NULL,
+    document         TEXT    NOT NULL,
+    PRIMARY KEY (mandate_id, version)
+) STRICT;
+
+CREATE TABLE api_key (
+    id               BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    org_id           BLOB    NOT NULL REFERENCES organization (id),
+    agent_id         BLOB,
+    role             TEXT    NOT NULL CHECK (role IN ('admin', 'agent', 'reader')),
+    digest           BLOB    NOT NULL CHECK (length(digest) = 32),
+    expires_at       INTEGER,
+    last_used_at     INTEGER,
+    revoked_at       INTEGER,
+    -- Everything else as JSON, never the secret.
+    document         TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX api_key_by_org ON api_key (org_id, id);
+CREATE INDEX api_key_by_agent ON api_key (agent_id) WHERE agent_id IS NOT NULL;
+-- The credentials that keep an organization manageable, among very many others.
+CREATE INDEX api_key_admin ON api_key (org_id) WHERE role = 'admin' AND revoked_at IS NULL;
+
+-- Answers to mutations that carried an idempotency key.
+CREATE TABLE receipt (
+    org_id           BLOB    NOT NULL,
+    key              TEXT    NOT NULL,
+    request_hash     BLOB    NOT NULL CHECK (length(request_hash) = 16),
+    reply            TEXT    NOT NULL,
+    created_at       INTEGER NOT NULL,
+    PRIMARY KEY (org_id, key)
+) STRICT;
+
+-- What was charged in one window of a period. A new window is a new row: nothing is ever reset.
+CREATE TABLE counter (
+    mandate_id       BLOB    NOT NULL,
+    subject          TEXT    NOT NULL,
+    starts_at        INTEGER NOT NULL,
+    spent            INTEGER NOT NULL CHECK (spent >= 0),
+    held             INTEGER NOT NULL CHECK (held >= 0),
+    PRIMARY KEY (mandate_id, subject, starts_at)
+) STRICT, WITHOUT ROWID;
+
+-- All approvals ever made under a mandate: differences of it are sliding windows.
+CREATE TABLE tally (
+    mandate_id       BLOB    NOT NULL PRIMARY KEY,
+    approvals        INTEGER NOT NULL,
+    approved_sum     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The record of decisions: appended, then only its state, settlement and refund change.
+CREATE TABLE spend (
+    seq              INTEGER NOT NULL PRIMARY KEY,
+    id               BLOB    NOT NULL UNIQUE CHECK (length(id) = 16),
+    org_id           BLOB    NOT NULL,
+    agent_id         BLOB    NOT NULL,
+    mandate_id       BLOB,
+    decided_at       INTEGER NOT NULL,
+    updated_at       INTEGER NOT NULL,
+    verdict          TEXT    NOT NULL CHECK (verdict IN ('approved', 'rejected', 'pending_approval')),
+    state            TEXT    NOT NULL,
+    amount           INTEGER NOT NULL CHECK (amount >= 0),
+    settled          INTEGER CHECK (settled BETWEEN 0 AND amount),
+    refunded         INTEGER CHECK (refunded BETWEEN 0 AND settled),
+    currency         TEXT    NOT NULL,
+    vendor           TEXT    NOT NULL,
+    category         TEXT,
+    idempotency_key  TEXT    NOT NULL,
+    request_hash     BLOB    NOT NULL CHECK (length(request_hash) = 16),
+    approvals_before INTEGER NOT NULL,
+    sum_before       INTEGER NOT NULL,
+    -- The rest of the request and what the decision was based on, as JSON.
+    evidence         TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX spend_by_agent ON spend (agent_id, decided_at);
+CREATE INDEX spend_approved ON spend (mandate_id, decided_at) WHERE verdict <> 'rejected';
+-- Money that waits for a person: few rows, whatever the length of the record.
+CREATE INDEX spend_pending ON spend (agent_id) WHERE state = 'pending_approval';
