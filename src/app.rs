@@ -160,8 +160,8 @@ pub async fn serve_with_clock(
     let table = AccessTable::read().map_err(anyhow::Error::msg)?;
     let access = AccessLayer::new(Arc::clone(&parts.engine), table, config.max_in_flight);
     let services = routes.prepare().into_axum_router().layer(access);
-    let other =
-        rest::router(services.clone()).merge(operations::router(Arc::clone(&parts.engine), metrics));
+    let other = rest::router(services.clone())
+        .merge(operations::router(Arc::clone(&parts.engine), metrics));
     let settings = FrontSettings {
         cors_origins: config.cors_allowed_origins.clone(),
         call_time_max: config.request_timeout,

@@ -147,10 +147,9 @@ fn dispatch(
         }
         Command::Agents(group) => ask(group.into(), environment, output, agents::run),
         // The one command of a group that needs no server, and so no key.
-        Command::Mandates(Managed {
-            command: MandatesCommand::Validate(file),
-            ..
-        }) => mandates::validate(&file, output),
+        Command::Mandates(Managed { command: MandatesCommand::Validate(file), .. }) => {
+            mandates::validate(&file, output)
+        }
         Command::Mandates(group) => ask(group.into(), environment, output, mandates::run),
         Command::Keys(group) => ask(group.into(), environment, output, keys::run),
         Command::Transactions(group) => ask(group.into(), environment, output, transactions::run),
@@ -169,11 +168,7 @@ struct Ask<C> {
 
 impl<C: Subcommand> From<Managed<C>> for Ask<C> {
     fn from(group: Managed<C>) -> Self {
-        Self {
-            client: group.client,
-            actor: Actor::Operator,
-            command: group.command,
-        }
+        Self { client: group.client, actor: Actor::Operator, command: group.command }
     }
 }
 

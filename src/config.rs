@@ -144,10 +144,7 @@ pub struct ConfigError {
 }
 
 fn bullets(problems: &[String]) -> String {
-    problems
-        .iter()
-        .map(|problem| format!("\n  - {problem}"))
-        .collect()
+    problems.iter().map(|problem| format!("\n  - {problem}")).collect()
 }
 
 impl ServerConfig {

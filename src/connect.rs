@@ -79,12 +79,7 @@ struct Media {
 impl Media {
     fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        let name = value
-            .split(';')
-            .next()
-            .unwrap_or(value)
-            .trim()
-            .to_ascii_lowercase();
+        let name = value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase();
         let (is_json, is_stream) = match name.as_str() {
             "application/json" => (true, false),
             "application/proto" => (false, false),
@@ -118,10 +113,7 @@ impl Connect {
         for set in descriptor_sets {
             for service in DescriptorPool::decode(*set)?.services() {
                 for method in service.methods() {
-                    methods.insert(
-                        format!("/{}/{}", service.full_name(), method.name()),
-                        method,
-                    );
+                    methods.insert(format!("/{}/{}", service.full_name(), method.name()), method);
                 }
             }
         }
@@ -135,13 +127,9 @@ impl Connect {
         R: Future<Output = Response<Body>>,
     {
         if request.method() != Method::POST {
-            return plain(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "call a method with POST",
-                |headers| {
-                    headers.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
-                },
-            );
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "call a method with POST", |headers| {
+                headers.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+            });
         }
         let Some(media) = Media::of(request.headers()) else {
             return unsupported_media("send application/json or application/proto");
@@ -177,11 +165,7 @@ impl Connect {
         let timeout = timeout(&parts.headers)?;
         let collected = tokio::time::timeout(self.limits.arrival, self.collect(body));
         let bytes = collected.await.map_err(|_| too_slow())??;
-        let bytes = if media.is_stream {
-            stream::only_message(bytes)?
-        } else {
-            bytes
-        };
+        let bytes = if media.is_stream { stream::only_message(bytes)? } else { bytes };
         let message = match media.is_json {
             true => json::to_message(&method.input(), &bytes)?,
             false => bytes,
@@ -191,10 +175,7 @@ impl Connect {
             parts.headers.remove(name);
         }
         let headers = &mut parts.headers;
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/grpc"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         if let Some(timeout) = timeout {
             headers.insert(GRPC_TIMEOUT, timeout);
@@ -213,17 +194,12 @@ impl Connect {
             false => self.unary(body, media, method).await?,
         };
         copy_metadata(&parts.headers, response.headers_mut(), "");
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, media.content_type());
+        response.headers_mut().insert(header::CONTENT_TYPE, media.content_type());
         Ok(response)
     }
 
     async fn collect(&self, body: Body) -> Result<Bytes, Status> {
-        match Limited::new(body, self.limits.request_bytes)
-            .collect()
-            .await
-        {
+        match Limited::new(body, self.limits.request_bytes).collect().await {
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => {
                 Err(too_large(self.limits.request_bytes))
@@ -267,10 +243,7 @@ impl Connect {
 /// Refuses what this server does not speak.
 fn negotiate(headers: &HeaderMap) -> Result<(), Status> {
     for name in [header::CONTENT_ENCODING, STREAM_ENCODING] {
-        if headers
-            .get(name)
-            .is_some_and(|encoding| encoding != "identity")
-        {
+        if headers.get(name).is_some_and(|encoding| encoding != "identity") {
             let reason = ErrorReason::CompressionNotSupported;
             let why = "the request is compressed; send it without a content encoding";
             return Err(refusal(Code::Unimplemented, reason, why).status());

@@ -153,11 +153,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// When the claims are no JSON object or the key is refused.
-    pub fn token(
-        &self,
-        key_id: &str,
-        claims: &serde_json::Value,
-    ) -> Result<String, CryptoError> {
+    pub fn token(&self, key_id: &str, claims: &serde_json::Value) -> Result<String, CryptoError> {
         let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
         header.kid = Some(key_id.to_owned());
         let pkcs8 = self.pair.to_pkcs8v1().map_err(|_| CryptoError::Key)?;

@@ -54,10 +54,7 @@ pub fn router(grpc: axum::Router) -> axum::Router {
         let handler = move |State(grpc), path, request| serve(grpc, run, path, request);
         api = api.route(route.path, on(route.verb.filter(), handler));
     }
-    let api = api
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(grpc);
+    let api = api.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(grpc);
     axum::Router::new()
         .nest(BASE, api)
         .route(BASE, any(unknown_path))

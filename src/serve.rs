@@ -143,12 +143,7 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let drain = limits.drain;
     let builder = limits.builder();
-    let shared = Arc::new(Shared {
-        front,
-        limits,
-        builder,
-        stopping,
-    });
+    let shared = Arc::new(Shared { front, limits, builder, stopping });
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -179,10 +174,7 @@ pub async fn serve(
     let _ = stop.send(true);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(drain, drained).await.is_err() {
-        tracing::warn!(
-            open = connections.len(),
-            "calls did not finish in time; closing them"
-        );
+        tracing::warn!(open = connections.len(), "calls did not finish in time; closing them");
         connections.shutdown().await;
     }
     Ok(())
@@ -195,10 +187,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
         tracing::debug!(%error, "a connection was closed before it began");
         return;
     }
-    let info = TcpConnectInfo {
-        local_addr: stream.local_addr().ok(),
-        remote_addr: Some(peer),
-    };
+    let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
     let has_begun = Arc::new(AtomicBool::new(false));
     let begun = Arc::clone(&has_begun);
     let front = shared.front.clone();
@@ -208,11 +197,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
         let front = front.clone();
         async move { Ok::<_, Infallible>(front.handle(request.map(Body::new)).await) }
     });
-    let mut serving = pin!(
-        shared
-            .builder
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    let mut serving = pin!(shared.builder.serve_connection(TokioIo::new(stream), service));
     let mut first_request = pin!(sleep(limits.first_request));
     let mut end = pin!(sleep(age_max(limits, peer)));
     let mut stopping = shared.stopping.clone();
@@ -253,10 +238,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
 /// began together do not end together.
 fn age_max(limits: &ServeLimits, peer: SocketAddr) -> Duration {
     let tenths_of_tenth = u32::from(peer.port()) % 10;
-    let hundredth = limits
-        .connection_age_max
-        .checked_div(100)
-        .unwrap_or_default();
+    let hundredth = limits.connection_age_max.checked_div(100).unwrap_or_default();
     let less = hundredth.saturating_mul(tenths_of_tenth);
     limits.connection_age_max.saturating_sub(less)
 }

@@ -27,9 +27,7 @@ const CAPPED: [&str; 3] = ["h2", "hyper", "hyper_util"];
 /// already.
 pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let subscriber = tracing_subscriber::registry().with(layer(filter, format, io::stderr)?);
-    subscriber
-        .try_init()
-        .map_err(|error: TryInitError| error.into())
+    subscriber.try_init().map_err(|error: TryInitError| error.into())
 }
 
 fn layer<S, W>(
@@ -70,10 +68,7 @@ impl<'writer, W: MakeWriter<'writer>> MakeWriter<'writer> for EscapingWriter<W> 
     type Writer = EscapingLine<W::Writer>;
 
     fn make_writer(&'writer self) -> Self::Writer {
-        EscapingLine {
-            target: self.target.make_writer(),
-            format: self.format,
-        }
+        EscapingLine { target: self.target.make_writer(), format: self.format }
     }
 }
 
@@ -135,9 +130,7 @@ mod tests {
 
     #[test]
     fn json_lines_are_json() {
-        let text = logged("info", LogFormat::Json, || {
-            tracing::info!(amount = 7, "decided")
-        });
+        let text = logged("info", LogFormat::Json, || tracing::info!(amount = 7, "decided"));
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["fields"]["amount"], 7);
     }
@@ -149,10 +142,7 @@ mod tests {
             tracing::warn!(target: "h2::codec", "kept");
             tracing::debug!(target: "quetra::engine", "kept too");
         });
-        assert!(
-            !text.contains("sk_secret") && text.contains("kept too"),
-            "{text}"
-        );
+        assert!(!text.contains("sk_secret") && text.contains("kept too"), "{text}");
         assert_eq!(text.lines().count(), 2, "{text}");
     }
 }

@@ -71,10 +71,7 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_act_on_is_spelt_out() {
-        assert_eq!(
-            escape_text("a\u{1b}[2Jb\nc\u{202e}d"),
-            "a\\u{1b}[2Jb\\nc\\u{202e}d"
-        );
+        assert_eq!(escape_text("a\u{1b}[2Jb\nc\u{202e}d"), "a\\u{1b}[2Jb\\nc\\u{202e}d");
         assert_eq!(escape_text("\u{9b}31m\u{e0041}"), "\\u{9b}31m\\u{e0041}");
     }
 
@@ -83,14 +80,7 @@ mod tests {
         let value = serde_json::json!({ "vendor": "a\u{9b}\u{7f}\u{202e}\u{e0041}b\u{1b}\n" });
         let text = serde_json::to_string_pretty(&value).unwrap();
         let escaped = escape_json(&text);
-        assert!(
-            escaped
-                .chars()
-                .all(|letter| letter == '\n' || !is_unsafe(letter))
-        );
-        assert_eq!(
-            serde_json::from_str::<serde_json::Value>(&escaped).unwrap(),
-            value
-        );
+        assert!(escaped.chars().all(|letter| letter == '\n' || !is_unsafe(letter)));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
     }
 }

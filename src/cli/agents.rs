@@ -45,12 +45,7 @@ pub(super) struct RegisterArgs {
     #[command(flatten)]
     about: AboutArgs,
     /// The same key and request answer the same for a day
-    #[arg(
-        long,
-        value_name = "KEY",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     idempotency_key: String,
 }
 
@@ -103,10 +98,7 @@ pub(super) async fn run(command: AgentsCommand, session: &mut Session<'_>) -> Re
         AgentsCommand::List(args) => list(args, session).await,
         AgentsCommand::Get(AgentArg { agent }) => {
             let agent_id = find(&agent, session).await?;
-            let request = v1::GetAgentRequest {
-                agent_id,
-                include_mandate: true,
-            };
+            let request = v1::GetAgentRequest { agent_id, include_mandate: true };
             let answer = session.agents().get_agent(request).await?.into_inner();
             if !session.json(&answer)? {
                 show(answer.agent, session)?;
@@ -135,11 +127,7 @@ pub(super) async fn run(command: AgentsCommand, session: &mut Session<'_>) -> Re
         AgentsCommand::Decommission(AgentArg { agent }) => {
             let agent_id = find(&agent, session).await?;
             let request = v1::DecommissionAgentRequest { agent_id };
-            let answer = session
-                .agents()
-                .decommission_agent(request)
-                .await?
-                .into_inner();
+            let answer = session.agents().decommission_agent(request).await?.into_inner();
             if !session.json(&answer)? {
                 show(answer.agent, session)?;
             }
@@ -175,15 +163,10 @@ async fn update(args: UpdateArgs, session: &mut Session<'_>) -> Result<u8, CliEr
         ("tags", !about.tags.is_empty()),
         ("metadata", !about.metadata.is_empty()),
     ];
-    let paths: Vec<String> = changes
-        .iter()
-        .filter(|(_, given)| *given)
-        .map(|(path, _)| (*path).to_owned())
-        .collect();
+    let paths: Vec<String> =
+        changes.iter().filter(|(_, given)| *given).map(|(path, _)| (*path).to_owned()).collect();
     if paths.is_empty() {
-        return Err(CliError::Usage(
-            "nothing to change; see `quetra agents update --help`".into(),
-        ));
+        return Err(CliError::Usage("nothing to change; see `quetra agents update --help`".into()));
     }
     let request = v1::UpdateAgentRequest {
         agent_id: find(&args.agent, session).await?,
@@ -207,32 +190,20 @@ async fn list(args: ListArgs, session: &mut Session<'_>) -> Result<u8, CliError>
     let mut client = session.agents();
     let status = args.status.unwrap_or_default().number();
     let found = collect(args.page.count(), async |page| {
-        let request = v1::ListAgentsRequest {
-            page: Some(page),
-            include_mandate: true,
-            status,
-        };
+        let request = v1::ListAgentsRequest { page: Some(page), include_mandate: true, status };
         let answer = client.list_agents(request).await?.into_inner();
         Ok((answer.agents, answer.next_page_token))
     })
     .await?;
-    let answer = v1::ListAgentsResponse {
-        agents: found.items,
-        next_page_token: found.next_page_token,
-    };
+    let answer =
+        v1::ListAgentsResponse { agents: found.items, next_page_token: found.next_page_token };
     if session.json(&answer)? {
         return Ok(0);
     }
     let rows = answer.agents.into_iter().map(|agent| {
         let mandate = agent.mandate.map(|mandate| mandate.id).unwrap_or_default();
         let status = Word::<v1::AgentStatus>::from_number(agent.status).to_string();
-        [
-            agent.id,
-            agent.name,
-            status,
-            dash(mandate),
-            dash(agent.description),
-        ]
+        [agent.id, agent.name, status, dash(mandate), dash(agent.description)]
     });
     let columns = ["ID", "NAME", "STATUS", "ACTIVE MANDATE", "DESCRIPTION"];
     session.output.table(columns, rows.collect())?;
@@ -242,31 +213,19 @@ async fn list(args: ListArgs, session: &mut Session<'_>) -> Result<u8, CliError>
 
 fn show(agent: Option<v1::Agent>, session: &mut Session<'_>) -> Result<(), CliError> {
     let agent = agent.unwrap_or_default();
-    let metadata: Vec<String> = agent
-        .metadata
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let metadata: Vec<String> =
+        agent.metadata.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let framework = Word::<v1::Framework>::specified(agent.framework);
     session.output.pairs(&[
         ("id", agent.id),
         ("name", agent.name),
-        (
-            "status",
-            Word::<v1::AgentStatus>::from_number(agent.status).to_string(),
-        ),
+        ("status", Word::<v1::AgentStatus>::from_number(agent.status).to_string()),
         ("description", agent.description),
-        (
-            "framework",
-            framework.map(|word| word.to_string()).unwrap_or_default(),
-        ),
+        ("framework", framework.map(|word| word.to_string()).unwrap_or_default()),
         ("execution mode", agent.execution_mode),
         ("tags", agent.tags.join(", ")),
         ("metadata", metadata.join(", ")),
-        (
-            "active mandate",
-            agent.mandate.map(|mandate| mandate.id).unwrap_or_default(),
-        ),
+        ("active mandate", agent.mandate.map(|mandate| mandate.id).unwrap_or_default()),
         ("created", time(agent.created_at.as_ref())),
         ("updated", time(agent.updated_at.as_ref())),
     ])
@@ -291,18 +250,12 @@ pub(super) async fn find(agent: &str, session: &Session<'_>) -> Result<String, C
     }
     let mut client = session.agents();
     let found = collect(usize::MAX, async |page| {
-        let request = v1::ListAgentsRequest {
-            page: Some(page),
-            ..Default::default()
-        };
+        let request = v1::ListAgentsRequest { page: Some(page), ..Default::default() };
         let answer = client.list_agents(request).await?.into_inner();
         Ok((answer.agents, answer.next_page_token))
     })
     .await?;
-    let named = found
-        .items
-        .into_iter()
-        .find(|candidate| candidate.name == agent);
+    let named = found.items.into_iter().find(|candidate| candidate.name == agent);
     named.map(|agent| agent.id).ok_or_else(|| {
         CliError::Refused(format!(
             "no agent is named `{}`\nnext: see `quetra agents list`, or give the id",

@@ -30,12 +30,7 @@ pub(super) fn greet(started: &Started, data_dir: &Path, output: &mut Output) {
             let known = Credentials::read(&path).ok().flatten();
             let kept = known.is_some_and(|credentials| {
                 credentials.url == url
-                    || Credentials {
-                        url: url.clone(),
-                        ..credentials
-                    }
-                    .write(&path)
-                    .is_ok()
+                    || Credentials { url: url.clone(), ..credentials }.write(&path).is_ok()
             });
             later_banner(&url, &path, kept.then(|| commands(&path, output)))
         }
@@ -66,14 +61,7 @@ fn kept_at(path: &Path, kept: bool) -> String {
 
 fn first_banner(url: &str, first: &FirstStart, written: &str, commands: &str) -> String {
     let mut out = addresses(url);
-    let FirstStart {
-        org_name,
-        agent_id,
-        agent_name,
-        mandate_id,
-        admin_key,
-        agent_key,
-    } = first;
+    let FirstStart { org_name, agent_id, agent_name, mandate_id, admin_key, agent_key } = first;
     // Writing to a String cannot fail.
     let _ = write!(
         out,
@@ -132,11 +120,7 @@ fn connect_line(
     vendor: &str,
     category: &str,
 ) -> String {
-    let FirstStart {
-        agent_id,
-        agent_key,
-        ..
-    } = first;
+    let FirstStart { agent_id, agent_key, .. } = first;
     format!(
         "curl -sS {url}/quetra.v1.EvaluateService/Evaluate \\\n\
          \x20 -H 'authorization: Bearer {agent_key}' -H 'content-type: application/json' \\\n\
@@ -147,11 +131,7 @@ fn connect_line(
 }
 
 fn rest_line(url: &str, first: &FirstStart) -> String {
-    let FirstStart {
-        agent_id,
-        agent_key,
-        ..
-    } = first;
+    let FirstStart { agent_id, agent_key, .. } = first;
     format!(
         "curl -sS {url}/api/v1/gateway/evaluate \\\n\
          \x20 -H 'authorization: Bearer {agent_key}' -H 'content-type: application/json' \\\n\
@@ -161,11 +141,7 @@ fn rest_line(url: &str, first: &FirstStart) -> String {
 }
 
 fn grpc_line(url: &str, first: &FirstStart) -> String {
-    let FirstStart {
-        agent_id,
-        agent_key,
-        ..
-    } = first;
+    let FirstStart { agent_id, agent_key, .. } = first;
     format!(
         "buf curl --protocol grpc --http2-prior-knowledge \\\n\
          \x20 -H 'authorization: Bearer {agent_key}' \\\n\
@@ -245,26 +221,18 @@ mod tests {
     fn keys_are_shown_on_the_first_start_only() {
         let directory = tempfile::tempdir().unwrap();
         let first = greeting(&first_start(), directory.path());
-        assert!(
-            first.contains("sk_admin") && first.contains("sk_agent"),
-            "{first}"
-        );
+        assert!(first.contains("sk_admin") && first.contains("sk_agent"), "{first}");
         let command = format!(
             "target/release/quetra budget get --credentials {}",
             directory.path().join(FILE).display()
         );
         assert!(first.contains(&command), "{first}");
 
-        let later = Started {
-            addr: "127.0.0.1:7071".parse().unwrap(),
-            first_start: None,
-        };
+        let later = Started { addr: "127.0.0.1:7071".parse().unwrap(), first_start: None };
         let second = greeting(&later, directory.path());
         assert!(!second.contains("sk_"), "{second}");
         assert!(second.contains("credentials.toml"), "{second}");
-        let kept = Credentials::read(&directory.path().join(FILE))
-            .unwrap()
-            .unwrap();
+        let kept = Credentials::read(&directory.path().join(FILE)).unwrap().unwrap();
         assert_eq!(kept.url, "http://127.0.0.1:7071");
         assert_eq!(kept.admin_key, "sk_admin");
 
@@ -293,10 +261,7 @@ mod tests {
             let data = words.iter().position(|word| *word == "-d").unwrap();
             let body: serde_json::Value = serde_json::from_str(words[data + 1]).unwrap();
             assert_eq!(body["agentId"], "0198c0de-0000-7000-8000-000000000001");
-            assert!(
-                words.contains(&"authorization: Bearer sk_agent"),
-                "{words:?}"
-            );
+            assert!(words.contains(&"authorization: Bearer sk_agent"), "{words:?}");
         }
     }
 

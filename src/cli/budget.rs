@@ -39,10 +39,7 @@ pub(super) async fn run(command: BudgetCommand, session: &mut Session<'_>) -> Re
         (None, None) => find_or_own(None, session).await?,
     };
     let mandate_id = args.mandate.unwrap_or_default();
-    let request = v1::GetBudgetRequest {
-        agent_id,
-        mandate_id,
-    };
+    let request = v1::GetBudgetRequest { agent_id, mandate_id };
     let answer = session.budget().get_budget(request).await?.into_inner();
     if session.json(&answer)? {
         return Ok(0);
@@ -52,10 +49,7 @@ pub(super) async fn run(command: BudgetCommand, session: &mut Session<'_>) -> Re
     session.output.pairs(&[("mandate", mandate)])?;
     let budget = answer.budget.unwrap_or_default();
     session.output.pairs(&budget_pairs(&budget))?;
-    let until = answer
-        .valid_until
-        .map(|until| time(Some(&until)))
-        .unwrap_or_default();
+    let until = answer.valid_until.map(|until| time(Some(&until))).unwrap_or_default();
     session.output.pairs(&[("valid until", until)])?;
     if answer.caps.is_empty() {
         return Ok(0);
@@ -64,14 +58,7 @@ pub(super) async fn run(command: BudgetCommand, session: &mut Session<'_>) -> Re
     let rows = answer.caps.into_iter().map(|cap| {
         let resets = time(cap.resets_at.as_ref());
         let (total, spent) = (amount(cap.total), amount(cap.spent));
-        [
-            cap.rule_type,
-            cap.subject,
-            total,
-            spent,
-            amount(cap.remaining),
-            resets,
-        ]
+        [cap.rule_type, cap.subject, total, spent, amount(cap.remaining), resets]
     });
     session.output.line("")?;
     let columns = ["CAP", "OF", "TOTAL", "SPENT", "REMAINING", "RESETS"];
@@ -82,11 +69,7 @@ pub(super) async fn run(command: BudgetCommand, session: &mut Session<'_>) -> Re
 /// A budget as names and values.
 pub(super) fn budget_pairs(budget: &v1::BudgetStatus) -> [(&'static str, String); 7] {
     let amount = |minor| money::show(minor, &budget.currency);
-    let held = if budget.held == 0 {
-        String::new()
-    } else {
-        amount(budget.held)
-    };
+    let held = if budget.held == 0 { String::new() } else { amount(budget.held) };
     let over = if budget.over_committed {
         "the limit is below what is already spent; nothing passes until headroom returns"
     } else {
@@ -98,14 +81,7 @@ pub(super) fn budget_pairs(budget: &v1::BudgetStatus) -> [(&'static str, String)
         ("held", held),
         ("remaining", amount(budget.remaining)),
         ("per transaction", amount(budget.per_transaction)),
-        (
-            "resets",
-            budget
-                .resets_at
-                .as_ref()
-                .map(|at| time(Some(at)))
-                .unwrap_or_default(),
-        ),
+        ("resets", budget.resets_at.as_ref().map(|at| time(Some(at))).unwrap_or_default()),
         ("note", over.to_owned()),
     ]
 }

@@ -60,18 +60,13 @@ impl Target {
         environment: &Environment,
     ) -> Result<Self, CliError> {
         let given = |flag: &Option<String>, name: &str| {
-            flag.clone()
-                .or_else(|| environment.get(name).map(str::to_owned))
+            flag.clone().or_else(|| environment.get(name).map(str::to_owned))
         };
         let url = given(&args.url, "QUETRA_GATEWAY_URL").map(|url| trimmed(&url).to_owned());
         let agent_id = environment.get("QUETRA_AGENT_ID").map(str::to_owned);
         if let Some(key) = given(&args.api_key, "QUETRA_API_KEY") {
             let url = url.unwrap_or_else(|| URL_DEFAULT.to_owned());
-            return Ok(Self {
-                url,
-                key: Secret::new(key),
-                agent_id,
-            });
+            return Ok(Self { url, key: Secret::new(key), agent_id });
         }
         let found = Credentials::read(&args.credentials)?;
         match found.filter(|found| url.as_deref().is_none_or(|url| url == trimmed(&found.url))) {
@@ -143,9 +138,7 @@ impl fmt::Debug for Bearer {
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("authorization", self.0.clone());
+        request.metadata_mut().insert("authorization", self.0.clone());
         Ok(request)
     }
 }
@@ -169,9 +162,8 @@ impl<'a> Session<'a> {
     ) -> Result<Self, CliError> {
         output.format = args.output;
         let target = Target::find(args, actor, environment)?;
-        let mut bearer: MetadataValue<Ascii> = format!("Bearer {}", target.key.expose())
-            .parse()
-            .map_err(|_| {
+        let mut bearer: MetadataValue<Ascii> =
+            format!("Bearer {}", target.key.expose()).parse().map_err(|_| {
                 CliError::Refused(
                     "the API key has characters that no key has; copy it again".to_owned(),
                 )
@@ -179,11 +171,7 @@ impl<'a> Session<'a> {
         bearer.set_sensitive(true);
         let channel = connect(&target.url, Duration::from_millis(args.timeout_ms)).await?;
         let wire = InterceptedService::new(channel, Bearer(bearer));
-        Ok(Self {
-            wire,
-            agent_id: target.agent_id,
-            output,
-        })
+        Ok(Self { wire, agent_id: target.agent_id, output })
     }
 
     pub(super) fn agents(&self) -> AgentsServiceClient<Wire> {
@@ -242,10 +230,7 @@ pub(super) async fn collect<T>(
             break;
         }
         let page_size = i32::try_from(wanted).unwrap_or(i32::MAX);
-        let request = v1::PageRequest {
-            page_size,
-            page_token: next_page_token,
-        };
+        let request = v1::PageRequest { page_size, page_token: next_page_token };
         let (more, token) = page(request).await?;
         items.extend(more);
         next_page_token = token;
@@ -253,15 +238,10 @@ pub(super) async fn collect<T>(
             break;
         }
     }
-    Ok(Collected {
-        items,
-        next_page_token,
-    })
+    Ok(Collected { items, next_page_token })
 }
 
 /// A runtime for one command: a client needs one thread.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    Ok(tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?)
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

@@ -28,10 +28,7 @@ pub(super) struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Credentials")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Credentials").field("url", &self.url).finish_non_exhaustive()
     }
 }
 
@@ -51,9 +48,7 @@ impl Credentials {
             Err(error) => return Err(refused(format!("cannot be read: {error}"))),
         };
         if !is_private(&metadata) {
-            return Err(refused(format!(
-                "can be read by other users; run `chmod 600 {shown}`"
-            )));
+            return Err(refused(format!("can be read by other users; run `chmod 600 {shown}`")));
         }
         let text = fs::read_to_string(path)
             .map_err(|error| refused(format!("cannot be read: {error}")))?;
@@ -108,17 +103,12 @@ mod tests {
         assert_eq!(Credentials::read(&path).unwrap(), None);
         sample().write(&path).unwrap();
         sample().write(&path).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(Credentials::read(&path).unwrap(), Some(sample()));
         assert!(!format!("{:?}", sample()).contains("sk_"));
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let Err(CliError::Refused(why)) = Credentials::read(&path) else {
-            panic!("read")
-        };
+        let Err(CliError::Refused(why)) = Credentials::read(&path) else { panic!("read") };
         assert!(why.contains("chmod 600"), "{why}");
     }
 }

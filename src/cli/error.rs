@@ -36,10 +36,7 @@ pub(super) enum CliError {
 
 impl From<Status> for CliError {
     fn from(status: Status) -> Self {
-        Self::Server {
-            status: Box::new(status),
-            places: None,
-        }
+        Self::Server { status: Box::new(status), places: None }
     }
 }
 
@@ -59,10 +56,9 @@ impl CliError {
     /// Tells where the fields of the request stand in the file it came from.
     pub(super) fn placed(self, found: &Places) -> Self {
         match self {
-            Self::Server { status, places: _ } => Self::Server {
-                status,
-                places: Some(found.clone()),
-            },
+            Self::Server { status, places: _ } => {
+                Self::Server { status, places: Some(found.clone()) }
+            }
             Self::Usage(_)
             | Self::Refused(_)
             | Self::Config(_)
@@ -100,27 +96,14 @@ fn sentences(text: &str, output: &mut Output) {
 
 fn server(status: &Status, places: Option<&Places>, output: &mut Output) {
     let details = status.get_error_details();
-    let word = details
-        .error_info()
-        .map(|info| info.reason.clone())
-        .unwrap_or_default();
+    let word = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
     let code = canonical(status.code());
-    let reason = if word.is_empty() {
-        String::new()
-    } else {
-        format!(" ({word})")
-    };
+    let reason = if word.is_empty() { String::new() } else { format!(" ({word})") };
     output.error_line(&format!("error: {code}{reason}: {}", status.message()));
-    for violation in details
-        .bad_request()
-        .map_or(&[][..], |bad| &bad.field_violations)
-    {
+    for violation in details.bad_request().map_or(&[][..], |bad| &bad.field_violations) {
         let place = places.and_then(|places| places.of(&violation.field));
         let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
-        output.error_line(&format!(
-            "  {place}{}: {}",
-            violation.field, violation.description
-        ));
+        output.error_line(&format!("  {place}{}: {}", violation.field, violation.description));
     }
     if let Some(wait) = details.retry_info().and_then(|retry| retry.retry_delay) {
         output.error_line(&format!("  wait at least {} ms", wait.as_millis().max(1)));

@@ -49,11 +49,7 @@ pub(super) async fn run(command: KeysCommand, session: &mut Session<'_>) -> Resu
         KeysCommand::List(page) => list(&page, session).await,
         KeysCommand::Revoke { id } => {
             let request = v1::RevokeApiKeyRequest { api_key_id: id };
-            let answer = session
-                .organization()
-                .revoke_api_key(request)
-                .await?
-                .into_inner();
+            let answer = session.organization().revoke_api_key(request).await?.into_inner();
             if !session.json(&answer)? {
                 show(answer.api_key, session)?;
             }
@@ -74,11 +70,7 @@ async fn create(args: CreateArgs, session: &mut Session<'_>) -> Result<u8, CliEr
         expires_at: args.expires_at.map(Time::to_proto),
         idempotency_key: String::new(),
     };
-    let answer = session
-        .organization()
-        .create_api_key(request)
-        .await?
-        .into_inner();
+    let answer = session.organization().create_api_key(request).await?.into_inner();
     if session.output.format == Format::Json {
         session.output.message(&answer)?;
         return Ok(0);
@@ -87,9 +79,7 @@ async fn create(args: CreateArgs, session: &mut Session<'_>) -> Result<u8, CliEr
     session.output.line("")?;
     session.output.line(&answer.key)?;
     session.output.line("")?;
-    session
-        .output
-        .line("Store it now: it cannot be shown again.")?;
+    session.output.line("Store it now: it cannot be shown again.")?;
     Ok(0)
 }
 
@@ -101,19 +91,13 @@ async fn list(page: &PageArgs, session: &mut Session<'_>) -> Result<u8, CliError
         Ok((answer.api_keys, answer.next_page_token))
     })
     .await?;
-    let answer = v1::ListApiKeysResponse {
-        api_keys: found.items,
-        next_page_token: found.next_page_token,
-    };
+    let answer =
+        v1::ListApiKeysResponse { api_keys: found.items, next_page_token: found.next_page_token };
     if session.json(&answer)? {
         return Ok(0);
     }
     let rows = answer.api_keys.into_iter().map(|key| {
-        let state = if key.revoked_at.is_some() {
-            "revoked"
-        } else {
-            "valid"
-        };
+        let state = if key.revoked_at.is_some() { "revoked" } else { "valid" };
         [
             key.id,
             key.prefix,
@@ -125,16 +109,7 @@ async fn list(page: &PageArgs, session: &mut Session<'_>) -> Result<u8, CliError
             key.name,
         ]
     });
-    let columns = [
-        "ID",
-        "PREFIX",
-        "ROLE",
-        "STATE",
-        "AGENT",
-        "LAST USED",
-        "EXPIRES",
-        "NAME",
-    ];
+    let columns = ["ID", "PREFIX", "ROLE", "STATE", "AGENT", "LAST USED", "EXPIRES", "NAME"];
     session.output.table(columns, rows.collect())?;
     session.output.more(&answer.next_page_token)?;
     Ok(0)

@@ -47,10 +47,7 @@ pub(super) enum Change {
 pub(super) fn read(path: &Path) -> Result<Loaded<MandateForm>, CliError> {
     let (name, text) = text(path)?;
     let form = parse(&name, &text)?;
-    Ok(Loaded {
-        form,
-        places: Places::new(&name, &text),
-    })
+    Ok(Loaded { form, places: Places::new(&name, &text) })
 }
 
 /// Reads a whole mandate or a part of one; a whole one names its agent.
@@ -72,10 +69,7 @@ pub(super) fn write(form: &MandateForm) -> anyhow::Result<String> {
         return Ok(yaml);
     }
     // Something in it would act on a terminal. JSON is YAML too and can spell that out.
-    Ok(format!(
-        "{}\n",
-        escape_json(&serde_json::to_string_pretty(form)?)
-    ))
+    Ok(format!("{}\n", escape_json(&serde_json::to_string_pretty(form)?)))
 }
 
 fn text(path: &Path) -> Result<(String, String), CliError> {
@@ -85,15 +79,10 @@ fn text(path: &Path) -> Result<(String, String), CliError> {
     let mut text = String::new();
     let limit = FILE_BYTES_MAX.saturating_add(1);
     if path == Path::new("-") {
-        std::io::stdin()
-            .take(limit)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
+        std::io::stdin().take(limit).read_to_string(&mut text).map_err(unreadable)?;
     } else {
         let file = std::fs::File::open(path).map_err(unreadable)?;
-        file.take(limit)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
+        file.take(limit).read_to_string(&mut text).map_err(unreadable)?;
     }
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         return Err(CliError::Refused(format!("{name} is larger than 8 MiB")));
@@ -119,26 +108,12 @@ fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, CliError> {
 )]
 fn sentence(error: &Error) -> String {
     match error {
-        Error::SerdeUnknownField {
-            field, expected, ..
-        } => {
-            format!(
-                "`{}` is not a field here; expected {}",
-                cut(field),
-                expected.join(", ")
-            )
+        Error::SerdeUnknownField { field, expected, .. } => {
+            format!("`{}` is not a field here; expected {}", cut(field), expected.join(", "))
         }
         Error::SerdeMissingField { field, .. } => format!("`{field}` is missing"),
-        Error::SerdeInvalidType {
-            unexpected,
-            expected,
-            ..
-        }
-        | Error::SerdeInvalidValue {
-            unexpected,
-            expected,
-            ..
-        } => {
+        Error::SerdeInvalidType { unexpected, expected, .. }
+        | Error::SerdeInvalidValue { unexpected, expected, .. } => {
             format!("found {}, expected {expected}", cut(unexpected))
         }
         Error::DuplicateMappingKey { key: Some(key), .. } => {

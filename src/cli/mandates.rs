@@ -82,12 +82,7 @@ pub(super) struct CreateArgs {
     #[arg(long)]
     agent: Option<String>,
     /// The same key and file answer the same for a day
-    #[arg(
-        long,
-        value_name = "KEY",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     idempotency_key: String,
 }
 
@@ -161,52 +156,29 @@ pub(super) async fn run(
         MandatesCommand::SetBudget(args) => set_budget(args, session).await?,
         MandatesCommand::Delete(MandateArg { id }) => {
             let request = v1::DeleteMandateRequest { mandate_id: id };
-            let answer = session
-                .mandates()
-                .delete_mandate(request)
-                .await?
-                .into_inner();
+            let answer = session.mandates().delete_mandate(request).await?.into_inner();
             if !session.json(&answer)? {
                 session.output.line("deleted")?;
             }
         }
         MandatesCommand::Activate(MandateArg { id }) => {
             let request = v1::ActivateMandateRequest { mandate_id: id };
-            let answer = session
-                .mandates()
-                .activate_mandate(request)
-                .await?
-                .into_inner();
+            let answer = session.mandates().activate_mandate(request).await?.into_inner();
             show::answered(&answer, answer.mandate.as_ref(), session)?;
         }
         MandatesCommand::Pause(MandateArg { id }) => {
             let request = v1::PauseMandateRequest { mandate_id: id };
-            let answer = session
-                .mandates()
-                .pause_mandate(request)
-                .await?
-                .into_inner();
+            let answer = session.mandates().pause_mandate(request).await?.into_inner();
             show::answered(&answer, answer.mandate.as_ref(), session)?;
         }
         MandatesCommand::Resume(MandateArg { id }) => {
             let request = v1::ResumeMandateRequest { mandate_id: id };
-            let answer = session
-                .mandates()
-                .resume_mandate(request)
-                .await?
-                .into_inner();
+            let answer = session.mandates().resume_mandate(request).await?.into_inner();
             show::answered(&answer, answer.mandate.as_ref(), session)?;
         }
         MandatesCommand::Revoke { id, reason } => {
-            let request = v1::RevokeMandateRequest {
-                mandate_id: id,
-                reason,
-            };
-            let answer = session
-                .mandates()
-                .revoke_mandate(request)
-                .await?
-                .into_inner();
+            let request = v1::RevokeMandateRequest { mandate_id: id, reason };
+            let answer = session.mandates().revoke_mandate(request).await?.into_inner();
             show::answered(&answer, answer.mandate.as_ref(), session)?;
         }
     }
@@ -227,11 +199,7 @@ async fn set_budget(args: SetBudgetArgs, session: &mut Session<'_>) -> Result<()
         expected_version: args.expected_version,
         idempotency_key: String::new(),
     };
-    let answer = session
-        .mandates()
-        .update_budget(request)
-        .await?
-        .into_inner();
+    let answer = session.mandates().update_budget(request).await?.into_inner();
     show::answered(&answer, answer.mandate.as_ref(), session)
 }
 
@@ -244,19 +212,13 @@ async fn list(args: ListArgs, session: &mut Session<'_>) -> Result<(), CliError>
     let mut client = session.mandates();
     let found = collect(args.page.count(), async |page| {
         let agent_id = agent_id.clone();
-        let request = v1::ListMandatesRequest {
-            page: Some(page),
-            agent_id,
-            status,
-        };
+        let request = v1::ListMandatesRequest { page: Some(page), agent_id, status };
         let answer = client.list_mandates(request).await?.into_inner();
         Ok((answer.mandates, answer.next_page_token))
     })
     .await?;
-    let answer = v1::ListMandatesResponse {
-        mandates: found.items,
-        next_page_token: found.next_page_token,
-    };
+    let answer =
+        v1::ListMandatesResponse { mandates: found.items, next_page_token: found.next_page_token };
     if !session.json(&answer)? {
         show::many(&answer.mandates, session.output)?;
         session.output.more(&answer.next_page_token)?;
@@ -272,10 +234,7 @@ async fn versions(
     let mut client = session.mandates();
     let found = collect(page.count(), async |page| {
         let mandate_id = mandate_id.clone();
-        let request = v1::ListMandateVersionsRequest {
-            page: Some(page),
-            mandate_id,
-        };
+        let request = v1::ListMandateVersionsRequest { page: Some(page), mandate_id };
         let answer = client.list_mandate_versions(request).await?.into_inner();
         Ok((answer.versions, answer.next_page_token))
     })
@@ -294,11 +253,7 @@ async fn versions(
 async fn token(agent: Option<String>, session: &mut Session<'_>) -> Result<(), CliError> {
     let agent_id = find_or_own(agent.as_deref(), session).await?;
     let request = v1::GetMandateTokenRequest { agent_id };
-    let answer = session
-        .mandates()
-        .get_mandate_token(request)
-        .await?
-        .into_inner();
+    let answer = session.mandates().get_mandate_token(request).await?.into_inner();
     if !session.json(&answer)? {
         session.output.line(&answer.token)?;
     }

@@ -7,11 +7,7 @@ use iso_currency::Currency;
 /// Minor units as people write them: `$1,234.50`, `¥1,235`, `12.345 KWD`, `2.00 USDC`.
 pub(super) fn show(minor: i64, currency: &str) -> String {
     let places = decimal_places(currency);
-    let digits = format!(
-        "{:0>width$}",
-        minor.unsigned_abs(),
-        width = places.saturating_add(1)
-    );
+    let digits = format!("{:0>width$}", minor.unsigned_abs(), width = places.saturating_add(1));
     let split = digits.len().saturating_sub(places);
     let (whole, fraction) = digits.split_at_checked(split).unwrap_or((&digits, ""));
     let sign = if minor < 0 { "-" } else { "" };
@@ -33,10 +29,10 @@ pub(super) fn parse(text: &str) -> Result<i64, String> {
     match text.parse::<i64>() {
         Ok(amount) if amount >= 0 => Ok(amount),
         Ok(_) => Err("an amount is never negative".to_owned()),
-        Err(_) => Err(
-            "amounts are whole minor units (cents): write 200 for $2.00, 1500 for $15.00"
-                .to_owned(),
-        ),
+        Err(_) => {
+            Err("amounts are whole minor units (cents): write 200 for $2.00, 1500 for $15.00"
+                .to_owned())
+        }
     }
 }
 
@@ -57,9 +53,7 @@ pub(super) fn parse_currency(text: &str) -> Result<String, String> {
 
 /// USDC has six places on a chain; here its minor unit is the cent, like the dollar's.
 fn decimal_places(currency: &str) -> usize {
-    Currency::from_code(currency)
-        .and_then(Currency::exponent)
-        .map_or(2, usize::from)
+    Currency::from_code(currency).and_then(Currency::exponent).map_or(2, usize::from)
 }
 
 fn symbol(currency: &str) -> Option<&'static str> {

@@ -26,12 +26,7 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        Self {
-            out,
-            err,
-            format: Format::Table,
-            program: "quetra".to_owned(),
-        }
+        Self { out, err, format: Format::Table, program: "quetra".to_owned() }
     }
 
     /// One line for people. Line ends inside it are escaped.
@@ -53,11 +48,7 @@ impl Output {
     /// Shows what the argument parser says, which is the help, the version or a usage error.
     pub(super) fn usage(&mut self, error: &clap::Error) -> u8 {
         let text = error.render();
-        let target = if error.use_stderr() {
-            &mut self.err
-        } else {
-            &mut self.out
-        };
+        let target = if error.use_stderr() { &mut self.err } else { &mut self.out };
         let _ = write!(target, "{text}");
         u8::try_from(error.exit_code()).unwrap_or(2)
     }
@@ -72,9 +63,7 @@ impl Output {
             return self.line("none");
         }
         let mut table = Table::new();
-        table
-            .load_style(NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(columns);
         for row in rows {
             table.add_row(row.map(|cell| escape_text(&cell).into_owned()));
@@ -99,11 +88,7 @@ impl Output {
 
     /// Names and values, one pair a line.
     pub(super) fn pairs(&mut self, pairs: &[(&str, String)]) -> Result<(), CliError> {
-        let width = pairs
-            .iter()
-            .map(|(name, _)| name.len())
-            .max()
-            .unwrap_or_default();
+        let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
             self.line(&format!("{name:width$}  {value}"))?;
         }
@@ -139,19 +124,12 @@ pub(super) fn json<M: prost::Message + prost::Name>(message: &M) -> anyhow::Resu
 /// A time of the API for people, to the second; `-` if it is absent.
 pub(super) fn time(time: Option<&prost_types::Timestamp>) -> String {
     time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok())
-        .map_or_else(
-            || "-".to_owned(),
-            |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-        )
+        .map_or_else(|| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
 /// Text, or `-` for none.
 pub(super) fn dash(text: String) -> String {
-    if text.is_empty() {
-        "-".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { "-".to_owned() } else { text }
 }
 
 impl From<io::Error> for CliError {

@@ -24,19 +24,13 @@ enum Frame {
 impl Places {
     /// Walks a file that is already known to be YAML; from a mistake on nothing is known.
     pub(super) fn new(file: &str, text: &str) -> Self {
-        let mut walk = Walk {
-            at: BTreeMap::new(),
-            open: Vec::new(),
-        };
+        let mut walk = Walk { at: BTreeMap::new(), open: Vec::new() };
         for event in Parser::new_from_str(text) {
             let Ok((event, span)) = event else { break };
             let place = (span.start.line(), span.start.col().saturating_add(1));
             walk.event(&event, place);
         }
-        Self {
-            file: file.to_owned(),
-            at: walk.at,
-        }
+        Self { file: file.to_owned(), at: walk.at }
     }
 
     /// Whether the file's top level has this field.
@@ -72,11 +66,7 @@ impl Walk {
     fn event(&mut self, event: &Event<'_>, place: (usize, usize)) {
         match event {
             Event::Scalar(text, ..) => {
-                if let Some(Frame::Mapping {
-                    path,
-                    key: key @ None,
-                }) = self.open.last_mut()
-                {
+                if let Some(Frame::Mapping { path, key: key @ None }) = self.open.last_mut() {
                     self.at.insert(joined(path, text), place);
                     *key = Some(text.to_string());
                 } else {
@@ -133,12 +123,7 @@ fn steps(field: &str) -> Vec<String> {
     let mut steps = Vec::new();
     for part in field.split('.') {
         let mut pieces = part.split('[');
-        steps.extend(
-            pieces
-                .next()
-                .filter(|name| !name.is_empty())
-                .map(str::to_owned),
-        );
+        steps.extend(pieces.next().filter(|name| !name.is_empty()).map(str::to_owned));
         steps.extend(pieces.map(|index| format!("[{index}")));
     }
     steps
@@ -167,11 +152,7 @@ fn camel(name: &str) -> String {
         if letter == '_' {
             upper = true;
         } else {
-            out.push(if upper {
-                letter.to_ascii_uppercase()
-            } else {
-                letter
-            });
+            out.push(if upper { letter.to_ascii_uppercase() } else { letter });
             upper = false;
         }
     }
@@ -230,11 +211,7 @@ rules:
     #[test]
     fn nothing_is_known_of_a_broken_file() {
         for text in ["", "[", "a: [b: }", "? [x]\n: y\n", "\t"] {
-            assert_eq!(
-                Places::new("m.yaml", text).of("rules[0].category"),
-                None,
-                "{text}"
-            );
+            assert_eq!(Places::new("m.yaml", text).of("rules[0].category"), None, "{text}");
         }
     }
 }

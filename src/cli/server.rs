@@ -258,23 +258,16 @@ pub(super) async fn health(
     environment: &Environment,
     output: &mut Output,
 ) -> Result<u8, CliError> {
-    let url = args
-        .url
-        .or_else(|| environment.get("QUETRA_GATEWAY_URL").map(str::to_owned));
+    let url = args.url.or_else(|| environment.get("QUETRA_GATEWAY_URL").map(str::to_owned));
     let url = url.unwrap_or_else(|| URL_DEFAULT.to_owned());
     let limit = Duration::from_millis(args.timeout_ms);
     let asked = async {
         let mut client = HealthClient::new(connect(&url, limit).await?);
-        let request = HealthCheckRequest {
-            service: String::new(),
-        };
+        let request = HealthCheckRequest { service: String::new() };
         Ok::<_, CliError>(client.check(request).await?.into_inner().status())
     };
     let status = tokio::time::timeout(limit, asked).await.map_err(|_| {
-        CliError::Refused(format!(
-            "{url} gave no answer within {} ms",
-            args.timeout_ms
-        ))
+        CliError::Refused(format!("{url} gave no answer within {} ms", args.timeout_ms))
     })??;
     let (code, word) = match status {
         ServingStatus::Serving => (0, "serving"),

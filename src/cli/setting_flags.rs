@@ -46,13 +46,7 @@ impl Takes for ForServe {
 
 impl Takes for ForDatabase {
     fn takes(key: Key) -> bool {
-        [
-            Key::DatabaseUrl,
-            Key::MasterKeyFile,
-            Key::Log,
-            Key::LogFormat,
-        ]
-        .contains(&key)
+        [Key::DatabaseUrl, Key::MasterKeyFile, Key::Log, Key::LogFormat].contains(&key)
     }
 }
 
@@ -86,10 +80,7 @@ impl<T: Takes> Args for SettingFlags<T> {
 }
 
 fn flag(key: Key) -> Arg {
-    let default = key
-        .default_text()
-        .map(|text| format!(" [default: {text}]"))
-        .unwrap_or_default();
+    let default = key.default_text().map(|text| format!(" [default: {text}]")).unwrap_or_default();
     let arg = Arg::new(key.name())
         .long(key.flag())
         .help(format!("{}{default} [env: {}]", key.help(), key.variable()))
@@ -121,10 +112,7 @@ impl<T: Takes> FromArgMatches for SettingFlags<T> {
                 .set_flag(key, &text)
                 .map_err(|why| clap::Error::raw(ErrorKind::ValueValidation, why))?;
         }
-        Ok(Self {
-            layer,
-            taker: PhantomData,
-        })
+        Ok(Self { layer, taker: PhantomData })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

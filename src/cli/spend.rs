@@ -75,21 +75,13 @@ pub(super) struct SpendArgs {
 impl From<EvaluateArgs> for Ask<(SpendArgs, Option<String>)> {
     fn from(args: EvaluateArgs) -> Self {
         let command = (args.spend, args.idempotency_key);
-        Self {
-            client: args.client,
-            actor: Actor::Agent,
-            command,
-        }
+        Self { client: args.client, actor: Actor::Agent, command }
     }
 }
 
 impl From<CanSpendArgs> for Ask<SpendArgs> {
     fn from(args: CanSpendArgs) -> Self {
-        Self {
-            client: args.client,
-            actor: Actor::Agent,
-            command: args.spend,
-        }
+        Self { client: args.client, actor: Actor::Agent, command: args.spend }
     }
 }
 
@@ -121,15 +113,9 @@ pub(super) async fn evaluate(
     if session.json(&answer)? {
         return Ok(exit_code(decision));
     }
-    let replayed = if answer.replayed {
-        " (already decided; nothing was charged now)"
-    } else {
-        ""
-    };
+    let replayed = if answer.replayed { " (already decided; nothing was charged now)" } else { "" };
     let verdict = decision.as_str().to_uppercase();
-    session
-        .output
-        .line(&format!("{verdict}  {asked}{replayed}"))?;
+    session.output.line(&format!("{verdict}  {asked}{replayed}"))?;
     session.output.line(&answer.explanation)?;
     session.output.line("")?;
     session.output.pairs(&[

@@ -42,28 +42,20 @@ impl Buffer {
 
 /// Runs a command line; `QUETRA_…` variables may stand before it, as in a shell.
 fn quetra(line: &str) -> Ran {
-    let (variables, words): (Vec<_>, Vec<_>) = line
-        .split_whitespace()
-        .partition(|word| word.starts_with("QUETRA_"));
+    let (variables, words): (Vec<_>, Vec<_>) =
+        line.split_whitespace().partition(|word| word.starts_with("QUETRA_"));
     let environment =
         Environment::from_pairs(variables.iter().map(|pair| pair.split_once('=').unwrap()));
     let (out, err) = (Buffer::default(), Buffer::default());
     let arguments = std::iter::once("quetra").chain(words).map(Into::into);
     let streams = (Box::new(out.clone()), Box::new(err.clone()));
     let code = run(arguments, &environment, streams.0, streams.1);
-    Ran {
-        code,
-        out: out.text(),
-        err: err.text(),
-    }
+    Ran { code, out: out.text(), err: err.text() }
 }
 
 /// A command line against the fake server.
 fn asked(server: &FakeServer, line: &str) -> Ran {
-    quetra(&format!(
-        "QUETRA_API_KEY=sk_test QUETRA_GATEWAY_URL={} {line}",
-        server.url
-    ))
+    quetra(&format!("QUETRA_API_KEY=sk_test QUETRA_GATEWAY_URL={} {line}", server.url))
 }
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -102,22 +94,13 @@ fn wrong_usage_exits_with_two_and_says_what_was_expected() {
         ("frobnicate", "unrecognized subcommand"),
         ("dev --max-in-flight many", "`many` is not a whole number"),
         ("dev --database-url sqlite://x", "unexpected argument"),
-        (
-            "serve --behind-tls-proxy=maybe",
-            "neither `true` nor `false`",
-        ),
+        ("serve --behind-tls-proxy=maybe", "neither `true` nor `false`"),
         ("evaluate --amount 2.00 --vendor x", "write 200 for $2.00"),
         ("evaluate --amount 200", "--vendor"),
-        (
-            "keys create ci --role owner",
-            "expected one of admin, agent, reader",
-        ),
+        ("keys create ci --role owner", "expected one of admin, agent, reader"),
         ("mandates set-budget mdt_x", "required"),
         ("agents register a --metadata x", "expected NAME=VALUE"),
-        (
-            "transactions list --since yesterday",
-            "2027-01-31T09:00:00Z",
-        ),
+        ("transactions list --since yesterday", "2027-01-31T09:00:00Z"),
     ];
     for (line, expected) in table {
         let ran = quetra(line);
@@ -130,11 +113,7 @@ fn wrong_usage_exits_with_two_and_says_what_was_expected() {
 fn every_setting_is_a_flag_of_a_server_command() {
     let help = format!("{}{}", quetra("dev --help").out, quetra("serve --help").out);
     for key in Key::ALL {
-        assert!(
-            help.contains(&format!("--{}", key.flag())),
-            "{}",
-            key.flag()
-        );
+        assert!(help.contains(&format!("--{}", key.flag())), "{}", key.flag());
         assert!(help.contains(&key.variable()), "{}", key.variable());
     }
     assert!(!quetra("dev --help").out.contains("--master-key-file"));
@@ -145,40 +124,17 @@ fn every_setting_is_a_flag_of_a_server_command() {
 fn an_unsafe_configuration_refuses_to_start() {
     let ran = quetra("QUETRA_LOG=loud dev --listen 0.0.0.0:7070");
     assert_eq!(ran.code, 1);
-    assert!(
-        ran.err
-            .contains("`listen` (flag --listen): a development server"),
-        "{}",
-        ran.err
-    );
-    assert!(
-        ran.err
-            .contains("`log` (environment QUETRA_LOG): `loud` is not"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("`listen` (flag --listen): a development server"), "{}", ran.err);
+    assert!(ran.err.contains("`log` (environment QUETRA_LOG): `loud` is not"), "{}", ran.err);
 }
 
 #[test]
 fn the_effective_configuration_is_shown_with_what_is_wrong_with_it() {
     let ran = quetra("QUETRA_DATABASE_URL=postgres://u:hunter2@db/q config --behind-tls-proxy");
     assert_eq!(ran.code, 1);
-    assert!(
-        ran.out
-            .contains("behind_tls_proxy = true # flag --behind-tls-proxy"),
-        "{}",
-        ran.out
-    );
-    assert!(
-        ran.out.contains("postgres://***@db/q\" # environment"),
-        "{}",
-        ran.out
-    );
-    assert!(
-        ran.err.contains("`master_key_file`: it is required"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.out.contains("behind_tls_proxy = true # flag --behind-tls-proxy"), "{}", ran.out);
+    assert!(ran.out.contains("postgres://***@db/q\" # environment"), "{}", ran.out);
+    assert!(ran.err.contains("`master_key_file`: it is required"), "{}", ran.err);
     assert!(!format!("{ran:?}").contains("hunter2"));
     assert_eq!(quetra("config --for dev").code, 0);
 }
@@ -196,24 +152,13 @@ fn completions_are_printed_for_each_shell() {
 fn without_a_key_or_a_server_it_says_what_to_do() {
     let ran = quetra("agents list --credentials /none/credentials.toml");
     assert_eq!(ran.code, 1);
-    assert!(
-        ran.err
-            .contains("no API key for http://127.0.0.1:7070; set QUETRA_API_KEY")
-    );
+    assert!(ran.err.contains("no API key for http://127.0.0.1:7070; set QUETRA_API_KEY"));
 
     // Port 9 is never listened on here.
     let ran = quetra("QUETRA_API_KEY=sk_x agents list --url http://127.0.0.1:9");
     assert_eq!(ran.code, 1);
-    assert!(
-        ran.err.contains("no server answers at http://127.0.0.1:9"),
-        "{}",
-        ran.err
-    );
-    assert!(
-        ran.err.contains("next: start one with `quetra dev`"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("no server answers at http://127.0.0.1:9"), "{}", ran.err);
+    assert!(ran.err.contains("next: start one with `quetra dev`"), "{}", ran.err);
 
     for url in ["https://gateway.example.com", "127.0.0.1:7070"] {
         let ran = quetra(&format!("QUETRA_API_KEY=sk_x agents list --url {url}"));
@@ -239,18 +184,10 @@ fn the_key_of_a_development_server_is_sent_to_no_other() {
 
     let ran = quetra(&format!("mandates get mdt_1 {credentials}"));
     assert_eq!(ran.code, 0, "{ran:?}");
-    let ran = quetra(&format!(
-        "mandates get mdt_1 {credentials} --url {}/",
-        server.url
-    ));
+    let ran = quetra(&format!("mandates get mdt_1 {credentials} --url {}/", server.url));
     assert_eq!(ran.code, 0, "{ran:?}");
-    let ran = quetra(&format!(
-        "mandates get mdt_1 {credentials} --url http://127.0.0.1:9"
-    ));
-    assert!(
-        ran.err.contains("no API key for http://127.0.0.1:9"),
-        "{ran:?}"
-    );
+    let ran = quetra(&format!("mandates get mdt_1 {credentials} --url http://127.0.0.1:9"));
+    assert!(ran.err.contains("no API key for http://127.0.0.1:9"), "{ran:?}");
 }
 
 #[test]
@@ -263,10 +200,7 @@ fn json_output_is_the_canonical_json_of_the_answer() {
     assert_eq!(mandate["budget"]["perTransaction"], "500");
     assert_eq!(mandate["status"], "MANDATE_STATUS_ACTIVE");
     assert_eq!(mandate["validFrom"], "2026-01-01T00:00:00Z");
-    assert_eq!(
-        mandate["revocationReason"], "",
-        "default values are there for scripts"
-    );
+    assert_eq!(mandate["revocationReason"], "", "default values are there for scripts");
     assert_eq!(mandate["name"], fake::HOSTILE_NAME);
     assert!(!ran.out.contains('\u{1b}') && !ran.out.contains('\u{202e}'));
 }
@@ -279,12 +213,7 @@ fn tables_show_money_and_escape_what_agents_wrote() {
     assert!(ran.out.contains("a\\u{1b}[2J\\n\\u{202e}b"), "{}", ran.out);
     assert!(ran.out.contains("vendor_cap"), "{}", ran.out);
     let ran = asked(&server, "mandates list");
-    assert_eq!(
-        ran.out.lines().count(),
-        3,
-        "a header and two pages of one: {}",
-        ran.out
-    );
+    assert_eq!(ran.out.lines().count(), 3, "a header and two pages of one: {}", ran.out);
 }
 
 #[test]
@@ -293,10 +222,7 @@ fn a_printed_mandate_is_a_file_that_makes_it_again() {
     let printed = asked(&server, "mandates get mdt_2 --yaml");
     assert_eq!(printed.code, 0, "{printed:?}");
     let (_directory, path) = file(&printed.out);
-    let ran = asked(
-        &server,
-        &format!("mandates create --activate -f {}", path.display()),
-    );
+    let ran = asked(&server, &format!("mandates create --activate -f {}", path.display()));
     assert_eq!(ran.code, 0, "{ran:?}\n{}", printed.out);
     let created = server.created.lock().unwrap().clone().unwrap();
     let original = fake::mandate("mdt_2");
@@ -307,17 +233,10 @@ fn a_printed_mandate_is_a_file_that_makes_it_again() {
 
     // Even one with a hostile name, which is then written as JSON.
     let printed = asked(&server, "mandates get mdt_1 --yaml");
-    assert!(
-        !printed.out.contains(['\u{1b}', '\u{202e}']),
-        "{}",
-        printed.out
-    );
+    assert!(!printed.out.contains(['\u{1b}', '\u{202e}']), "{}", printed.out);
     let (_directory, path) = file(&printed.out);
     asked(&server, &format!("mandates create -f {}", path.display()));
-    assert_eq!(
-        server.created.lock().unwrap().clone().unwrap().name,
-        fake::HOSTILE_NAME
-    );
+    assert_eq!(server.created.lock().unwrap().clone().unwrap().name, fake::HOSTILE_NAME);
 }
 
 #[test]
@@ -327,45 +246,23 @@ fn complaints_of_the_server_point_at_lines_of_the_file() {
     let shown = path.display();
     let ran = asked(&server, &format!("mandates create -f {shown}"));
     assert_eq!(ran.code, 1);
-    assert!(
-        ran.err
-            .contains("error: INVALID_ARGUMENT (INVALID_FIELDS): 2 fields"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("error: INVALID_ARGUMENT (INVALID_FIELDS): 2 fields"), "{}", ran.err);
     let first = format!("{shown}:14:5: rules[1].time_window.timezone: is not an IANA time zone");
     assert!(ran.err.contains(&first), "{}", ran.err);
-    assert!(
-        ran.err
-            .contains(&format!("{shown}:4:3: budget.total: is too small")),
-        "{}",
-        ran.err
-    );
-    assert!(
-        ran.err.contains("next: correct the fields above"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains(&format!("{shown}:4:3: budget.total: is too small")), "{}", ran.err);
+    assert!(ran.err.contains("next: correct the fields above"), "{}", ran.err);
 }
 
 #[test]
 fn mistakes_in_a_file_are_told_with_line_column_and_what_was_expected() {
     let table = [
-        (
-            "name: research",
-            "nmae: research",
-            ":2:1: `nmae` is not a field here; expected agentId",
-        ),
+        ("name: research", "nmae: research", ":2:1: `nmae` is not a field here; expected agentId"),
         ("total: 10000", "total: 100.50", ":4:3: found"),
         ("total: 10000", "total: \"10000\"", ":4:3: found"),
         ("type: category", "type: kategory", ":8:5: found"),
         ("    allowed: [research]\n", "", "`allowed` is missing"),
         ("startHour: 9", "startHour: 25", ":12:5: found"),
-        (
-            "name: research",
-            "name: research\nname: again",
-            "`name` is given twice",
-        ),
+        ("name: research", "name: research\nname: again", "`name` is given twice"),
         ("name: research", "name: [research", "mandate.yaml:"),
     ];
     for (from, to, expected) in table {
@@ -384,45 +281,25 @@ fn mistakes_in_a_file_are_told_with_line_column_and_what_was_expected() {
 #[test]
 fn the_exit_code_tells_the_decision() {
     let server = FakeServer::start();
-    for (vendor, code, word) in [
-        ("ok.com", 0, "APPROVED"),
-        ("no.com", 3, "REJECTED"),
-        ("ask.com", 4, "PENDING_APPROVAL"),
-    ] {
-        let line = format!(
-            "evaluate --amount 200 --vendor {vendor} --agent {}",
-            fake::AGENT
-        );
+    for (vendor, code, word) in
+        [("ok.com", 0, "APPROVED"), ("no.com", 3, "REJECTED"), ("ask.com", 4, "PENDING_APPROVAL")]
+    {
+        let line = format!("evaluate --amount 200 --vendor {vendor} --agent {}", fake::AGENT);
         let ran = asked(&server, &line);
         assert_eq!(ran.code, code, "{ran:?}");
-        assert!(
-            ran.out.starts_with(&format!("{word}  $2.00 at {vendor}")),
-            "{}",
-            ran.out
-        );
+        assert!(ran.out.starts_with(&format!("{word}  $2.00 at {vendor}")), "{}", ran.out);
         assert!(ran.out.contains("budget_total"), "{}", ran.out);
         assert_eq!(asked(&server, &format!("{line} -o json")).code, code);
-        assert_eq!(
-            asked(&server, &line.replace("evaluate", "can-spend")).code,
-            code
-        );
+        assert_eq!(asked(&server, &line.replace("evaluate", "can-spend")).code, code);
     }
 }
 
 #[test]
 fn a_wrong_key_is_refused_with_advice() {
     let server = FakeServer::start();
-    let ran = quetra(&format!(
-        "QUETRA_API_KEY=sk_bad mandates get mdt_1 --url {}",
-        server.url
-    ));
+    let ran = quetra(&format!("QUETRA_API_KEY=sk_bad mandates get mdt_1 --url {}", server.url));
     assert_eq!(ran.code, 1);
-    assert!(
-        ran.err
-            .contains("error: UNAUTHENTICATED (CREDENTIAL_INVALID)"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("error: UNAUTHENTICATED (CREDENTIAL_INVALID)"), "{}", ran.err);
     assert!(ran.err.contains("next: set QUETRA_API_KEY"), "{}", ran.err);
     assert!(!ran.err.contains("sk_bad"), "{}", ran.err);
 }
@@ -431,8 +308,5 @@ fn a_wrong_key_is_refused_with_advice() {
 fn a_server_is_healthy_or_it_is_not() {
     let server = FakeServer::start();
     let ran = quetra(&format!("health --url {}", server.url));
-    assert_eq!(
-        (ran.code, ran.out),
-        (0, format!("{}: serving\n", server.url))
-    );
+    assert_eq!((ran.code, ran.out), (0, format!("{}: serving\n", server.url)));
 }

@@ -80,50 +80,28 @@ pub(super) async fn run(
         TransactionsCommand::List(args) => return list(*args, session).await,
         TransactionsCommand::Get { id } => {
             let request = v1::GetTransactionRequest { transaction_id: id };
-            let answer = session
-                .transactions()
-                .get_transaction(request)
-                .await?
-                .into_inner();
+            let answer = session.transactions().get_transaction(request).await?.into_inner();
             if !session.json(&answer)? {
                 show(answer.transaction, None, session)?;
             }
         }
         TransactionsCommand::Settle { id, amount } => {
-            let request = v1::SettleTransactionRequest {
-                transaction_id: id,
-                amount: Some(amount),
-            };
-            let answer = session
-                .transactions()
-                .settle_transaction(request)
-                .await?
-                .into_inner();
+            let request = v1::SettleTransactionRequest { transaction_id: id, amount: Some(amount) };
+            let answer = session.transactions().settle_transaction(request).await?.into_inner();
             if !session.json(&answer)? {
                 show(answer.transaction, answer.budget, session)?;
             }
         }
         TransactionsCommand::Void { id } => {
             let request = v1::VoidTransactionRequest { transaction_id: id };
-            let answer = session
-                .transactions()
-                .void_transaction(request)
-                .await?
-                .into_inner();
+            let answer = session.transactions().void_transaction(request).await?.into_inner();
             if !session.json(&answer)? {
                 show(answer.transaction, answer.budget, session)?;
             }
         }
         TransactionsCommand::Refund { id, amount } => {
-            let request = v1::RefundTransactionRequest {
-                transaction_id: id,
-                amount,
-            };
-            let answer = session
-                .transactions()
-                .refund_transaction(request)
-                .await?
-                .into_inner();
+            let request = v1::RefundTransactionRequest { transaction_id: id, amount };
+            let answer = session.transactions().refund_transaction(request).await?.into_inner();
             if !session.json(&answer)? {
                 show(answer.transaction, answer.budget, session)?;
             }
@@ -148,10 +126,7 @@ async fn list(args: ListArgs, session: &mut Session<'_>) -> Result<u8, CliError>
     };
     let mut client = session.transactions();
     let found = collect(args.page.count(), async |page| {
-        let request = v1::ListTransactionsRequest {
-            page: Some(page),
-            ..filter.clone()
-        };
+        let request = v1::ListTransactionsRequest { page: Some(page), ..filter.clone() };
         let answer = client.list_transactions(request).await?.into_inner();
         Ok((answer.transactions, answer.next_page_token))
     })
@@ -175,9 +150,7 @@ async fn list(args: ListArgs, session: &mut Session<'_>) -> Result<u8, CliError>
             dash(transaction.category),
         ]
     });
-    let columns = [
-        "ID", "DECIDED", "DECISION", "STATE", "AMOUNT", "VENDOR", "CATEGORY",
-    ];
+    let columns = ["ID", "DECIDED", "DECISION", "STATE", "AMOUNT", "VENDOR", "CATEGORY"];
     session.output.table(columns, rows.collect())?;
     session.output.more(&answer.next_page_token)?;
     Ok(0)
@@ -194,37 +167,19 @@ fn show(
     let mandate = if transaction.mandate_id.is_empty() {
         String::new()
     } else {
-        format!(
-            "{} version {}",
-            transaction.mandate_id, transaction.mandate_version
-        )
+        format!("{} version {}", transaction.mandate_id, transaction.mandate_version)
     };
     session.output.pairs(&[
         ("id", transaction.id.clone()),
-        (
-            "decision",
-            Word::<v1::Decision>::from_number(transaction.decision).to_string(),
-        ),
-        (
-            "state",
-            Word::<v1::TransactionState>::from_number(transaction.state).to_string(),
-        ),
+        ("decision", Word::<v1::Decision>::from_number(transaction.decision).to_string()),
+        ("state", Word::<v1::TransactionState>::from_number(transaction.state).to_string()),
         ("amount", amount(transaction.amount)),
-        (
-            "settled",
-            transaction.settled_amount.map(amount).unwrap_or_default(),
-        ),
-        (
-            "refunded",
-            transaction.refunded_amount.map(amount).unwrap_or_default(),
-        ),
+        ("settled", transaction.settled_amount.map(amount).unwrap_or_default()),
+        ("refunded", transaction.refunded_amount.map(amount).unwrap_or_default()),
         ("vendor", transaction.vendor.clone()),
         ("category", transaction.category.clone()),
         ("description", transaction.description.clone()),
-        (
-            "protocol",
-            protocol.map(|word| word.to_string()).unwrap_or_default(),
-        ),
+        ("protocol", protocol.map(|word| word.to_string()).unwrap_or_default()),
         ("agent", transaction.agent_id.clone()),
         ("mandate", mandate),
         ("decided", time(transaction.created_at.as_ref())),

@@ -9,12 +9,8 @@ use std::path::PathBuf;
 use super::setting::{Key, Layer, Origin, PREFIX, nearest};
 
 /// Variables of the product that are no server settings; see the commands that read them.
-const OTHER_VARIABLES: [&str; 4] = [
-    "QUETRA_CONFIG",
-    "QUETRA_API_KEY",
-    "QUETRA_AGENT_ID",
-    "QUETRA_GATEWAY_URL",
-];
+const OTHER_VARIABLES: [&str; 4] =
+    ["QUETRA_CONFIG", "QUETRA_API_KEY", "QUETRA_AGENT_ID", "QUETRA_GATEWAY_URL"];
 
 /// The variables of the product, read once.
 #[derive(Clone, Debug, Default)]
@@ -35,20 +31,15 @@ impl Environment {
 
     /// An environment for tests and for embedding.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let variables = pairs
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
+        let variables =
+            pairs.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         Self { variables }
     }
 
     /// The value of a variable; an empty one counts as absent, as does one that is not UTF-8.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables
-            .get(name)?
-            .to_str()
-            .filter(|value| !value.is_empty())
+        self.variables.get(name)?.to_str().filter(|value| !value.is_empty())
     }
 
     pub(super) fn layer(&self, problems: &mut Vec<String>) -> Layer {

@@ -28,11 +28,9 @@ pub(super) fn read(path: &Path, problems: &mut Vec<String>) -> Layer {
         };
         match value(key.kind(), raw) {
             Ok(value) => layer.set(key, value, Origin::File(path.to_owned())),
-            Err(expected) => problems.push(format!(
-                "{}: `{}` must be {expected}",
-                path.display(),
-                key.name()
-            )),
+            Err(expected) => {
+                problems.push(format!("{}: `{}` must be {expected}", path.display(), key.name()))
+            }
         }
     }
     layer
@@ -44,9 +42,7 @@ fn table(path: &Path) -> Result<toml::Table, String> {
         .map_err(|error| format!("the configuration file {shown_path} cannot be read: {error}"))?
         .len();
     if size > FILE_BYTES_MAX {
-        return Err(format!(
-            "{shown_path} is too large for a configuration file"
-        ));
+        return Err(format!("{shown_path} is too large for a configuration file"));
     }
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("the configuration file {shown_path} cannot be read: {error}"))?;
@@ -66,11 +62,7 @@ fn unknown(path: &Path, name: &str) -> String {
         || "see `quetra config` for the known ones".to_owned(),
         |near| format!("did you mean `{near}`"),
     );
-    format!(
-        "{}: `{}` is not a setting; {advice}",
-        path.display(),
-        shown(name)
-    )
+    format!("{}: `{}` is not a setting; {advice}", path.display(), shown(name))
 }
 
 fn value(kind: Kind, raw: toml::Value) -> Result<Value, &'static str> {

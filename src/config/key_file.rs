@@ -62,9 +62,7 @@ pub fn read_master_key(path: &Path) -> Result<MasterKey, String> {
         ));
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(128));
-    file.take(FILE_BYTES_MAX.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
     let key = decode(&bytes).ok_or_else(|| {
         format!(
             "the file {shown} is not a key: it must be exactly 32 bytes, or 64 hexadecimal \
@@ -73,9 +71,7 @@ pub fn read_master_key(path: &Path) -> Result<MasterKey, String> {
     })?;
     let bytes = key.expose();
     if bytes.iter().all(|byte| Some(byte) == bytes.first()) {
-        return Err(format!(
-            "the key in {shown} is one byte repeated; make a random one"
-        ));
+        return Err(format!("the key in {shown} is one byte repeated; make a random one"));
     }
     Ok(key)
 }

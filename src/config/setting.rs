@@ -297,10 +297,7 @@ impl Layer {
     /// A source that only names the configuration file.
     #[must_use]
     pub fn with_file(path: PathBuf) -> Self {
-        Self {
-            file: Some(path),
-            ..Self::default()
-        }
+        Self { file: Some(path), ..Self::default() }
     }
 
     /// Adds what a flag says.
@@ -414,9 +411,7 @@ fn edits(left: &str, right: &str) -> usize {
         for (pair, b) in row.windows(2).zip(&right) {
             let [diagonal, above] = pair else { continue };
             let replaced = diagonal.saturating_add(usize::from(a != *b));
-            previous = replaced
-                .min(above.saturating_add(1))
-                .min(previous.saturating_add(1));
+            previous = replaced.min(above.saturating_add(1)).min(previous.saturating_add(1));
             next.push(previous);
         }
         row = next;

@@ -13,11 +13,7 @@ struct Files(TempDir);
 impl Files {
     fn new() -> Self {
         let files = Self(TempDir::new().unwrap());
-        files.write(
-            "good.key",
-            format!("{}\n", "0f1e".repeat(16)).as_bytes(),
-            0o600,
-        );
+        files.write("good.key", format!("{}\n", "0f1e".repeat(16)).as_bytes(), 0o600);
         files.write("raw.key", &(0..32).collect::<Vec<u8>>(), 0o400);
         files.write("open.key", &(0..32).collect::<Vec<u8>>(), 0o640);
         files.write("short.key", b"0f1e", 0o600);
@@ -40,10 +36,7 @@ impl Files {
     /// Flags that `serve` starts with.
     fn serve(&self) -> Vec<(Key, String)> {
         vec![
-            (
-                Key::DatabaseUrl,
-                format!("sqlite://{}", self.path("quetra.db")),
-            ),
+            (Key::DatabaseUrl, format!("sqlite://{}", self.path("quetra.db"))),
             (Key::MasterKeyFile, self.path("good.key")),
         ]
     }
@@ -58,9 +51,7 @@ fn flags(pairs: &[(Key, String)]) -> Layer {
 }
 
 fn refusal(purpose: Purpose, pairs: &[(Key, String)]) -> String {
-    ServerConfig::load(purpose, flags(pairs), &Environment::default())
-        .unwrap_err()
-        .to_string()
+    ServerConfig::load(purpose, flags(pairs), &Environment::default()).unwrap_err().to_string()
 }
 
 #[test]
@@ -68,10 +59,7 @@ fn a_development_server_needs_no_setting() {
     let config = ServerConfig::load(Purpose::Dev, Layer::new(), &Environment::default()).unwrap();
     assert_eq!(config.mode, Mode::Dev);
     assert_eq!(config.listen.to_string(), "127.0.0.1:7070");
-    assert_eq!(
-        config.database,
-        DatabaseUrl::Sqlite(".quetra/quetra.db".into())
-    );
+    assert_eq!(config.database, DatabaseUrl::Sqlite(".quetra/quetra.db".into()));
     assert!(matches!(config.master_key, MasterKeySource::DevFile(path)
         if path == *".quetra/master.key"));
     assert_eq!(config.requests_per_second, None);
@@ -115,11 +103,7 @@ fn flags_win_over_the_environment_and_that_over_the_file_and_that_over_defaults(
 #[test]
 fn the_file_can_be_named_by_a_variable() {
     let files = Files::new();
-    let file = files.write(
-        "quetra.toml",
-        b"cors_allowed_origins = [\"http://[::1]:5173\"]",
-        0o644,
-    );
+    let file = files.write("quetra.toml", b"cors_allowed_origins = [\"http://[::1]:5173\"]", 0o644);
     let environment = Environment::from_pairs([("QUETRA_CONFIG", file.as_str())]);
     let config = ServerConfig::load(Purpose::Dev, Layer::new(), &environment).unwrap();
     assert_eq!(config.cors_allowed_origins, ["http://[::1]:5173"]);
@@ -218,20 +202,13 @@ fn every_unsafe_or_contradictory_setting_is_refused_by_name() {
         };
         let name = words.next().unwrap();
         let key = Key::ALL.into_iter().find(|key| key.name() == name).unwrap();
-        let mut pairs = if purpose == Purpose::Dev {
-            Vec::new()
-        } else {
-            files.serve()
-        };
+        let mut pairs = if purpose == Purpose::Dev { Vec::new() } else { files.serve() };
         pairs.retain(|(other, _)| *other != key);
         pairs.push((key, words.next().unwrap().to_owned()));
         let message = refusal(purpose, &pairs);
         let place = format!("`{name}` (flag --{})", key.flag());
         assert!(message.contains(&place), "{place} is missing in: {message}");
-        assert!(
-            message.contains(expected),
-            "{expected} is missing in: {message}"
-        );
+        assert!(message.contains(expected), "{expected} is missing in: {message}");
         assert!(!message.contains("hunter2"), "{message}");
     }
 }
@@ -239,63 +216,32 @@ fn every_unsafe_or_contradictory_setting_is_refused_by_name() {
 #[test]
 fn everything_missing_is_named_at_once() {
     let message = refusal(Purpose::Serve, &[]);
-    assert!(
-        message.contains("`database_url`: it is required"),
-        "{message}"
-    );
-    assert!(
-        message.contains("`master_key_file`: it is required"),
-        "{message}"
-    );
+    assert!(message.contains("`database_url`: it is required"), "{message}");
+    assert!(message.contains("`master_key_file`: it is required"), "{message}");
 }
 
 #[test]
 fn a_wrong_file_is_refused_with_the_place_of_the_mistake() {
     let files = Files::new();
     let table: &[(&str, &str)] = &[
-        (
-            "lisen = \"x\"",
-            "`lisen` is not a setting; did you mean `listen`",
-        ),
+        ("lisen = \"x\"", "`lisen` is not a setting; did you mean `listen`"),
         ("[server]\nlisten = \"x\"", "`server` is not a setting"),
-        (
-            "max_in_flight = \"7\"",
-            "`max_in_flight` must be a whole number",
-        ),
-        (
-            "max_in_flight = -1",
-            "`max_in_flight` must be a whole number",
-        ),
+        ("max_in_flight = \"7\"", "`max_in_flight` must be a whole number"),
+        ("max_in_flight = -1", "`max_in_flight` must be a whole number"),
         ("log = 1", "`log` must be text in quotes"),
-        (
-            "behind_tls_proxy = \"yes\"",
-            "`behind_tls_proxy` must be true or false",
-        ),
-        (
-            "cors_allowed_origins = [1]",
-            "`cors_allowed_origins` must be a list of texts",
-        ),
-        (
-            "log = \"info\"\ndatabase_url = \"hunter2",
-            "is not TOML: line 2",
-        ),
+        ("behind_tls_proxy = \"yes\"", "`behind_tls_proxy` must be true or false"),
+        ("cors_allowed_origins = [1]", "`cors_allowed_origins` must be a list of texts"),
+        ("log = \"info\"\ndatabase_url = \"hunter2", "is not TOML: line 2"),
     ];
     for (text, expected) in table {
         let path = files.write("quetra.toml", text.as_bytes(), 0o644);
         let layer = Layer::with_file(path.into());
-        let message = Settings::collect(layer, &Environment::default())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains(expected),
-            "{expected} is missing in: {message}"
-        );
+        let message = Settings::collect(layer, &Environment::default()).unwrap_err().to_string();
+        assert!(message.contains(expected), "{expected} is missing in: {message}");
         assert!(!message.contains("hunter2"), "{message}");
     }
     let layer = Layer::with_file("/none/quetra.toml".into());
-    let message = Settings::collect(layer, &Environment::default())
-        .unwrap_err()
-        .to_string();
+    let message = Settings::collect(layer, &Environment::default()).unwrap_err().to_string();
     assert!(message.contains("cannot be read"), "{message}");
 }
 
@@ -303,10 +249,7 @@ fn a_wrong_file_is_refused_with_the_place_of_the_mistake() {
 fn a_misspelt_variable_is_refused_and_a_foreign_one_is_not() {
     let environment = Environment::from_pairs([("QUETRA_LISTN", "127.0.0.1:1")]);
     let error = Settings::collect(Layer::new(), &environment).unwrap_err();
-    assert_eq!(
-        error.problems,
-        ["`QUETRA_LISTN` is not a setting; did you mean `QUETRA_LISTEN`"]
-    );
+    assert_eq!(error.problems, ["`QUETRA_LISTN` is not a setting; did you mean `QUETRA_LISTEN`"]);
 
     let environment = Environment::from_pairs([
         ("QUETRA_SERVICE_HOST", "10.0.0.1"),
@@ -323,24 +266,15 @@ fn a_misspelt_variable_is_refused_and_a_foreign_one_is_not() {
 #[test]
 fn passwords_do_not_leave_by_the_effective_configuration() {
     let environment = Environment::from_pairs([
-        (
-            "QUETRA_DATABASE_URL",
-            "postgres://user:hunter2@db.example/quetra?password=hunter2",
-        ),
+        ("QUETRA_DATABASE_URL", "postgres://user:hunter2@db.example/quetra?password=hunter2"),
         ("QUETRA_REDIS_URL", "redis://:hunter2@cache.example:6379"),
     ]);
     let settings = Settings::collect(Layer::new(), &environment).unwrap();
     let shown = settings.to_toml();
-    assert!(
-        shown.contains("postgres://***@db.example/quetra"),
-        "{shown}"
-    );
+    assert!(shown.contains("postgres://***@db.example/quetra"), "{shown}");
     assert!(shown.contains("redis://***@cache.example:6379"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
-    assert_eq!(
-        format!("{:?}", Secret::new("hunter2".to_owned())),
-        "Secret(***)"
-    );
+    assert_eq!(format!("{:?}", Secret::new("hunter2".to_owned())), "Secret(***)");
 }
 
 #[test]
@@ -351,10 +285,7 @@ fn the_effective_configuration_is_a_configuration_file() {
     let layer = Layer::with_file(path.into());
     let again = Settings::collect(layer, &Environment::default()).unwrap();
     for key in Key::ALL {
-        assert_eq!(
-            again.get(key).map(|(value, _)| value),
-            settings.get(key).map(|(v, _)| v)
-        );
+        assert_eq!(again.get(key).map(|(value, _)| value), settings.get(key).map(|(v, _)| v));
     }
 }
 
@@ -368,9 +299,6 @@ fn foreign_text_is_cut_and_escaped() {
 fn a_setting_has_one_name_in_every_source() {
     for key in Key::ALL {
         assert_eq!(key.flag(), key.name().replace('_', "-"));
-        assert_eq!(
-            key.variable(),
-            format!("QUETRA_{}", key.name().to_uppercase())
-        );
+        assert_eq!(key.variable(), format!("QUETRA_{}", key.name().to_uppercase()));
     }
 }

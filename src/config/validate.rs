@@ -41,22 +41,14 @@ impl Settings {
     ///
     /// All problems, in the order of the settings.
     pub fn validate(&self, purpose: Purpose) -> Result<ServerConfig, ConfigError> {
-        let mut check = Check {
-            settings: self,
-            purpose,
-            problems: Vec::new(),
-        };
+        let mut check = Check { settings: self, purpose, problems: Vec::new() };
         check.misplaced();
         let listen = check.listen();
         let (data_dir, database) = check.database();
         let master_key = check.master_key(&data_dir);
         check.redis();
         let config = ServerConfig {
-            mode: if purpose == Purpose::Dev {
-                Mode::Dev
-            } else {
-                Mode::Serve
-            },
+            mode: if purpose == Purpose::Dev { Mode::Dev } else { Mode::Serve },
             listen,
             database,
             master_key,
@@ -82,9 +74,7 @@ impl Settings {
         if check.problems.is_empty() {
             Ok(config)
         } else {
-            Err(ConfigError {
-                problems: check.problems,
-            })
+            Err(ConfigError { problems: check.problems })
         }
     }
 }
@@ -101,8 +91,7 @@ impl Check<'_> {
             Some((_, Origin::Default)) | None => String::new(),
             Some((_, origin)) => format!(" ({origin})"),
         };
-        self.problems
-            .push(format!("`{}`{origin}: {sentence}", key.name()));
+        self.problems.push(format!("`{}`{origin}: {sentence}", key.name()));
     }
 
     /// A setting that means nothing here would be ignored silently; the operator meant something.
@@ -110,10 +99,7 @@ impl Check<'_> {
         for key in Key::ALL {
             // A dumped configuration repeats the defaults; that contradicts nothing.
             let given = self.settings.get(key).is_some_and(|(value, _)| {
-                key.default_text()
-                    .and_then(|text| key.parse(text).ok())
-                    .as_ref()
-                    != Some(value)
+                key.default_text().and_then(|text| key.parse(text).ok()).as_ref() != Some(value)
             });
             if !given || key.applies_to(self.purpose) {
                 continue;
@@ -160,11 +146,8 @@ impl Check<'_> {
 
     fn database(&mut self) -> (PathBuf, DatabaseUrl) {
         if self.purpose == Purpose::Dev {
-            let data_dir = self
-                .settings
-                .path(Key::DataDir)
-                .unwrap_or_else(|| Path::new("."))
-                .to_owned();
+            let data_dir =
+                self.settings.path(Key::DataDir).unwrap_or_else(|| Path::new(".")).to_owned();
             if data_dir.as_os_str().is_empty() || (data_dir.exists() && !data_dir.is_dir()) {
                 self.problem(Key::DataDir, "it is not a directory; name another one");
             }
@@ -229,10 +212,7 @@ impl Check<'_> {
         let readable = std::fs::File::open(path).and_then(|file| file.metadata());
         match readable {
             Ok(metadata) if metadata.is_file() => {}
-            Ok(_) => self.problem(
-                Key::GeoDatabase,
-                "it is not a file; name a MaxMind .mmdb file",
-            ),
+            Ok(_) => self.problem(Key::GeoDatabase, "it is not a file; name a MaxMind .mmdb file"),
             Err(error) => {
                 let sentence = format!(
                     "{} cannot be read: {error}; name a MaxMind .mmdb file, or remove the setting",
@@ -275,10 +255,8 @@ impl Check<'_> {
             );
             self.problem(Key::Log, &sentence);
         } else if EnvFilter::try_new(filter).is_err() {
-            let sentence = format!(
-                "`{}` is not a filter; write it like info,quetra=debug",
-                shown(filter)
-            );
+            let sentence =
+                format!("`{}` is not a filter; write it like info,quetra=debug", shown(filter));
             self.problem(Key::Log, &sentence);
         }
         filter.to_owned()
@@ -289,10 +267,8 @@ impl Check<'_> {
             Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
             other => {
-                let sentence = format!(
-                    "`{}` is neither text nor json",
-                    shown(other.unwrap_or_default())
-                );
+                let sentence =
+                    format!("`{}` is neither text nor json", shown(other.unwrap_or_default()));
                 self.problem(Key::LogFormat, &sentence);
                 LogFormat::Text
             }
@@ -321,11 +297,9 @@ impl Check<'_> {
 /// The file of a database URL; its directory exists.
 fn sqlite_path(url: &str) -> Result<PathBuf, String> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Err(
-            "the production data plane (Postgres and Redis) is not built yet in this \
+        return Err("the production data plane (Postgres and Redis) is not built yet in this \
                     version; use sqlite:///absolute/path/quetra.db"
-                .to_owned(),
-        );
+            .to_owned());
     }
     let Some(path) = url.strip_prefix("sqlite://") else {
         // The text is not quoted: it may hold a password.
@@ -337,18 +311,13 @@ fn sqlite_path(url: &str) -> Result<PathBuf, String> {
         return Err("parameters are not supported; write sqlite:///absolute/path/quetra.db".into());
     }
     if path.is_empty() || path.contains(":memory:") {
-        return Err(
-            "a database in memory forgets every decision; name a file, such as \
+        return Err("a database in memory forgets every decision; name a file, such as \
                     sqlite:///var/lib/quetra/quetra.db"
-                .to_owned(),
-        );
+            .to_owned());
     }
     let path = PathBuf::from(path);
     if path.is_dir() {
-        return Err(format!(
-            "{} is a directory; name a file inside it",
-            path.display()
-        ));
+        return Err(format!("{} is a directory; name a file inside it", path.display()));
     }
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -379,8 +348,5 @@ fn is_origin(text: &str) -> bool {
     rest == Some(authority.as_str())
         && !authority.as_str().contains(['@', '*'])
         && !authority.host().is_empty()
-        && !authority
-            .as_str()
-            .chars()
-            .any(|letter| letter.is_ascii_uppercase())
+        && !authority.as_str().chars().any(|letter| letter.is_ascii_uppercase())
 }

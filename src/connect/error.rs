@@ -41,9 +41,7 @@ fn code_word(code: Code) -> (&'static str, u16) {
 pub(super) fn response(status: &Status, media: Media) -> Response<Body> {
     if media.is_stream {
         let mut response = Response::new(Body::from(stream::end(Some(status))));
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, media.content_type());
+        response.headers_mut().insert(header::CONTENT_TYPE, media.content_type());
         return response;
     }
     let mut response = Response::new(Body::from(Bytes::from(body(status).to_string())));

@@ -26,9 +26,7 @@ use crate::grpc::status::{Violations, excerpt};
 /// The encoded message that the JSON describes.
 pub(super) fn to_message(descriptor: &MessageDescriptor, body: &[u8]) -> Result<Bytes, Status> {
     if body.is_empty() {
-        return Err(malformed(
-            "the body is empty; send {} for a message without fields",
-        ));
+        return Err(malformed("the body is empty; send {} for a message without fields"));
     }
     let tree: Json = serde_json::from_slice(body)
         .map_err(|error| malformed(&format!("the body is not JSON: {error}")))?;
@@ -140,16 +138,13 @@ impl Reading {
     ) -> Option<Value> {
         let kind = field.kind();
         let entry = kind.as_message()?;
-        let (key_kind, value_kind) = (
-            entry.map_entry_key_field().kind(),
-            entry.map_entry_value_field().kind(),
-        );
+        let (key_kind, value_kind) =
+            (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
         let mut entries = HashMap::<MapKey, Value>::with_capacity(members.len());
         for (name, json) in members {
             let path = format!("{path}[\"{}\"]", excerpt(&name));
             let Some(key) = value::map_key(&key_kind, name) else {
-                self.found
-                    .add(path, "has a key of the wrong type".to_owned());
+                self.found.add(path, "has a key of the wrong type".to_owned());
                 continue;
             };
             match entries.entry(key) {
@@ -188,11 +183,7 @@ impl Reading {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 #[cfg(test)]

@@ -22,9 +22,7 @@ const END: u8 = 0b10;
 /// The one message in the body of a request.
 pub(super) fn only_message(mut body: Bytes) -> Result<Bytes, Status> {
     let Some((flag, length)) = head(&body) else {
-        return Err(malformed(
-            "the body has no complete envelope; send exactly one message",
-        ));
+        return Err(malformed("the body has no complete envelope; send exactly one message"));
     };
     if flag & COMPRESSED != 0 {
         let why = "the message is compressed; send it uncompressed";
@@ -33,9 +31,7 @@ pub(super) fn only_message(mut body: Bytes) -> Result<Bytes, Status> {
     }
     body.advance(HEAD_BYTES);
     if flag != 0 || body.len() != length {
-        return Err(malformed(
-            "the body must be one envelope with exactly one message",
-        ));
+        return Err(malformed("the body must be one envelope with exactly one message"));
     }
     Ok(body)
 }
@@ -54,14 +50,8 @@ pub(super) fn end(status: Option<&Status>) -> Bytes {
 
 fn end_with(status: Option<&Status>, trailers: &HeaderMap) -> Bytes {
     let mut metadata = Map::new();
-    for name in trailers
-        .keys()
-        .filter(|name| !name.as_str().starts_with("grpc-"))
-    {
-        let values = trailers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
+    for name in trailers.keys().filter(|name| !name.as_str().starts_with("grpc-")) {
+        let values = trailers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         metadata.insert(name.to_string(), values.map(Value::from).collect());
     }
     let mut outcome = Map::new();
@@ -85,13 +75,7 @@ struct Envelopes {
 
 /// The body of a reply: each message of the gRPC body in an envelope, then the outcome.
 pub(super) fn envelopes(body: Body, media: Media, output: MessageDescriptor) -> Body {
-    let state = Envelopes {
-        body,
-        pending: BytesMut::new(),
-        media,
-        output,
-        is_ended: false,
-    };
+    let state = Envelopes { body, pending: BytesMut::new(), media, output, is_ended: false };
     Body::from_stream(futures::stream::unfold(state, |mut state| async move {
         let envelope = state.next().await?;
         Some((Ok::<_, std::convert::Infallible>(envelope), state))

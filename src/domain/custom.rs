@@ -113,13 +113,7 @@ impl CustomRule {
             Engine::JsonLogic => jsonlogic::compile(source)?,
         };
         let source = source.into();
-        Ok(Self {
-            compiled: Arc::new(Compiled {
-                engine,
-                source,
-                root,
-            }),
-        })
+        Ok(Self { compiled: Arc::new(Compiled { engine, source, root }) })
     }
 
     /// Whether the spend passes; an `Err` does not pass either and says why.

@@ -104,7 +104,12 @@ pub fn screen(case: &Case<'_>) -> Result<Screened, PeriodError> {
         Slot::Counter { .. } | Slot::Window { .. } => true,
     };
     claim.admissible = standing_reasons.is_empty() && slots.iter().all(tested);
-    Ok(Screened { standing_reasons, slots, budget: Some(BudgetFrame { status }), claim: Some(claim) })
+    Ok(Screened {
+        standing_reasons,
+        slots,
+        budget: Some(BudgetFrame { status }),
+        claim: Some(claim),
+    })
 }
 
 struct ClaimBuilder<'a> {

@@ -21,7 +21,7 @@ use super::vendor::Vendor;
 
 mod resolve;
 
-pub use resolve::{Act, Resolve, Resolved, ResolveError};
+pub use resolve::{Act, Resolve, ResolveError, Resolved};
 
 /// What a counter sums.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -341,10 +341,8 @@ impl Book {
             let side = if claim.hold { &mut level.held } else { &mut level.spent };
             *side = side.saturating_add(amount);
         }
-        let after = Tally {
-            count: before.count.wrapping_add(1),
-            sum: before.sum.wrapping_add(amount),
-        };
+        let after =
+            Tally { count: before.count.wrapping_add(1), sum: before.sum.wrapping_add(amount) };
         self.tallies.insert(claim.mandate, after);
         self.approvals.entry(claim.mandate).or_default().push(Approval { at: now, before });
     }

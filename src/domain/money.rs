@@ -107,7 +107,8 @@ impl fmt::Display for Formatted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exponent = self.currency.exponent();
         let sign = if self.amount < 0 { "-" } else { "" };
-        let digits = format!("{:0width$}", self.amount.unsigned_abs(), width = exponent.saturating_add(1));
+        let digits =
+            format!("{:0width$}", self.amount.unsigned_abs(), width = exponent.saturating_add(1));
         let (major, minor) = digits.split_at(digits.len().saturating_sub(exponent));
         let point = if exponent == 0 { "" } else { "." };
         write!(f, "{sign}{major}{point}{minor} {}", self.currency)

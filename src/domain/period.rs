@@ -71,20 +71,14 @@ impl Period {
     /// [`PeriodError::OutOfRange`] near the ends of the calendar, never for [`Period::None`].
     pub fn window(self, at: Timestamp, zone: &TimeZone) -> Result<Window, PeriodError> {
         let Some(mut first) = self.first_day(zone.to_datetime(at).date()) else {
-            return Ok(Window {
-                starts_at: Timestamp::UNIX_EPOCH,
-                ends_at: None,
-            });
+            return Ok(Window { starts_at: Timestamp::UNIX_EPOCH, ends_at: None });
         };
         let mut starts_at = start_of_day(first, zone)?;
         loop {
             first = self.next_first_day(first)?;
             let ends_at = start_of_day(first, zone)?;
             if at < ends_at {
-                return Ok(Window {
-                    starts_at,
-                    ends_at: Some(ends_at),
-                });
+                return Ok(Window { starts_at, ends_at: Some(ends_at) });
             }
             // Clocks were set back over midnight: the local date lags one or two days behind.
             starts_at = ends_at;
@@ -110,9 +104,7 @@ impl Period {
             Self::Weekly => 7,
             Self::Monthly => first.days_in_month().into(),
         };
-        first
-            .checked_add(DAY.saturating_mul(days))
-            .map_err(|_| PeriodError::OutOfRange)
+        first.checked_add(DAY.saturating_mul(days)).map_err(|_| PeriodError::OutOfRange)
     }
 }
 
@@ -125,9 +117,7 @@ impl Period {
 ///
 /// [`PeriodError::UnknownZone`] for any other text.
 pub fn parse_zone(name: &str) -> Result<TimeZone, PeriodError> {
-    let zone = TimeZoneDatabase::bundled()
-        .get(name)
-        .map_err(|_| PeriodError::UnknownZone)?;
+    let zone = TimeZoneDatabase::bundled().get(name).map_err(|_| PeriodError::UnknownZone)?;
     // The database has two names for "not configured"; both would silently mean UTC.
     if zone.is_unknown() || zone.iana_name() == Some("Factory") {
         return Err(PeriodError::UnknownZone);
@@ -146,11 +136,8 @@ fn start_of_day(date: Date, zone: &TimeZone) -> Result<Timestamp, PeriodError> {
         // The jump may have begun before midnight (Toronto 1919: 23:30 to 00:30).
         AmbiguousOffset::Gap { .. } => {
             let just_after = instant.checked_add(SignedDuration::from_nanos(1));
-            let jump = just_after
-                .ok()
-                .and_then(|after| zone.preceding(after).next());
-            jump.map(|jump| jump.timestamp())
-                .ok_or(PeriodError::OutOfRange)
+            let jump = just_after.ok().and_then(|after| zone.preceding(after).next());
+            jump.map(|jump| jump.timestamp()).ok_or(PeriodError::OutOfRange)
         }
     }
 }

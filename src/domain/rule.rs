@@ -215,7 +215,9 @@ impl RuleSpec {
     }
 
     fn compile_time_window(&self, wrong: &mut Violations) -> Option<CompiledRule> {
-        let Self::TimeWindow { days, start, end, timezone } = self else { return None };
+        let Self::TimeWindow { days, start, end, timezone } = self else {
+            return None;
+        };
         let window = TimeWindow::try_new(days, start, end, timezone)
             .map_err(|error| wrong.refuse(time_window_field(&error), error))
             .ok()?;
@@ -223,7 +225,9 @@ impl RuleSpec {
     }
 
     fn compile_geo(&self, wrong: &mut Violations) -> Option<CompiledRule> {
-        let Self::Geo { allowed, blocked, subject } = self else { return None };
+        let Self::Geo { allowed, blocked, subject } = self else {
+            return None;
+        };
         if allowed.is_empty() == blocked.is_empty() {
             wrong.refuse("geo", "must have either allowed_countries or blocked_countries");
         }
@@ -243,7 +247,9 @@ impl RuleSpec {
     }
 
     fn compile_custom(&self, wrong: &mut Violations) -> Option<CompiledRule> {
-        let Self::Custom { engine, expression, description } = self else { return None };
+        let Self::Custom { engine, expression, description } = self else {
+            return None;
+        };
         let engine = match engine {
             CustomEngine::Cel => Engine::Cel,
             CustomEngine::Jsonlogic => Engine::JsonLogic,
@@ -292,7 +298,9 @@ pub(super) fn list_conflicts(rules: &[RuleSpec]) -> Vec<PolicyViolation> {
     }
     let mut conflicts = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
-        let RuleSpec::VendorBlocklist { vendors } = rule else { continue };
+        let RuleSpec::VendorBlocklist { vendors } = rule else {
+            continue;
+        };
         for (entry, vendor) in vendors.iter().enumerate() {
             if Vendor::parse(vendor).is_ok_and(|vendor| allowed.contains(&vendor)) {
                 conflicts.push(PolicyViolation {

@@ -75,9 +75,7 @@ impl TimeWindow {
         }
         let mut open_days = [false; 7];
         for day in days {
-            *open_days
-                .get_mut(usize::from(*day))
-                .ok_or(TimeWindowError::BadDay)? = true;
+            *open_days.get_mut(usize::from(*day)).ok_or(TimeWindowError::BadDay)? = true;
         }
         let start_minute = parse_minute(start)
             .filter(|minute| *minute < DAY_MINUTES)
@@ -87,12 +85,7 @@ impl TimeWindow {
             return Err(TimeWindowError::EmptyWindow);
         }
         let zone = parse_zone(zone_name).map_err(|_| TimeWindowError::BadZone)?;
-        Ok(Self {
-            days: open_days,
-            start_minute,
-            end_minute,
-            zone,
-        })
+        Ok(Self { days: open_days, start_minute, end_minute, zone })
     }
 
     /// The zone whose wall clock decides.
@@ -166,7 +159,5 @@ fn two_digits(text: &str) -> Option<u8> {
 }
 
 fn minute_of_day(hour: u8, minute: u8) -> u16 {
-    u16::from(hour)
-        .saturating_mul(60)
-        .saturating_add(minute.into())
+    u16::from(hour).saturating_mul(60).saturating_add(minute.into())
 }

@@ -125,10 +125,9 @@ impl TransactionRecord {
         match self.state {
             TransactionState::Approved => Level { spent: amount, held: 0 },
             TransactionState::Settled => Level { spent: settled, held: 0 },
-            TransactionState::Refunded => Level {
-                spent: settled.saturating_sub(self.refunded.unwrap_or(settled)),
-                held: 0,
-            },
+            TransactionState::Refunded => {
+                Level { spent: settled.saturating_sub(self.refunded.unwrap_or(settled)), held: 0 }
+            }
             TransactionState::PendingApproval => Level { spent: 0, held: amount },
             TransactionState::Voided | TransactionState::Rejected => Level::default(),
         }

@@ -117,11 +117,7 @@ impl Vendor {
         if text.is_empty() {
             return Err(VendorError::Empty);
         }
-        if text.contains(marks_host) {
-            parse_host(text)
-        } else {
-            parse_name(text)
-        }
+        if text.contains(marks_host) { parse_host(text) } else { parse_name(text) }
     }
 
     /// The canonical text, ready to be stored, compared and shown.
@@ -167,9 +163,7 @@ impl Vendor {
         // name has no owner, and no dot to be below.
         let below = other.canonical.strip_suffix(self.canonical());
         below.is_some_and(|labels| labels.ends_with('.'))
-            && other
-                .registrable()
-                .is_some_and(|domain| domain.len() <= self.canonical.len())
+            && other.registrable().is_some_and(|domain| domain.len() <= self.canonical.len())
     }
 
     /// Whether `self` looks like the listed `entry` to a human, but is another vendor.
@@ -202,20 +196,14 @@ fn parse_host(text: &str) -> Result<Vendor, VendorError> {
         canonical.pop();
     }
     check_host(&canonical)?;
-    Ok(Vendor {
-        canonical,
-        kind: VendorKind::Host,
-    })
+    Ok(Vendor { canonical, kind: VendorKind::Host })
 }
 
 fn authority_of(text: &str) -> Result<&str, VendorError> {
     const ENDS: [char; 3] = ['/', '?', '#'];
     let rest = match text.split_once("://") {
         Some((scheme, rest)) if !scheme.contains(ENDS) => {
-            if !["http", "https"]
-                .iter()
-                .any(|known| scheme.eq_ignore_ascii_case(known))
-            {
+            if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
                 return Err(VendorError::Scheme);
             }
             rest
@@ -223,9 +211,7 @@ fn authority_of(text: &str) -> Result<&str, VendorError> {
         Some(_) | None => text,
     };
     // A backslash stays in the host and fails there: URL parsers disagree on what it means.
-    Ok(rest
-        .split_once(ENDS)
-        .map_or(rest, |(authority, _)| authority))
+    Ok(rest.split_once(ENDS).map_or(rest, |(authority, _)| authority))
 }
 
 fn host_of(authority: &str) -> Result<&str, VendorError> {
@@ -251,33 +237,18 @@ fn host_of(authority: &str) -> Result<&str, VendorError> {
     if !digits || !port.parse::<u16>().is_ok_and(|number| number > 0) {
         return Err(VendorError::Port);
     }
-    if host.is_empty() {
-        Err(VendorError::Empty)
-    } else {
-        Ok(host)
-    }
+    if host.is_empty() { Err(VendorError::Empty) } else { Ok(host) }
 }
 
 fn ascii_host(host: &str) -> Result<Cow<'_, str>, VendorError> {
-    let is_ldh = host
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    let is_ldh = host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
     // The third and fourth character `--` are reserved for punycode, which must be verified.
-    if is_ldh
-        && !host
-            .split('.')
-            .any(|label| label.as_bytes().get(2..4) == Some(b"--"))
-    {
+    if is_ldh && !host.split('.').any(|label| label.as_bytes().get(2..4) == Some(b"--")) {
         return Ok(Cow::Owned(host.to_ascii_lowercase()));
     }
     // Lengths are checked afterwards, together with those of the hosts that took the short way.
     Uts46::new()
-        .to_ascii(
-            host.as_bytes(),
-            AsciiDenyList::STD3,
-            Hyphens::CheckFirstLast,
-            DnsLength::Ignore,
-        )
+        .to_ascii(host.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Ignore)
         .map_err(|_| VendorError::MalformedHost)
 }
 
@@ -303,11 +274,7 @@ fn check_host(host: &str) -> Result<(), VendorError> {
     if last == "localhost" || last.len() == host.len() {
         return Err(VendorError::LocalHost);
     }
-    if is_icann_suffix(host) {
-        Err(VendorError::PublicSuffix)
-    } else {
-        Ok(())
-    }
+    if is_icann_suffix(host) { Err(VendorError::PublicSuffix) } else { Ok(()) }
 }
 
 fn parse_name(text: &str) -> Result<Vendor, VendorError> {
@@ -319,10 +286,7 @@ fn parse_name(text: &str) -> Result<Vendor, VendorError> {
         join_words(&lower.nfkc().collect::<String>())
     };
     check_name(&canonical)?;
-    Ok(Vendor {
-        canonical,
-        kind: VendorKind::Name,
-    })
+    Ok(Vendor { canonical, kind: VendorKind::Name })
 }
 
 fn join_words(text: &str) -> String {
@@ -367,10 +331,7 @@ fn check_name(name: &str) -> Result<(), VendorError> {
 
 // What UTS 46 reads as a dot, and what separates the parts of a URL.
 fn marks_host(c: char) -> bool {
-    matches!(
-        c,
-        '.' | '\u{3002}' | '\u{FF0E}' | '\u{FF61}' | '/' | '\\' | ':'
-    )
+    matches!(c, '.' | '\u{3002}' | '\u{FF0E}' | '\u{FF61}' | '/' | '\\' | ':')
 }
 
 // Control characters, Unicode's default ignorable ones, line separators, invisible operators and
@@ -429,7 +390,5 @@ fn as_shown(canonical: &str) -> Cow<'_, str> {
     }
     let bytes = canonical.as_bytes();
     // Errors become replacement characters, which resemble nothing that anybody lists.
-    Uts46::new()
-        .to_unicode(bytes, AsciiDenyList::STD3, Hyphens::Allow)
-        .0
+    Uts46::new().to_unicode(bytes, AsciiDenyList::STD3, Hyphens::Allow).0
 }

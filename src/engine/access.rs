@@ -166,7 +166,9 @@ impl Access {
     }
 
     fn within_rate(&self, key: KeyId) -> EngineResult<()> {
-        let Some(rate) = &self.rate else { return Ok(()) };
+        let Some(rate) = &self.rate else {
+            return Ok(());
+        };
         rate.check_key(&key).map_err(|not_until| {
             let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());
             let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -205,12 +207,7 @@ impl Engine {
         }
         self.access.within_rate(key.id)?;
         self.access.note_use(&key, now);
-        Ok(Principal {
-            org_id: key.org_id,
-            key_id: key.id,
-            role: key.role,
-            agent_id: key.agent_id,
-        })
+        Ok(Principal { org_id: key.org_id, key_id: key.id, role: key.role, agent_id: key.agent_id })
     }
 
     async fn known_key(&self, id: KeyId) -> EngineResult<Option<Arc<ApiKey>>> {
@@ -221,7 +218,9 @@ impl Engine {
         {
             return Ok(Some(key));
         }
-        let Some(key) = self.catalogue.key(id).await? else { return Ok(None) };
+        let Some(key) = self.catalogue.key(id).await? else {
+            return Ok(None);
+        };
         let key = Arc::new(key);
         self.access.known.insert(id, (count, Arc::clone(&key)));
         Ok(Some(key))

@@ -151,7 +151,9 @@ impl Engine {
     }
 
     async fn mandate_in_force(&self, agent: &Agent) -> EngineResult<Option<Mandate>> {
-        let Some(current) = agent.current_mandate else { return Ok(None) };
+        let Some(current) = agent.current_mandate else {
+            return Ok(None);
+        };
         let mandate = self.catalogue.mandate(agent.org_id, current).await?;
         let now = self.clock.now();
         Ok(mandate.filter(|mandate| mandate.status_at(now) == MandateStatus::Active))
@@ -234,11 +236,7 @@ impl Engine {
     ///
     /// # Errors
     /// When money is still held for a pending approval.
-    pub async fn decommission_agent(
-        &self,
-        caller: &Principal,
-        id: AgentId,
-    ) -> EngineResult<Agent> {
+    pub async fn decommission_agent(&self, caller: &Principal, id: AgentId) -> EngineResult<Agent> {
         for _ in 0..ATTEMPTS {
             let before = self.require_agent(caller.org_id, id).await?;
             if before.status == AgentStatus::Decommissioned {

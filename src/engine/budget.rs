@@ -151,7 +151,13 @@ impl Engine {
                 Subject::Category(category) => category,
             };
             let (total, spent) = (line.limit, level.committed());
-            CapStatus { rule_type: line.rule_type, subject, total, spent, resets_at: charge.ends_at }
+            CapStatus {
+                rule_type: line.rule_type,
+                subject,
+                total,
+                spent,
+                resets_at: charge.ends_at,
+            }
         };
         let caps = lines.into_iter().zip(&claim.charges).zip(&levels).skip(1).map(cap).collect();
         Ok(BudgetView { mandate, budget, caps })

@@ -271,7 +271,9 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let before = self.mandate(caller, id).await?;
             let now = self.clock.now();
-            let Some(status) = before.step(step, now)? else { return Ok(before) };
+            let Some(status) = before.step(step, now)? else {
+                return Ok(before);
+            };
             let mut after = self.next_version(&before, now);
             after.status = status;
             reason.clone_into(&mut after.revocation_reason);
@@ -383,7 +385,9 @@ impl Engine {
             let filter = MandateFilter { agent: Some(agent), status: None };
             let page = Page { after, limit: super::pages::PAGE_SIZE_MAX };
             let mandates = self.catalogue.mandates(org, filter, page).await?;
-            let Some(last) = mandates.last() else { return Ok(changes) };
+            let Some(last) = mandates.last() else {
+                return Ok(changes);
+            };
             after = Some(hex::encode(last.id.as_bytes()));
             for before in mandates {
                 if let Ok(Some(status)) = before.step(MandateStep::Revoke, now) {

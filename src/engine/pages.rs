@@ -102,10 +102,8 @@ impl PageTokens {
     }
 
     fn tag(&self, org: OrgId, query: &str, position: &[u8]) -> [u8; TAG_LENGTH] {
-        let whole = keyed_digest(
-            &self.key.0,
-            &digest(&[org.as_bytes(), query.as_bytes(), position]),
-        );
+        let whole =
+            keyed_digest(&self.key.0, &digest(&[org.as_bytes(), query.as_bytes(), position]));
         whole.first_chunk().copied().unwrap_or_default()
     }
 }

@@ -25,8 +25,12 @@ impl Engine {
         org: OrgId,
         idempotency: &Idempotency,
     ) -> EngineResult<Option<T>> {
-        let Some(key) = &idempotency.key else { return Ok(None) };
-        let Some(receipt) = self.catalogue.receipt(org, key).await? else { return Ok(None) };
+        let Some(key) = &idempotency.key else {
+            return Ok(None);
+        };
+        let Some(receipt) = self.catalogue.receipt(org, key).await? else {
+            return Ok(None);
+        };
         if receipt.request_hash != idempotency.request_hash {
             return Err(EngineError::KeyReused);
         }

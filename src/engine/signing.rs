@@ -59,10 +59,7 @@ impl Signing {
 }
 
 impl Engine {
-    pub(super) async fn signing_key(
-        &self,
-        org: OrgId,
-    ) -> EngineResult<Arc<(String, SigningKey)>> {
+    pub(super) async fn signing_key(&self, org: OrgId) -> EngineResult<Arc<(String, SigningKey)>> {
         if let Some(open) = self.signing.open.get(&org) {
             return Ok(open);
         }

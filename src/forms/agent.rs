@@ -82,10 +82,7 @@ impl AgentPatch {
         v1::UpdateAgentRequest {
             agent_id,
             name: masked(self.name, "name", &mut mask).unwrap_or_default(),
-            description: self
-                .description
-                .masked("description", &mut mask)
-                .unwrap_or_default(),
+            description: self.description.masked("description", &mut mask).unwrap_or_default(),
             framework: framework.unwrap_or_default().number(),
             execution_mode: mode.unwrap_or_default(),
             tags: masked(self.tags, "tags", &mut mask).unwrap_or_default(),

@@ -116,9 +116,7 @@ pub struct BudgetPatch {
 
 impl From<BudgetForm> for v1::Budget {
     fn from(form: BudgetForm) -> Self {
-        let reset = form
-            .reset_interval
-            .map_or(v1::Period::None, |interval| interval.period.0);
+        let reset = form.reset_interval.map_or(v1::Period::None, |interval| interval.period.0);
         Self {
             total: form.total,
             per_transaction: form.per_transaction,
@@ -184,21 +182,11 @@ impl MandatePatch {
         v1::UpdateMandateRequest {
             mandate_id,
             name: masked(self.name, "name", &mut mask).unwrap_or_default(),
-            description: self
-                .description
-                .masked("description", &mut mask)
-                .unwrap_or_default(),
+            description: self.description.masked("description", &mut mask).unwrap_or_default(),
             budget: masked(self.budget, "budget", &mut mask).map(Into::into),
-            rules: rules
-                .unwrap_or_default()
-                .into_iter()
-                .map(Into::into)
-                .collect(),
+            rules: rules.unwrap_or_default().into_iter().map(Into::into).collect(),
             valid_from: masked(self.valid_from, "valid_from", &mut mask).map(Time::to_proto),
-            valid_until: self
-                .valid_until
-                .masked("valid_until", &mut mask)
-                .map(Time::to_proto),
+            valid_until: self.valid_until.masked("valid_until", &mut mask).map(Time::to_proto),
             expected_version: self.expected_version.unwrap_or_default(),
             idempotency_key,
             update_mask: Some(mask),

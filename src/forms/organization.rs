@@ -36,9 +36,7 @@ fn no_webhook<'de, D>(_deserializer: D) -> Result<Option<Infallible>, D::Error>
 where
     D: Deserializer<'de>,
 {
-    Err(de::Error::custom(
-        "webhooks are not served yet; leave `webhookUrl` out",
-    ))
+    Err(de::Error::custom("webhooks are not served yet; leave `webhookUrl` out"))
 }
 
 impl OrganizationPatch {
@@ -90,11 +88,7 @@ impl From<v1::Organization> for OrganizationView {
             default_currency: organization.default_currency,
             timezone: organization.timezone,
             frozen: organization.frozen,
-            signing_keys: organization
-                .signing_keys
-                .into_iter()
-                .map(Into::into)
-                .collect(),
+            signing_keys: organization.signing_keys.into_iter().map(Into::into).collect(),
             created_at: Time::from_proto(organization.created_at.as_ref()),
             updated_at: Time::from_proto(organization.updated_at.as_ref()),
         }
@@ -115,11 +109,7 @@ pub struct SigningKeyView {
 
 impl From<v1::SigningKey> for SigningKeyView {
     fn from(key: v1::SigningKey) -> Self {
-        Self {
-            key_id: key.key_id,
-            algorithm: key.algorithm,
-            public_key: key.public_key,
-        }
+        Self { key_id: key.key_id, algorithm: key.algorithm, public_key: key.public_key }
     }
 }
 
@@ -208,8 +198,6 @@ pub struct ApiKeyCreatedView {
 impl std::fmt::Debug for ApiKeyCreatedView {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = formatter.debug_struct("ApiKeyCreatedView");
-        shown
-            .field("api_key", &self.api_key)
-            .finish_non_exhaustive()
+        shown.field("api_key", &self.api_key).finish_non_exhaustive()
     }
 }

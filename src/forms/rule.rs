@@ -13,15 +13,8 @@ use crate::proto::v1::rule::Kind;
 
 /// A rule of a mandate; `type` says which. The fields are those of the message of the same name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(
-    tag = "type",
-    rename_all = "snake_case",
-    rename_all_fields = "camelCase"
-)]
-#[expect(
-    missing_docs,
-    reason = "the fields are documented at the rule messages"
-)]
+#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
+#[expect(missing_docs, reason = "the fields are documented at the rule messages")]
 pub enum RuleForm {
     /// The category must be in the list.
     Category { allowed: Vec<String> },
@@ -36,37 +29,18 @@ pub enum RuleForm {
         vendors: Vec<String>,
     },
     /// A budget of one vendor.
-    VendorCap {
-        vendor: String,
-        amount: i64,
-        period: Word<v1::Period>,
-    },
+    VendorCap { vendor: String, amount: i64, period: Word<v1::Period> },
     /// A budget of one category.
-    CategoryCap {
-        category: String,
-        amount: i64,
-        period: Word<v1::Period>,
-    },
+    CategoryCap { category: String, amount: i64, period: Word<v1::Period> },
     /// A ceiling of one transaction.
     MaxAmount { amount: i64 },
     /// How often.
-    RateLimit {
-        max_transactions: i64,
-        window_minutes: i32,
-    },
+    RateLimit { max_transactions: i64, window_minutes: i32 },
     /// How fast.
-    SpendRate {
-        max_amount: i64,
-        window_minutes: i32,
-    },
+    SpendRate { max_amount: i64, window_minutes: i32 },
     /// When; days count from Sunday = 0, times are `HH:MM`.
     #[serde(serialize_with = "write_time_window")]
-    TimeWindow {
-        days: Vec<i32>,
-        start: String,
-        end: String,
-        timezone: String,
-    },
+    TimeWindow { days: Vec<i32>, start: String, end: String, timezone: String },
     /// Where; exactly one of the two lists is given.
     Geo {
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -79,17 +53,9 @@ pub enum RuleForm {
     /// By which means.
     ProtocolRestrict { allowed: Vec<Word<v1::Protocol>> },
     /// Above which amount a person decides.
-    Approval {
-        threshold: i64,
-        approver_ids: Vec<String>,
-        timeout_minutes: i32,
-    },
+    Approval { threshold: i64, approver_ids: Vec<String>, timeout_minutes: i32 },
     /// An expression of the operator's own.
-    Custom {
-        engine: Word<v1::CustomEngine>,
-        expression: Expression,
-        description: String,
-    },
+    Custom { engine: Word<v1::CustomEngine>, expression: Expression, description: String },
 }
 
 /// The source of a custom rule: text, or for JSONLogic also the object itself.
@@ -170,61 +136,31 @@ impl From<RuleForm> for v1::Rule {
             RuleForm::VendorBlocklist { vendors } => {
                 Kind::VendorBlocklist(v1::VendorBlocklistRule { vendors })
             }
-            RuleForm::VendorCap {
-                vendor,
-                amount,
-                period,
-            } => vendor_cap(vendor, amount, period),
-            RuleForm::CategoryCap {
-                category,
-                amount,
-                period,
-            } => category_cap(category, amount, period),
+            RuleForm::VendorCap { vendor, amount, period } => vendor_cap(vendor, amount, period),
+            RuleForm::CategoryCap { category, amount, period } => {
+                category_cap(category, amount, period)
+            }
             RuleForm::MaxAmount { amount } => Kind::MaxAmount(v1::MaxAmountRule { amount }),
-            RuleForm::RateLimit {
-                max_transactions,
-                window_minutes,
-            } => Kind::RateLimit(v1::RateLimitRule {
-                max_transactions,
-                window_minutes,
-            }),
-            RuleForm::SpendRate {
-                max_amount,
-                window_minutes,
-            } => Kind::SpendRate(v1::SpendRateRule {
-                max_amount,
-                window_minutes,
-            }),
-            RuleForm::TimeWindow {
-                days,
-                start,
-                end,
-                timezone,
-            } => Kind::TimeWindow(v1::TimeWindowRule {
-                days,
-                start,
-                end,
-                timezone,
-            }),
-            RuleForm::Geo {
-                allowed,
-                blocked,
-                subject,
-            } => geo(allowed, blocked, subject),
+            RuleForm::RateLimit { max_transactions, window_minutes } => {
+                Kind::RateLimit(v1::RateLimitRule { max_transactions, window_minutes })
+            }
+            RuleForm::SpendRate { max_amount, window_minutes } => {
+                Kind::SpendRate(v1::SpendRateRule { max_amount, window_minutes })
+            }
+            RuleForm::TimeWindow { days, start, end, timezone } => {
+                Kind::TimeWindow(v1::TimeWindowRule { days, start, end, timezone })
+            }
+            RuleForm::Geo { allowed, blocked, subject } => geo(allowed, blocked, subject),
             RuleForm::ProtocolRestrict { allowed } => {
                 let allowed = allowed.into_iter().map(Word::number).collect();
                 Kind::ProtocolRestrict(v1::ProtocolRestrictRule { allowed })
             }
-            RuleForm::Approval {
-                threshold,
-                approver_ids,
-                timeout_minutes,
-            } => approval(threshold, approver_ids, timeout_minutes),
-            RuleForm::Custom {
-                engine,
-                expression,
-                description,
-            } => custom(engine, expression, description),
+            RuleForm::Approval { threshold, approver_ids, timeout_minutes } => {
+                approval(threshold, approver_ids, timeout_minutes)
+            }
+            RuleForm::Custom { engine, expression, description } => {
+                custom(engine, expression, description)
+            }
         };
         Self { kind: Some(kind) }
     }
@@ -232,20 +168,12 @@ impl From<RuleForm> for v1::Rule {
 
 fn vendor_cap(vendor: String, amount: i64, period: Word<v1::Period>) -> Kind {
     let period = period.number();
-    Kind::VendorCap(v1::VendorCapRule {
-        vendor,
-        amount,
-        period,
-    })
+    Kind::VendorCap(v1::VendorCapRule { vendor, amount, period })
 }
 
 fn category_cap(category: String, amount: i64, period: Word<v1::Period>) -> Kind {
     let period = period.number();
-    Kind::CategoryCap(v1::CategoryCapRule {
-        category,
-        amount,
-        period,
-    })
+    Kind::CategoryCap(v1::CategoryCapRule { category, amount, period })
 }
 
 fn geo(allowed: Vec<String>, blocked: Vec<String>, subject: Option<Word<v1::GeoSubject>>) -> Kind {
@@ -257,11 +185,7 @@ fn geo(allowed: Vec<String>, blocked: Vec<String>, subject: Option<Word<v1::GeoS
 }
 
 fn approval(threshold: i64, approver_roles: Vec<String>, timeout_minutes: i32) -> Kind {
-    Kind::Approval(v1::ApprovalRule {
-        threshold,
-        approver_roles,
-        timeout_minutes,
-    })
+    Kind::Approval(v1::ApprovalRule { threshold, approver_roles, timeout_minutes })
 }
 
 fn custom(engine: Word<v1::CustomEngine>, expression: Expression, description: String) -> Kind {
@@ -277,15 +201,9 @@ impl TryFrom<v1::Rule> for RuleForm {
 
     fn try_from(rule: v1::Rule) -> Result<Self, FormError> {
         Ok(match rule.kind.ok_or(FormError::UnknownRule)? {
-            Kind::Category(rule) => Self::Category {
-                allowed: rule.allowed,
-            },
-            Kind::VendorAllowlist(rule) => Self::VendorAllowlist {
-                vendors: rule.vendors,
-            },
-            Kind::VendorBlocklist(rule) => Self::VendorBlocklist {
-                vendors: rule.vendors,
-            },
+            Kind::Category(rule) => Self::Category { allowed: rule.allowed },
+            Kind::VendorAllowlist(rule) => Self::VendorAllowlist { vendors: rule.vendors },
+            Kind::VendorBlocklist(rule) => Self::VendorBlocklist { vendors: rule.vendors },
             Kind::VendorCap(rule) => Self::VendorCap {
                 vendor: rule.vendor,
                 amount: rule.amount,
@@ -296,17 +214,14 @@ impl TryFrom<v1::Rule> for RuleForm {
                 amount: rule.amount,
                 period: period(rule.period),
             },
-            Kind::MaxAmount(rule) => Self::MaxAmount {
-                amount: rule.amount,
-            },
+            Kind::MaxAmount(rule) => Self::MaxAmount { amount: rule.amount },
             Kind::RateLimit(rule) => Self::RateLimit {
                 max_transactions: rule.max_transactions,
                 window_minutes: rule.window_minutes,
             },
-            Kind::SpendRate(rule) => Self::SpendRate {
-                max_amount: rule.max_amount,
-                window_minutes: rule.window_minutes,
-            },
+            Kind::SpendRate(rule) => {
+                Self::SpendRate { max_amount: rule.max_amount, window_minutes: rule.window_minutes }
+            }
             Kind::TimeWindow(rule) => Self::TimeWindow {
                 days: rule.days,
                 start: rule.start,
@@ -329,11 +244,7 @@ impl TryFrom<v1::Rule> for RuleForm {
             Kind::Custom(rule) => {
                 let engine = Word::<v1::CustomEngine>::from_number(rule.engine);
                 let expression = Expression::from_source(rule.expression, engine.0);
-                Self::Custom {
-                    engine,
-                    expression,
-                    description: rule.description,
-                }
+                Self::Custom { engine, expression, description: rule.description }
             }
         })
     }

@@ -103,18 +103,16 @@ impl RuleFields {
 
     fn refuse_misplaced<E: de::Error>(&self) -> Result<(), E> {
         let wanted = fields_of(self.kind.0);
-        let misplaced = self
-            .given()
-            .into_iter()
-            .find(|(name, given)| *given && !wanted.contains(name));
+        let misplaced =
+            self.given().into_iter().find(|(name, given)| *given && !wanted.contains(name));
         misplaced.map_or(Ok(()), |(name, _)| Err(E::unknown_field(name, wanted)))
     }
 
     fn into_form<E: de::Error>(self) -> Result<RuleForm, E> {
         match self.kind.0 {
-            RuleKind::Category => Ok(RuleForm::Category {
-                allowed: required(self.allowed, "allowed")?,
-            }),
+            RuleKind::Category => {
+                Ok(RuleForm::Category { allowed: required(self.allowed, "allowed")? })
+            }
             RuleKind::VendorAllowlist => Ok(RuleForm::VendorAllowlist {
                 vendors: either(("allowed", self.allowed), ("vendors", self.vendors))?,
             }),
@@ -131,9 +129,9 @@ impl RuleFields {
                 amount: required(self.amount, "amount")?.0,
                 period: required(self.period, "period")?,
             }),
-            RuleKind::MaxAmount => Ok(RuleForm::MaxAmount {
-                amount: required(self.amount, "amount")?.0,
-            }),
+            RuleKind::MaxAmount => {
+                Ok(RuleForm::MaxAmount { amount: required(self.amount, "amount")?.0 })
+            }
             RuleKind::RateLimit => Ok(RuleForm::RateLimit {
                 max_transactions: required(self.max_transactions, "maxTransactions")?.0,
                 window_minutes: required(self.window_minutes, "windowMinutes")?.0,
@@ -170,9 +168,7 @@ impl RuleFields {
 
     fn into_geo<E: de::Error>(self) -> Result<RuleForm, E> {
         if self.allowed.is_some() == self.blocked.is_some() {
-            return Err(E::custom(
-                "a geo rule takes exactly one of `allowed` and `blocked`",
-            ));
+            return Err(E::custom("a geo rule takes exactly one of `allowed` and `blocked`"));
         }
         Ok(RuleForm::Geo {
             allowed: self.allowed.unwrap_or_default(),
@@ -185,14 +181,8 @@ impl RuleFields {
         let words = required(self.allowed, "allowed")?;
         let allowed: Option<Vec<_>> = words.iter().map(|word| Word::parse(word)).collect();
         let known = Word::<v1::Protocol>::list();
-        let wrong = || {
-            E::custom(format_args!(
-                "`allowed` takes only these protocols: {known}"
-            ))
-        };
-        Ok(RuleForm::ProtocolRestrict {
-            allowed: allowed.ok_or_else(wrong)?,
-        })
+        let wrong = || E::custom(format_args!("`allowed` takes only these protocols: {known}"));
+        Ok(RuleForm::ProtocolRestrict { allowed: allowed.ok_or_else(wrong)? })
     }
 
     fn into_custom<E: de::Error>(self) -> Result<RuleForm, E> {
@@ -202,11 +192,7 @@ impl RuleFields {
             return Err(E::custom("`expression` of a cel rule is a string"));
         }
         let description = self.description.unwrap_or_default();
-        Ok(RuleForm::Custom {
-            engine,
-            expression,
-            description,
-        })
+        Ok(RuleForm::Custom { engine, expression, description })
     }
 }
 
@@ -222,9 +208,7 @@ fn either<T, E: de::Error>(
     match (published.1, other.1) {
         (Some(_), Some(_)) => {
             let (one, two) = (published.0, other.0);
-            Err(E::custom(format_args!(
-                "give either `{one}` or `{two}`, not both"
-            )))
+            Err(E::custom(format_args!("give either `{one}` or `{two}`, not both")))
         }
         (Some(value), None) | (None, Some(value)) => Ok(value),
         (None, None) => Err(E::missing_field(published.0)),

@@ -31,18 +31,13 @@ impl<T: TryFrom<i64>> Visitor<'_> for WholeVisitor<T> {
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
         let out_of_range = || E::invalid_value(Unexpected::Signed(number), &"a smaller number");
-        T::try_from(number)
-            .map(Whole)
-            .map_err(|_error| out_of_range())
+        T::try_from(number).map(Whole).map_err(|_error| out_of_range())
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
         match i64::try_from(number) {
             Ok(number) => self.visit_i64(number),
-            Err(_) => Err(E::invalid_value(
-                Unexpected::Unsigned(number),
-                &"a smaller number",
-            )),
+            Err(_) => Err(E::invalid_value(Unexpected::Unsigned(number), &"a smaller number")),
         }
     }
 }
@@ -121,9 +116,7 @@ impl Time {
     #[must_use]
     pub fn from_proto(time: Option<&prost_types::Timestamp>) -> Option<Self> {
         let time = time?;
-        jiff::Timestamp::new(time.seconds, time.nanos)
-            .ok()
-            .map(Self)
+        jiff::Timestamp::new(time.seconds, time.nanos).ok().map(Self)
     }
 
     /// The same time as protobuf writes it.
@@ -178,7 +171,6 @@ impl Visitor<'_> for TimeVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        text.parse()
-            .map_err(|_error| E::invalid_value(Unexpected::Str(text), &self))
+        text.parse().map_err(|_error| E::invalid_value(Unexpected::Str(text), &self))
     }
 }

@@ -73,11 +73,7 @@ impl SpendForm {
             ("protocol", self.protocol.is_some()),
             ("metadata", self.metadata.is_some()),
         ];
-        given
-            .into_iter()
-            .filter(|(_, given)| *given)
-            .map(|(name, _)| name)
-            .collect()
+        given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
     }
 
     /// Whether a currency is named, be it a wrong one. An absent one means the mandate's.

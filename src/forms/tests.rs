@@ -52,42 +52,22 @@ fn every_published_rule_survives_the_way_to_its_message_and_back() {
 #[test]
 fn synonyms_and_defaults_reach_the_message() {
     let allow = kind(json!({"type": "vendor_allowlist", "vendors": ["a.com"]}));
-    assert_eq!(
-        allow,
-        kind(json!({"type": "vendor_allowlist", "allowed": ["a.com"]}))
-    );
+    assert_eq!(allow, kind(json!({"type": "vendor_allowlist", "allowed": ["a.com"]})));
     let block = kind(json!({"type": "vendor_blocklist", "vendors": ["a.com"]}));
-    assert_eq!(
-        block,
-        kind(json!({"type": "vendor_blocklist", "blocked": ["a.com"]}))
-    );
+    assert_eq!(block, kind(json!({"type": "vendor_blocklist", "blocked": ["a.com"]})));
 
     let approval = kind(json!({"type": "approval", "threshold": 1, "approverRoles": ["cfo"]}));
-    let Kind::Approval(approval) = approval else {
-        panic!("not an approval")
-    };
-    assert_eq!(
-        (approval.timeout_minutes, approval.approver_roles),
-        (60, vec!["cfo".into()])
-    );
+    let Kind::Approval(approval) = approval else { panic!("not an approval") };
+    assert_eq!((approval.timeout_minutes, approval.approver_roles), (60, vec!["cfo".into()]));
 
-    let window = kind(
-        json!({"type": "time_window", "days": [1], "startHour": 9, "end": "17:30",
-                             "timezone": "UTC"}),
-    );
-    let Kind::TimeWindow(window) = window else {
-        panic!("not a time window")
-    };
-    assert_eq!(
-        (window.start.as_str(), window.end.as_str()),
-        ("09:00", "17:30")
-    );
+    let window = kind(json!({"type": "time_window", "days": [1], "startHour": 9, "end": "17:30",
+                             "timezone": "UTC"}));
+    let Kind::TimeWindow(window) = window else { panic!("not a time window") };
+    assert_eq!((window.start.as_str(), window.end.as_str()), ("09:00", "17:30"));
 
     let logic = kind(json!({"type": "custom", "engine": "jsonlogic",
                             "expression": "{\"==\": [1, 1]}"}));
-    let Kind::Custom(logic) = logic else {
-        panic!("not a custom rule")
-    };
+    let Kind::Custom(logic) = logic else { panic!("not a custom rule") };
     assert_eq!(logic.expression, "{\"==\": [1, 1]}");
 }
 
@@ -101,36 +81,15 @@ fn refuses(cases: &[(Value, &str)]) {
 #[test]
 fn a_rule_refuses_what_does_not_belong_to_it() {
     refuses(&[
-        (
-            json!({"type": "category", "allowed": ["a"], "days": [1]}),
-            "unknown field `days`",
-        ),
-        (
-            json!({"type": "category", "alowed": ["a"]}),
-            "unknown field `alowed`",
-        ),
+        (json!({"type": "category", "allowed": ["a"], "days": [1]}), "unknown field `days`"),
+        (json!({"type": "category", "alowed": ["a"]}), "unknown field `alowed`"),
         (json!({"type": "category"}), "missing field `allowed`"),
         (json!({"allowed": ["a"]}), "missing field `type`"),
-        (
-            json!({"type": "categories", "allowed": []}),
-            "expected one of category, ",
-        ),
-        (
-            json!({"type": "max_amount", "amount": 1.5}),
-            "expected a whole number",
-        ),
-        (
-            json!({"type": "max_amount", "amount": 1.0}),
-            "expected a whole number",
-        ),
-        (
-            json!({"type": "max_amount", "amount": "5"}),
-            "expected a whole number",
-        ),
-        (
-            json!({"type": "max_amount", "amount": u64::MAX}),
-            "expected a smaller number",
-        ),
+        (json!({"type": "categories", "allowed": []}), "expected one of category, "),
+        (json!({"type": "max_amount", "amount": 1.5}), "expected a whole number"),
+        (json!({"type": "max_amount", "amount": 1.0}), "expected a whole number"),
+        (json!({"type": "max_amount", "amount": "5"}), "expected a whole number"),
+        (json!({"type": "max_amount", "amount": u64::MAX}), "expected a smaller number"),
         (
             json!({"type": "rate_limit", "maxTransactions": 1, "windowMinutes": 3_000_000_000_u64}),
             "expected a smaller number",
@@ -157,26 +116,11 @@ fn a_rule_refuses_values_it_cannot_mean() {
             "either `startHour` or `start`",
         ),
         (json!({"type": "geo"}), "exactly one of"),
-        (
-            json!({"type": "geo", "allowed": ["HR"], "blocked": ["KP"]}),
-            "exactly one of",
-        ),
-        (
-            json!({"type": "protocol_restrict", "allowed": ["kyapay"]}),
-            "only these protocols",
-        ),
-        (
-            json!({"type": "custom", "engine": "cel", "expression": {}}),
-            "is a string",
-        ),
-        (
-            json!({"type": "custom", "engine": "cel", "expression": 5}),
-            "must be a string",
-        ),
-        (
-            json!({"type": "vendor_cap", "vendor": "a", "amount": 1}),
-            "missing field `period`",
-        ),
+        (json!({"type": "geo", "allowed": ["HR"], "blocked": ["KP"]}), "exactly one of"),
+        (json!({"type": "protocol_restrict", "allowed": ["kyapay"]}), "only these protocols"),
+        (json!({"type": "custom", "engine": "cel", "expression": {}}), "is a string"),
+        (json!({"type": "custom", "engine": "cel", "expression": 5}), "must be a string"),
+        (json!({"type": "vendor_cap", "vendor": "a", "amount": 1}), "missing field `period`"),
         (
             json!({"type": "vendor_cap", "vendor": "a", "amount": 1, "period": "yearly"}),
             "one of daily, weekly, monthly, none",
@@ -211,10 +155,7 @@ fn a_file_is_read_and_what_is_written_reads_back_the_same() {
     let form: MandateForm = serde_saphyr::from_str(FILE).unwrap();
     assert_eq!(form.agent.as_deref(), Some("researcher"));
     assert_eq!(form.rules.len(), 3);
-    assert_eq!(
-        form.valid_until.unwrap().to_string(),
-        "2026-12-31T23:00:00Z"
-    );
+    assert_eq!(form.valid_until.unwrap().to_string(), "2026-12-31T23:00:00Z");
 
     let written = serde_saphyr::to_string(&form).unwrap();
     let again: MandateForm = serde_saphyr::from_str(&written).unwrap();
@@ -230,23 +171,14 @@ fn a_mistake_in_a_file_is_reported_with_its_line() {
         ("period: monthly", "period: yearly", "one of daily", 7),
         ("startHour: 9", "startHour: 9.5", "give `start`", 13),
         ("startHour: 9", "startHuor: 9", "startHuor", 13),
-        (
-            "type: time_window",
-            "type: time_windows",
-            "one of category",
-            11,
-        ),
+        ("type: time_window", "type: time_windows", "one of category", 11),
         ("2027-01-01T00:00:00+01:00", "2027-01-01", "RFC 3339", 19),
     ];
     for (good, bad, wanted, line) in cases {
         let file = FILE.replacen(good, bad, 1);
         let error = serde_saphyr::from_str::<MandateForm>(&file).unwrap_err();
         assert!(error.to_string().contains(wanted), "{bad}: {error}");
-        assert_eq!(
-            error.location().map(|place| place.line()),
-            Some(line),
-            "{bad}: {error}"
-        );
+        assert_eq!(error.location().map(|place| place.line()), Some(line), "{bad}: {error}");
     }
 }
 
@@ -254,28 +186,15 @@ fn a_mistake_in_a_file_is_reported_with_its_line() {
 fn a_fault_of_a_whole_rule_is_reported_inside_that_rule() {
     let cases = [
         ("    days: [1, 2]\n", "", "days", 11..=15),
-        (
-            "    timezone: UTC",
-            "    threshold: 5",
-            "threshold",
-            11..=15,
-        ),
-        (
-            "    endHour: 17",
-            "    endHour: 17\n    end: \"17:00\"",
-            "either",
-            11..=16,
-        ),
+        ("    timezone: UTC", "    threshold: 5", "threshold", 11..=15),
+        ("    endHour: 17", "    endHour: 17\n    end: \"17:00\"", "either", 11..=16),
     ];
     for (good, bad, wanted, lines) in cases {
         let file = FILE.replacen(good, bad, 1);
         let error = serde_saphyr::from_str::<MandateForm>(&file).unwrap_err();
         assert!(error.to_string().contains(wanted), "{bad}: {error}");
         let line = error.location().map(|place| place.line());
-        assert!(
-            line.is_some_and(|line| lines.contains(&line)),
-            "{bad}: {line:?} {error}"
-        );
+        assert!(line.is_some_and(|line| lines.contains(&line)), "{bad}: {line:?} {error}");
     }
 }
 
@@ -303,10 +222,7 @@ fn times_before_1970_and_nanoseconds_survive() {
         assert_eq!(time.to_string(), text);
     }
     assert_eq!(
-        Time::from_proto(Some(&prost_types::Timestamp {
-            seconds: i64::MAX,
-            nanos: 0
-        })),
+        Time::from_proto(Some(&prost_types::Timestamp { seconds: i64::MAX, nanos: 0 })),
         None
     );
 }
@@ -341,18 +257,13 @@ fn a_rule_of_an_unknown_kind_is_an_error_and_never_left_out() {
         rules: vec![v1::Rule { kind: None }],
         ..v1::Mandate::default()
     };
-    assert_eq!(
-        MandateForm::try_from(mandate.clone()),
-        Err(FormError::UnknownRule)
-    );
+    assert_eq!(MandateForm::try_from(mandate.clone()), Err(FormError::UnknownRule));
     assert_eq!(MandateView::try_from(mandate), Err(FormError::UnknownRule));
 }
 
 #[test]
 fn the_secret_of_a_new_key_is_not_in_its_debug_text() {
-    let view = ApiKeyCreatedView {
-        api_key: v1::ApiKey::default().into(),
-        key: Some("sk_secret".into()),
-    };
+    let view =
+        ApiKeyCreatedView { api_key: v1::ApiKey::default().into(), key: Some("sk_secret".into()) };
     assert!(!format!("{view:?}").contains("secret"));
 }

@@ -86,11 +86,7 @@ impl From<v1::Transaction> for TransactionView {
             protocol: Word::specified(transaction.protocol),
             decision: Word::from_number(transaction.decision),
             state: Word::from_number(transaction.state),
-            rule_evaluations: transaction
-                .rule_results
-                .into_iter()
-                .map(Into::into)
-                .collect(),
+            rule_evaluations: transaction.rule_results.into_iter().map(Into::into).collect(),
             reasons: transaction.reasons.into_iter().map(Into::into).collect(),
             budget_before: transaction.budget_before,
             budget_after: transaction.budget_after,

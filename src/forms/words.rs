@@ -100,10 +100,7 @@ impl<T: Vocabulary> Visitor<'_> for WordVisitor<T> {
 
 /// The kinds of rules, as `type` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(
-    missing_docs,
-    reason = "each is described at the rule message of the same name"
-)]
+#[expect(missing_docs, reason = "each is described at the rule message of the same name")]
 pub enum RuleKind {
     #[default]
     Category,
@@ -204,11 +201,8 @@ impl Vocabulary for v1::Framework {
 }
 
 impl Vocabulary for v1::Role {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("admin", Self::Admin),
-        ("agent", Self::Agent),
-        ("reader", Self::Reader),
-    ];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("admin", Self::Admin), ("agent", Self::Agent), ("reader", Self::Reader)];
 }
 
 impl Vocabulary for v1::Decision {
@@ -234,9 +228,6 @@ impl Vocabulary for v1::TransactionState {
 }
 
 impl Vocabulary for v1::Durability {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("fast", Self::Fast),
-        ("durable", Self::Durable),
-        ("strict", Self::Strict),
-    ];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("fast", Self::Fast), ("durable", Self::Durable), ("strict", Self::Strict)];
 }

@@ -59,10 +59,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        StrictDecoder {
-            is_used: false,
-            message: PhantomData,
-        }
+        StrictDecoder { is_used: false, message: PhantomData }
     }
 }
 
@@ -74,10 +71,7 @@ pub struct StrictDecoder<U> {
 
 impl<U> fmt::Debug for StrictDecoder<U> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("StrictDecoder")
-            .field("is_used", &self.is_used)
-            .finish()
+        formatter.debug_struct("StrictDecoder").field("is_used", &self.is_used).finish()
     }
 }
 
@@ -88,9 +82,7 @@ impl<U: Message + Name + Default> Decoder for StrictDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         if U::NAME.ends_with("Request") {
             if self.is_used {
-                return Err(malformed(
-                    "the call has more than one message; send exactly one",
-                ));
+                return Err(malformed("the call has more than one message; send exactly one"));
             }
             self.is_used = true;
             if buffer.chunk().len() == buffer.remaining() {
@@ -119,11 +111,7 @@ fn decoded<U>(result: Result<U, prost::DecodeError>) -> Result<Option<U>, Status
 /// Checks the wire bytes of a request against the rules of its type.
 fn validate<U: Name>(bytes: &[u8]) -> Result<(), Status> {
     let found = check(U::PACKAGE, U::NAME, bytes)?;
-    if found.is_empty() {
-        Ok(())
-    } else {
-        Err(found.status())
-    }
+    if found.is_empty() { Ok(()) } else { Err(found.status()) }
 }
 
 /// What is wrong with the fields of an encoded request of the named type.
@@ -142,21 +130,11 @@ pub(crate) fn check(package: &str, name: &str, bytes: &[u8]) -> Result<Violation
 
 /// Without its rules a request must not be served.
 fn unenforceable() -> Status {
-    refusal(
-        Code::Internal,
-        ErrorReason::Internal,
-        "the request's rules are missing",
-    )
-    .status()
+    refusal(Code::Internal, ErrorReason::Internal, "the request's rules are missing").status()
 }
 
 fn malformed(message: &str) -> Status {
-    refusal(
-        Code::InvalidArgument,
-        ErrorReason::MalformedRequest,
-        message,
-    )
-    .status()
+    refusal(Code::InvalidArgument, ErrorReason::MalformedRequest, message).status()
 }
 
 #[cfg(test)]

@@ -156,9 +156,7 @@ impl Schema {
     /// A rule in the protos is not understood. A test of this module prevents that.
     pub(crate) fn shared() -> Result<&'static Self, &'static SchemaError> {
         static SHARED: OnceLock<Result<Schema, SchemaError>> = OnceLock::new();
-        SHARED
-            .get_or_init(|| Schema::build(crate::proto::DESCRIPTORS))
-            .as_ref()
+        SHARED.get_or_init(|| Schema::build(crate::proto::DESCRIPTORS)).as_ref()
     }
 
     /// The request message with this name and package.
@@ -176,10 +174,7 @@ impl Schema {
 impl MessageSchema {
     /// The field with this number.
     pub(crate) fn field(&self, number: u32) -> Option<&FieldSchema> {
-        let position = self
-            .fields
-            .binary_search_by_key(&number, |field| field.number)
-            .ok()?;
+        let position = self.fields.binary_search_by_key(&number, |field| field.number).ok()?;
         self.fields.get(position)
     }
 }

@@ -143,11 +143,7 @@ impl Violations {
     }
 
     fn refusal(self) -> Refusal {
-        let named = self
-            .found
-            .iter()
-            .take(NAMED_MAX)
-            .map(|(path, why)| format!("{path} {why}"));
+        let named = self.found.iter().take(NAMED_MAX).map(|(path, why)| format!("{path} {why}"));
         let mut sentence = named.collect::<Vec<_>>().join("; ");
         let unnamed = self.found.len().saturating_sub(NAMED_MAX);
         if unnamed > 0 {
@@ -212,8 +208,7 @@ pub fn status_of(error: EngineError) -> Status {
         EngineError::NameTaken => refusal(Code::AlreadyExists, R::NameTaken, message),
         EngineError::VersionConflict(version) => {
             let message = format!("{message}; read it again, then decide");
-            refusal(Code::Aborted, R::VersionConflict, message)
-                .with("version", version.to_string())
+            refusal(Code::Aborted, R::VersionConflict, message).with("version", version.to_string())
         }
         EngineError::ConcurrentChange => {
             let message = format!("{message}; repeat it with the same idempotency key");

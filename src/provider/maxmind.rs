@@ -53,7 +53,10 @@ impl MaxMindCountries {
             let path = path.map_or_else(String::new, |path| path.display().to_string());
             MaxMindError { path, source }
         })?;
-        Ok(Self { reader, hosts: Cache::builder().max_capacity(KEPT).time_to_live(KEPT_TIME).build() })
+        Ok(Self {
+            reader,
+            hosts: Cache::builder().max_capacity(KEPT).time_to_live(KEPT_TIME).build(),
+        })
     }
 }
 

@@ -39,11 +39,7 @@ pub(super) async fn list(call: Call) -> Outcome {
     query.finish()?;
 
     let (agents, next_page_token) = walk(window, |page| {
-        let message = v1::ListAgentsRequest {
-            page: Some(page),
-            include_mandate,
-            status,
-        };
+        let message = v1::ListAgentsRequest { page: Some(page), include_mandate, status };
         let (mut client, request) = (call.agents(), call.request(message));
         let call = &call;
         async move {
@@ -53,20 +49,14 @@ pub(super) async fn list(call: Call) -> Outcome {
     })
     .await?;
     let agents = agents.into_iter().map(AgentView::try_from);
-    Answer::ok(&Agents {
-        agents: agents.collect::<Result<_, _>>()?,
-        next_page_token,
-    })
+    Answer::ok(&Agents { agents: agents.collect::<Result<_, _>>()?, next_page_token })
 }
 
 pub(super) async fn get(call: Call) -> Outcome {
     let mut query = Query::read(call.uri(), &["include"]);
     let include_mandate = included(&mut query)?;
     query.finish()?;
-    let request = call.request(v1::GetAgentRequest {
-        agent_id: call.id(),
-        include_mandate,
-    });
+    let request = call.request(v1::GetAgentRequest { agent_id: call.id(), include_mandate });
     let response = call.message(call.agents().get_agent(request).await)?;
     Answer::ok(&view(response.agent)?)
 }
@@ -81,27 +71,21 @@ pub(super) async fn update(call: Call) -> Outcome {
 
 pub(super) async fn suspend(call: Call) -> Outcome {
     call.no_fields()?;
-    let request = call.request(v1::SuspendAgentRequest {
-        agent_id: call.id(),
-    });
+    let request = call.request(v1::SuspendAgentRequest { agent_id: call.id() });
     let response = call.message(call.agents().suspend_agent(request).await)?;
     Answer::ok(&view(response.agent)?)
 }
 
 pub(super) async fn resume(call: Call) -> Outcome {
     call.no_fields()?;
-    let request = call.request(v1::ResumeAgentRequest {
-        agent_id: call.id(),
-    });
+    let request = call.request(v1::ResumeAgentRequest { agent_id: call.id() });
     let response = call.message(call.agents().resume_agent(request).await)?;
     Answer::ok(&view(response.agent)?)
 }
 
 pub(super) async fn decommission(call: Call) -> Outcome {
     call.no_fields()?;
-    let request = call.request(v1::DecommissionAgentRequest {
-        agent_id: call.id(),
-    });
+    let request = call.request(v1::DecommissionAgentRequest { agent_id: call.id() });
     let response = call.message(call.agents().decommission_agent(request).await)?;
     Answer::ok(&view(response.agent)?)
 }
@@ -115,9 +99,6 @@ fn included(query: &mut Query) -> Result<bool, Failure> {
     match query.text("include").as_str() {
         "" => Ok(false),
         "mandate" => Ok(true),
-        _ => Err(Failure::fields(vec![Violation::new(
-            "include",
-            "must be `mandate`",
-        )])),
+        _ => Err(Failure::fields(vec![Violation::new("include", "must be `mandate`")])),
     }
 }

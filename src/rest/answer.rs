@@ -29,10 +29,7 @@ impl Answer {
 
     /// 204, nothing left to say.
     pub(super) fn nothing() -> Self {
-        Self {
-            status: StatusCode::NO_CONTENT,
-            body: Vec::new(),
-        }
+        Self { status: StatusCode::NO_CONTENT, body: Vec::new() }
     }
 
     /// Any status with a body.

@@ -99,16 +99,8 @@ impl Call {
     client!(budget, BudgetServiceClient, "The service of budgets.");
     client!(evaluate, EvaluateServiceClient, "The service that decides.");
     client!(mandates, MandatesServiceClient, "The service of mandates.");
-    client!(
-        organization,
-        OrganizationServiceClient,
-        "The service of the organization."
-    );
-    client!(
-        transactions,
-        TransactionsServiceClient,
-        "The service of transactions."
-    );
+    client!(organization, OrganizationServiceClient, "The service of the organization.");
+    client!(transactions, TransactionsServiceClient, "The service of transactions.");
 
     /// The message with the credential, the request id and the deadline of this request.
     pub(super) fn request<M>(&self, message: M) -> tonic::Request<M> {
@@ -180,9 +172,7 @@ impl Call {
         if values.next().is_some() {
             return Err(wrong("must be given once"));
         }
-        let text = value
-            .to_str()
-            .map_err(|_error| wrong("must be plain ASCII"))?;
+        let text = value.to_str().map_err(|_error| wrong("must be plain ASCII"))?;
         Ok(Some(text.to_owned()))
     }
 
@@ -212,15 +202,8 @@ impl Call {
 
     fn check_media_type(&self) -> Result<(), Failure> {
         let given = self.headers.get(header::CONTENT_TYPE);
-        let given = given
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let essence = given
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
+        let given = given.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let json = essence == "application/json"
             || (essence.starts_with("application/") && essence.ends_with("+json"));
         if json && !self.headers.contains_key(header::CONTENT_ENCODING) {

@@ -69,11 +69,7 @@ enum FaultKind {
 
 impl Fault {
     fn wrong(message: String) -> Self {
-        Self {
-            path: Vec::new(),
-            kind: FaultKind::Wrong,
-            message,
-        }
+        Self { path: Vec::new(), kind: FaultKind::Wrong, message }
     }
 
     fn below(mut self, step: Step) -> Self {
@@ -161,19 +157,11 @@ impl de::Error for Fault {
         } else {
             format!("is not a known field here; known are {}", known.join(", "))
         };
-        Self {
-            path: Vec::new(),
-            kind: FaultKind::Unknown(name.to_owned()),
-            message,
-        }
+        Self { path: Vec::new(), kind: FaultKind::Unknown(name.to_owned()), message }
     }
 
     fn missing_field(name: &'static str) -> Self {
-        Self {
-            path: Vec::new(),
-            kind: FaultKind::Missing(name),
-            message: "is required".to_owned(),
-        }
+        Self { path: Vec::new(), kind: FaultKind::Missing(name), message: "is required".to_owned() }
     }
 
     fn duplicate_field(name: &'static str) -> Self {
@@ -283,9 +271,7 @@ impl<'de> SeqAccess<'de> for Items<'de> {
             self.next = index.saturating_add(1);
             if *item != Node::Hole {
                 let value = seed.deserialize(item);
-                return value
-                    .map(Some)
-                    .map_err(|fault| fault.below(Step::Index(index)));
+                return value.map(Some).map_err(|fault| fault.below(Step::Index(index)));
             }
         }
     }
@@ -301,10 +287,7 @@ impl<'de> Fields<'de> {
     fn new(fields: &'de BTreeMap<String, Node>) -> Self {
         let mut fields: Vec<_> = fields.iter().collect();
         fields.sort_by_key(|(_, value)| **value == Node::Hole);
-        Self {
-            fields: fields.into_iter(),
-            value: None,
-        }
+        Self { fields: fields.into_iter(), value: None }
     }
 }
 
@@ -327,8 +310,7 @@ impl<'de> MapAccess<'de> for Fields<'de> {
         let Some((key, value)) = self.value.take() else {
             return Err(de::Error::custom("a value was read before its key"));
         };
-        seed.deserialize(value)
-            .map_err(|fault| fault.below(Step::Key(key.clone())))
+        seed.deserialize(value).map_err(|fault| fault.below(Step::Key(key.clone())))
     }
 }
 

@@ -26,10 +26,7 @@ pub(super) struct Violation {
 impl Violation {
     /// A wrong field.
     pub(super) fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            description: description.into(),
-        }
+        Self { field: field.into(), description: description.into() }
     }
 }
 
@@ -80,10 +77,7 @@ impl Failure {
 
     /// 400 for a body that is no JSON, or none we accept.
     pub(super) fn malformed(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self::listing(
-            ErrorReason::MalformedRequest,
-            vec![Violation::new(field, description)],
-        )
+        Self::listing(ErrorReason::MalformedRequest, vec![Violation::new(field, description)])
     }
 
     /// 401 without a credential, before the body is read.
@@ -104,50 +98,32 @@ impl Failure {
     /// 405 for a path that is served, by another method.
     pub(super) fn wrong_method() -> Self {
         let error = "the path does not take this method; see the `allow` header";
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            ErrorReason::UnknownMethod,
-            error,
-        )
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorReason::UnknownMethod, error)
     }
 
     /// 413 for a body above the limit.
     pub(super) fn too_large() -> Self {
         let error = "the body is larger than 256 KiB";
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            ErrorReason::MessageTooLarge,
-            error,
-        )
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorReason::MessageTooLarge, error)
     }
 
     /// 415 for a body that does not claim to be JSON.
     pub(super) fn wrong_media_type() -> Self {
         let error = "send the body as `content-type: application/json`, uncompressed";
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ErrorReason::MalformedRequest,
-            error,
-        )
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorReason::MalformedRequest, error)
     }
 
     /// 500 for a bug of ours.
     pub(super) fn internal() -> Self {
         let error = "the server made a mistake; nothing was approved. report the request id";
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorReason::Internal,
-            error,
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorReason::Internal, error)
     }
 
     /// What a gRPC call failed with, its fields renamed by `rename`.
     pub(super) fn from_status(status: &Status, rename: fn(&str) -> String) -> Self {
         let info = status.get_details_error_info();
-        let reason = info.map_or_else(
-            || word(reason_of(status.code())).to_owned(),
-            |info| info.reason,
-        );
+        let reason =
+            info.map_or_else(|| word(reason_of(status.code())).to_owned(), |info| info.reason);
         let wrong = status.get_details_bad_request();
         let wrong = wrong.map_or_else(Vec::new, |wrong| wrong.field_violations);
         let details: Vec<_> = wrong
@@ -160,29 +136,17 @@ impl Failure {
             details => sentence(details),
         };
         let http = http_status(status.code(), &reason);
-        let wait = status
-            .get_details_retry_info()
-            .and_then(|info| info.retry_delay);
+        let wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
         let retry_after = match http {
             StatusCode::TOO_MANY_REQUESTS => Some(wait.map_or(1, whole_seconds)),
             _ => wait.map(whole_seconds),
         };
-        Self {
-            status: http,
-            reason,
-            error,
-            details,
-            retry_after,
-        }
+        Self { status: http, reason, error, details, retry_after }
     }
 
     /// The response.
     pub(super) fn into_response(self) -> Response {
-        let body = Body {
-            error: &self.error,
-            reason: &self.reason,
-            details: &self.details,
-        };
+        let body = Body { error: &self.error, reason: &self.reason, details: &self.details };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = json(self.status, bytes);
         let headers = response.headers_mut();

@@ -5,15 +5,8 @@
 use crate::forms::{RuleKind, Word};
 
 /// The fields of a spend, which the nested shape of the evaluate body holds one level down.
-const SPEND: [&str; 7] = [
-    "amount",
-    "currency",
-    "vendor",
-    "category",
-    "description",
-    "protocol",
-    "metadata",
-];
+const SPEND: [&str; 7] =
+    ["amount", "currency", "vendor", "category", "description", "protocol", "metadata"];
 
 /// `budget.perTransaction` for `budget.per_transaction`, `rules[0].allowed` for
 /// `rules[0].vendor_allowlist.vendors`.
@@ -46,10 +39,7 @@ pub(super) fn rest_name(field: &str) -> String {
 /// The same, for the nested shape of the evaluate body.
 pub(super) fn nested_rest_name(field: &str) -> String {
     let name = rest_name(field);
-    if SPEND
-        .iter()
-        .any(|known| name.split(['.', '[']).next() == Some(known))
-    {
+    if SPEND.iter().any(|known| name.split(['.', '[']).next() == Some(known)) {
         format!("paymentRequest.{name}")
     } else {
         name
@@ -114,10 +104,7 @@ mod tests {
             ("update_mask", "body"),
             ("rules[0]", "rules[0]"),
             ("rules[0].kind", "rules[0].type"),
-            (
-                "rules[12].vendor_allowlist.vendors[3]",
-                "rules[12].allowed[3]",
-            ),
+            ("rules[12].vendor_allowlist.vendors[3]", "rules[12].allowed[3]"),
             ("rules[0].vendor_blocklist.vendors", "rules[0].blocked"),
             ("rules[0].geo.allowed_countries[1]", "rules[0].allowed[1]"),
             ("rules[0].approval.approver_roles", "rules[0].approverIds"),
@@ -132,10 +119,7 @@ mod tests {
             assert_eq!(rest_name(contract), rest, "{contract}");
         }
         assert_eq!(nested_rest_name("amount"), "paymentRequest.amount");
-        assert_eq!(
-            nested_rest_name("metadata[x]"),
-            "paymentRequest.metadata[x]"
-        );
+        assert_eq!(nested_rest_name("metadata[x]"), "paymentRequest.metadata[x]");
         assert_eq!(nested_rest_name("mandate_id"), "mandateId");
     }
 }

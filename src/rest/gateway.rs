@@ -70,9 +70,8 @@ pub(super) async fn mandate_token(call: Call) -> Outcome {
     query.finish()?;
     let agent_id = agree("agentId", asked, "X-Quetra-Agent-Id", call.agent_id()?);
     let agent_id = agent_id.map_err(|wrong| Failure::fields(vec![wrong]))?;
-    let request = call.request(v1::GetMandateTokenRequest {
-        agent_id: agent_id.unwrap_or_default(),
-    });
+    let request =
+        call.request(v1::GetMandateTokenRequest { agent_id: agent_id.unwrap_or_default() });
     let response = call.message(call.mandates().get_mandate_token(request).await)?;
     Answer::ok(&MandateTokenView::try_from(response)?)
 }
@@ -100,12 +99,7 @@ fn read(call: &Call) -> Result<Spend, Failure> {
     let currency_named = form.names_currency();
     let mut request = form.into_evaluate();
     request.agent_id = agent.unwrap_or_default();
-    Ok(Spend {
-        request,
-        currency_named,
-        idempotency_key,
-        rename,
-    })
+    Ok(Spend { request, currency_named, idempotency_key, rename })
 }
 
 fn note(wrong: &mut Vec<Violation>, violation: Violation) -> Option<String> {

@@ -46,11 +46,8 @@ pub(super) async fn list(call: Call) -> Outcome {
     query.finish()?;
 
     let (mandates, next_page_token) = walk(window, |page| {
-        let message = v1::ListMandatesRequest {
-            page: Some(page),
-            agent_id: agent_id.clone(),
-            status,
-        };
+        let message =
+            v1::ListMandatesRequest { page: Some(page), agent_id: agent_id.clone(), status };
         let (mut client, request) = (call.mandates(), call.request(message));
         let call = &call;
         async move {
@@ -60,10 +57,7 @@ pub(super) async fn list(call: Call) -> Outcome {
     })
     .await?;
     let mandates = mandates.into_iter().map(MandateView::try_from);
-    Answer::ok(&Mandates {
-        mandates: mandates.collect::<Result<_, _>>()?,
-        next_page_token,
-    })
+    Answer::ok(&Mandates { mandates: mandates.collect::<Result<_, _>>()?, next_page_token })
 }
 
 pub(super) async fn get(call: Call) -> Outcome {
@@ -87,9 +81,7 @@ pub(super) async fn update(call: Call) -> Outcome {
 
 pub(super) async fn delete(call: Call) -> Outcome {
     call.no_fields()?;
-    let request = call.request(v1::DeleteMandateRequest {
-        mandate_id: call.id(),
-    });
+    let request = call.request(v1::DeleteMandateRequest { mandate_id: call.id() });
     call.message(call.mandates().delete_mandate(request).await)?;
     Ok(Answer::nothing())
 }
@@ -104,27 +96,21 @@ pub(super) async fn update_budget(call: Call) -> Outcome {
 
 pub(super) async fn activate(call: Call) -> Outcome {
     call.no_fields()?;
-    let request = call.request(v1::ActivateMandateRequest {
-        mandate_id: call.id(),
-    });
+    let request = call.request(v1::ActivateMandateRequest { mandate_id: call.id() });
     let response = call.message(call.mandates().activate_mandate(request).await)?;
     Answer::ok(&view(response.mandate)?)
 }
 
 pub(super) async fn pause(call: Call) -> Outcome {
     call.no_fields()?;
-    let request = call.request(v1::PauseMandateRequest {
-        mandate_id: call.id(),
-    });
+    let request = call.request(v1::PauseMandateRequest { mandate_id: call.id() });
     let response = call.message(call.mandates().pause_mandate(request).await)?;
     Answer::ok(&view(response.mandate)?)
 }
 
 pub(super) async fn resume(call: Call) -> Outcome {
     call.no_fields()?;
-    let request = call.request(v1::ResumeMandateRequest {
-        mandate_id: call.id(),
-    });
+    let request = call.request(v1::ResumeMandateRequest { mandate_id: call.id() });
     let response = call.message(call.mandates().resume_mandate(request).await)?;
     Answer::ok(&view(response.mandate)?)
 }
@@ -140,10 +126,7 @@ pub(super) async fn revoke(call: Call) -> Outcome {
 }
 
 async fn current(call: &Call) -> Result<v1::Mandate, Failure> {
-    let request = call.request(v1::GetMandateRequest {
-        mandate_id: call.id(),
-        version: 0,
-    });
+    let request = call.request(v1::GetMandateRequest { mandate_id: call.id(), version: 0 });
     let response = call.message(call.mandates().get_mandate(request).await)?;
     Ok(response.mandate.ok_or(FormError::Incomplete("mandate"))?)
 }

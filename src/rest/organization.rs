@@ -85,9 +85,7 @@ pub(super) async fn list_keys(call: Call) -> Outcome {
 
 pub(super) async fn revoke_key(call: Call) -> Outcome {
     call.no_fields()?;
-    let request = call.request(v1::RevokeApiKeyRequest {
-        api_key_id: call.id(),
-    });
+    let request = call.request(v1::RevokeApiKeyRequest { api_key_id: call.id() });
     let response = call.message(call.organization().revoke_api_key(request).await)?;
     let api_key = response.api_key.ok_or(FormError::Incomplete("key"))?;
     Answer::ok(&ApiKeyView::from(api_key))
@@ -101,9 +99,7 @@ pub(super) async fn default_currency(call: &Call) -> Result<String, Failure> {
 async fn current(call: &Call) -> Result<v1::Organization, Failure> {
     let request = call.request(v1::GetOrganizationRequest {});
     let response = call.message(call.organization().get_organization(request).await)?;
-    Ok(response
-        .organization
-        .ok_or(FormError::Incomplete("organization"))?)
+    Ok(response.organization.ok_or(FormError::Incomplete("organization"))?)
 }
 
 fn view(organization: Option<v1::Organization>) -> Result<OrganizationView, FormError> {

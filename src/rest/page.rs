@@ -51,11 +51,7 @@ where
     let mut left = window.offset;
     while left > 0 {
         let page_size = left.min(LIMIT_MAX);
-        let (items, next) = fetch(v1::PageRequest {
-            page_size,
-            page_token,
-        })
-        .await?;
+        let (items, next) = fetch(v1::PageRequest { page_size, page_token }).await?;
         let skipped = i32::try_from(items.len()).unwrap_or(i32::MAX);
         if next.is_empty() || skipped == 0 {
             return Ok((Vec::new(), String::new()));
@@ -64,9 +60,5 @@ where
         page_token = next;
     }
     let page_size = window.limit;
-    fetch(v1::PageRequest {
-        page_size,
-        page_token,
-    })
-    .await
+    fetch(v1::PageRequest { page_size, page_token }).await
 }

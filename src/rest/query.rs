@@ -23,10 +23,7 @@ pub(super) struct Query {
 impl Query {
     /// Reads the query; only the `known` names may occur.
     pub(super) fn read(uri: &Uri, known: &[&str]) -> Self {
-        let mut query = Self {
-            given: BTreeMap::new(),
-            violations: Vec::new(),
-        };
+        let mut query = Self { given: BTreeMap::new(), violations: Vec::new() };
         let Ok(Pairs(pairs)) = Pairs::<Vec<(String, String)>>::try_from_uri(uri) else {
             query.wrong("query", "is not a list of name=value pairs".to_owned());
             return query;
@@ -34,10 +31,7 @@ impl Query {
         for (name, value) in pairs {
             if !known.contains(&name.as_str()) {
                 let known = known.join(", ");
-                query.wrong(
-                    &shown(&name),
-                    format!("is not a known parameter; known are {known}"),
-                );
+                query.wrong(&shown(&name), format!("is not a known parameter; known are {known}"));
             } else if query.given.insert(name.clone(), value).is_some() {
                 query.wrong(&name, "is given twice".to_owned());
             }
@@ -58,16 +52,10 @@ impl Query {
     pub(super) fn whole(&mut self, name: &str, bounds: RangeInclusive<i32>) -> Option<i32> {
         let text = self.given.get(name)?;
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = text
-            .parse()
-            .ok()
-            .filter(|number| digits && bounds.contains(number));
+        let number = text.parse().ok().filter(|number| digits && bounds.contains(number));
         if number.is_none() {
             let (first, last) = (bounds.start(), bounds.end());
-            self.wrong(
-                name,
-                format!("must be a whole number from {first} to {last}"),
-            );
+            self.wrong(name, format!("must be a whole number from {first} to {last}"));
         }
         number
     }
@@ -96,10 +84,6 @@ impl Query {
 
     /// All faults at once, if there are any.
     pub(super) fn finish(self) -> Result<(), Failure> {
-        if self.violations.is_empty() {
-            Ok(())
-        } else {
-            Err(Failure::fields(self.violations))
-        }
+        if self.violations.is_empty() { Ok(()) } else { Err(Failure::fields(self.violations)) }
     }
 }

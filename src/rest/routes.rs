@@ -51,11 +51,7 @@ impl Verb {
 /// Writes one row: `route!(Post, "/agents", agents::register)`.
 macro_rules! route {
     ($verb:ident, $path:literal, $handler:path) => {
-        Route {
-            verb: Verb::$verb,
-            path: $path,
-            run: |call| Box::pin($handler(call)),
-        }
+        Route { verb: Verb::$verb, path: $path, run: |call| Box::pin($handler(call)) }
     };
 }
 

@@ -38,10 +38,7 @@ impl Reply {
     /// The fields that an error lists.
     fn fields(&self) -> Vec<&str> {
         let details = self.body["details"].as_array();
-        let fields = details
-            .into_iter()
-            .flatten()
-            .map(|detail| detail["field"].as_str());
+        let fields = details.into_iter().flatten().map(|detail| detail["field"].as_str());
         fields.map(Option::unwrap_or_default).collect()
     }
 }
@@ -61,11 +58,7 @@ impl Bench {
             0 => Value::Null,
             _ => serde_json::from_slice(&bytes).unwrap(),
         };
-        Reply {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-        }
+        Reply { status: parts.status, headers: parts.headers, body }
     }
 
     /// A request with a credential and, if there is a body, its media type.
@@ -80,9 +73,7 @@ impl Bench {
         body: &str,
         headers: &[(&str, &str)],
     ) -> Reply {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("/api/v1{path}"));
+        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
         request = request.header("authorization", "Bearer sk_test");
         if !body.is_empty() {
             request = request.header("content-type", "application/json; charset=utf-8");
@@ -90,7 +81,6 @@ impl Bench {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(request.body(Body::from(body.to_owned())).unwrap())
-            .await
+        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 }

@@ -23,26 +23,14 @@ struct Transactions {
 }
 
 /// What the list can be narrowed by.
-const FILTERS: [&str; 9] = [
-    "limit",
-    "offset",
-    "pageToken",
-    "agentId",
-    "mandateId",
-    "decision",
-    "state",
-    "since",
-    "until",
-];
+const FILTERS: [&str; 9] =
+    ["limit", "offset", "pageToken", "agentId", "mandateId", "decision", "state", "since", "until"];
 
 pub(super) async fn list(call: Call) -> Outcome {
     let mut query = Query::read(call.uri(), &FILTERS);
     let window = Window::read(&mut query, LIMIT_DEFAULT);
     let message = v1::ListTransactionsRequest {
-        page: Some(v1::PageRequest {
-            page_size: window.limit,
-            page_token: window.token,
-        }),
+        page: Some(v1::PageRequest { page_size: window.limit, page_token: window.token }),
         agent_id: query.text("agentId"),
         mandate_id: query.text("mandateId"),
         decision: query.word::<v1::Decision>("decision"),
@@ -63,13 +51,9 @@ pub(super) async fn list(call: Call) -> Outcome {
 }
 
 pub(super) async fn get(call: Call) -> Outcome {
-    let request = call.request(v1::GetTransactionRequest {
-        transaction_id: call.id(),
-    });
+    let request = call.request(v1::GetTransactionRequest { transaction_id: call.id() });
     let response = call.message(call.transactions().get_transaction(request).await)?;
-    let transaction = response
-        .transaction
-        .ok_or(FormError::Incomplete("transaction"))?;
+    let transaction = response.transaction.ok_or(FormError::Incomplete("transaction"))?;
     Answer::ok(&TransactionView::from(transaction))
 }
 
@@ -85,19 +69,15 @@ pub(super) async fn settle(call: Call) -> Outcome {
 
 pub(super) async fn void(call: Call) -> Outcome {
     call.no_fields()?;
-    let request = call.request(v1::VoidTransactionRequest {
-        transaction_id: call.id(),
-    });
+    let request = call.request(v1::VoidTransactionRequest { transaction_id: call.id() });
     let response = call.message(call.transactions().void_transaction(request).await)?;
     closed(response.transaction, response.budget)
 }
 
 pub(super) async fn refund(call: Call) -> Outcome {
     let form: RefundForm = call.json_or_default()?;
-    let request = call.request(v1::RefundTransactionRequest {
-        transaction_id: call.id(),
-        amount: form.amount,
-    });
+    let request = call
+        .request(v1::RefundTransactionRequest { transaction_id: call.id(), amount: form.amount });
     let response = call.message(call.transactions().refund_transaction(request).await)?;
     closed(response.transaction, response.budget)
 }

@@ -77,10 +77,7 @@ pub(super) fn path_text(path: &[Step]) -> String {
 
 /// A name of the caller's, safe to echo.
 pub(super) fn shown(name: &str) -> String {
-    let start: String = name
-        .chars()
-        .take(NAME_CHARACTERS_MAX.saturating_add(1))
-        .collect();
+    let start: String = name.chars().take(NAME_CHARACTERS_MAX.saturating_add(1)).collect();
     clipped(&start.escape_debug().to_string(), NAME_CHARACTERS_MAX)
 }
 

@@ -2,8 +2,8 @@
 //! tonic words differently from the contract.
 //!
 //! tonic answers bytes it cannot read with INTERNAL and a message over the limit with
-//! `OUT_OF_RANGE`; here they become the caller's errors they are, so that an alert on INTERNAL means a
-//! bug. Not here: authentication and the methods, which are in the router behind.
+//! `OUT_OF_RANGE`; here they become the caller's errors they are, so that an alert on INTERNAL
+//! means a bug. Not here: authentication and the methods, which are in the router behind.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -41,10 +41,7 @@ impl GrpcCalls {
     #[must_use]
     pub fn new(router: axum::Router, time_max: Duration) -> Self {
         // Preparing the state now makes every call cheaper.
-        Self {
-            router: router.with_state(()),
-            time_max,
-        }
+        Self { router: router.with_state(()), time_max }
     }
 
     /// Makes one call.
@@ -63,9 +60,9 @@ impl GrpcCalls {
             Ok(Ok(Ok(response))) => corrected(response),
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(_panic)) => answer(panicked(id.as_ref())),
-            Err(_elapsed) => answer(expired(
-                "the time allowed ran out; repeat with the same idempotency key",
-            )),
+            Err(_elapsed) => {
+                answer(expired("the time allowed ran out; repeat with the same idempotency key"))
+            }
         }
     }
 }
@@ -95,12 +92,10 @@ fn time_allowed(headers: &HeaderMap, time_max: Duration) -> Result<Duration, Sta
     let Some(value) = headers.get("grpc-timeout") else {
         return Ok(time_max);
     };
-    parsed_timeout(value)
-        .map(|time| time.min(time_max))
-        .ok_or_else(|| {
-            let why = "grpc-timeout must be at most 8 digits and a unit, such as 500m or 2S";
-            refusal(Code::InvalidArgument, ErrorReason::MalformedRequest, why).status()
-        })
+    parsed_timeout(value).map(|time| time.min(time_max)).ok_or_else(|| {
+        let why = "grpc-timeout must be at most 8 digits and a unit, such as 500m or 2S";
+        refusal(Code::InvalidArgument, ErrorReason::MalformedRequest, why).status()
+    })
 }
 
 fn parsed_timeout(value: &HeaderValue) -> Option<Duration> {
@@ -133,9 +128,7 @@ fn panicked(id: Option<&HeaderValue>) -> Status {
     let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
     tracing::error!(request_id = id, "a call panicked");
     let why = "the server has a bug and nothing was approved; report the request id";
-    refusal(Code::Internal, ErrorReason::Internal, why)
-        .with("request_id", id)
-        .status()
+    refusal(Code::Internal, ErrorReason::Internal, why).with("request_id", id).status()
 }
 
 fn expired(why: &str) -> Status {
@@ -158,9 +151,7 @@ fn corrected(response: Response<Body>) -> Response<Body> {
     };
     let mut rewritten = answer(corrected);
     if let Some(accepted) = headers.get("grpc-accept-encoding") {
-        rewritten
-            .headers_mut()
-            .insert("grpc-accept-encoding", accepted.clone());
+        rewritten.headers_mut().insert("grpc-accept-encoding", accepted.clone());
     }
     rewritten
 }
@@ -174,14 +165,7 @@ fn correction(status: &Status) -> Option<Status> {
     };
     let compressed = || {
         let why = "the request is compressed; send it uncompressed";
-        Some(
-            refusal(
-                Code::Unimplemented,
-                ErrorReason::CompressionNotSupported,
-                why,
-            )
-            .status(),
-        )
+        Some(refusal(Code::Unimplemented, ErrorReason::CompressionNotSupported, why).status())
     };
     if status.code() == Code::OutOfRange && has("message length too large") {
         let why = "the message is larger than the limit; send less at once";
@@ -228,22 +212,8 @@ mod tests {
         assert_eq!(read("4m"), Some(Duration::from_millis(4)));
         assert_eq!(read("5u"), Some(Duration::from_micros(5)));
         assert_eq!(read("6n"), Some(Duration::from_nanos(6)));
-        assert_eq!(
-            read("99999999H"),
-            Some(Duration::from_secs(99_999_999 * 3600))
-        );
-        for wrong in [
-            "",
-            "S",
-            "5",
-            "abc",
-            "123456789S",
-            "-1S",
-            "+1S",
-            "1.5S",
-            "1 S",
-            "1s",
-        ] {
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for wrong in ["", "S", "5", "abc", "123456789S", "-1S", "+1S", "1.5S", "1 S", "1s"] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

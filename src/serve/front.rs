@@ -41,22 +41,15 @@ const CORS_REQUEST_HEADERS: [&str; 9] = [
 ];
 
 /// Headers that a page may read; an error without a message travels in them.
-const CORS_RESPONSE_HEADERS: [&str; 4] = [
-    "grpc-status",
-    "grpc-message",
-    "grpc-status-details-bin",
-    "x-request-id",
-];
+const CORS_RESPONSE_HEADERS: [&str; 4] =
+    ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"];
 
 /// Security headers of every answer that a browser could see, unless the handler set them.
 const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; frame-ancestors 'none'",
-    ),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (header::CACHE_CONTROL, "no-store"),
 ];
 
@@ -107,10 +100,7 @@ struct Inner {
 
 impl fmt::Debug for Front {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Front")
-            .field("connect", &self.0.connect)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Front").field("connect", &self.0.connect).finish_non_exhaustive()
     }
 }
 
@@ -131,10 +121,7 @@ pub fn front(
     };
     Ok(Front(Arc::new(Inner {
         calls: GrpcCalls::new(grpc, settings.call_time_max),
-        connect: Connect::new(
-            &[DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET],
-            limits,
-        )?,
+        connect: Connect::new(&[DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET], limits)?,
         cors: cors(&settings.cors_origins)?,
         other: other.with_state(()),
         other_time_max: settings.other_time_max,
@@ -149,9 +136,7 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, FrontError> {
         AllowOrigin::any()
     } else {
         let origins = origins.iter().map(|origin| {
-            let value = HeaderValue::from_str(origin)
-                .ok()
-                .filter(|_| is_origin(origin));
+            let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin(origin));
             value.ok_or_else(|| FrontError::Origin(origin.clone()))
         });
         AllowOrigin::list(origins.collect::<Result<Vec<_>, _>>()?)
@@ -168,9 +153,7 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, FrontError> {
 
 /// A scheme and a host, and nothing after them, as browsers write it.
 fn is_origin(text: &str) -> bool {
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
         !host.is_empty() && host.bytes().all(is_allowed)
@@ -187,9 +170,7 @@ enum Way {
 
 impl Way {
     fn of(headers: &HeaderMap) -> Self {
-        let media = headers
-            .get(header::CONTENT_TYPE)
-            .map_or(&[][..], HeaderValue::as_bytes);
+        let media = headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
         match media.strip_prefix(b"application/grpc") {
             Some(b"" | b"+proto") => Self::Grpc,
             Some(b"-web" | b"-web+proto" | b"-web-text" | b"-web-text+proto") => Self::GrpcWeb,
@@ -223,23 +204,13 @@ impl Front {
     /// A plain gRPC call, from a client that speaks all of the protocol.
     async fn grpc(&self, request: Request<Body>) -> Response<Body> {
         if request.version() != Version::HTTP_2 {
-            return plain(
-                StatusCode::BAD_REQUEST,
-                "gRPC needs HTTP/2; use JSON or gRPC-Web here",
-            );
+            return plain(StatusCode::BAD_REQUEST, "gRPC needs HTTP/2; use JSON or gRPC-Web here");
         }
         if request.method() != Method::POST {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "call a method with POST");
         }
-        if request
-            .headers()
-            .get(header::TE)
-            .is_none_or(|te| te != "trailers")
-        {
-            return plain(
-                StatusCode::BAD_REQUEST,
-                "gRPC needs the header te: trailers",
-            );
+        if request.headers().get(header::TE).is_none_or(|te| te != "trailers") {
+            return plain(StatusCode::BAD_REQUEST, "gRPC needs the header te: trailers");
         }
         self.0.calls.call(request).await
     }
@@ -247,19 +218,14 @@ impl Front {
     /// Everything that can come from a browser.
     async fn browsable(&self, request: Request<Body>, way: Way) -> Response<Body> {
         let id = request.headers().get(REQUEST_ID).cloned();
-        let answered = AssertUnwindSafe(self.routed(request, way))
-            .catch_unwind()
-            .await;
+        let answered = AssertUnwindSafe(self.routed(request, way)).catch_unwind().await;
         let mut response = answered.unwrap_or_else(|_panic| {
             tracing::error!(request_id = ?id, "a request panicked");
             let why = "the server has a bug; report the request id of this answer";
             plain(StatusCode::INTERNAL_SERVER_ERROR, why)
         });
         for (name, value) in SECURITY_HEADERS {
-            response
-                .headers_mut()
-                .entry(name)
-                .or_insert(HeaderValue::from_static(value));
+            response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
         }
         response
     }

@@ -69,10 +69,7 @@ mod tests {
             (&*"x".repeat(65), false),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert(
-                REQUEST_ID,
-                HeaderValue::from_bytes(given.as_bytes()).unwrap(),
-            );
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(given.as_bytes()).unwrap());
             let id = settle(&mut headers);
             assert_eq!(id.as_bytes() == given.as_bytes(), is_kept, "{given:?}");
             assert_eq!(headers.get(REQUEST_ID), Some(&id));

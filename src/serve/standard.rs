@@ -27,13 +27,9 @@ pub async fn standard_services(routes: Routes) -> Result<(Routes, HealthReporter
     let (reporter, health) = server::health_reporter();
     let pool =
         DescriptorPool::decode(DESCRIPTORS).map_err(|error| StandardError(error.to_string()))?;
-    reporter
-        .set_service_status("", ServingStatus::NotServing)
-        .await;
+    reporter.set_service_status("", ServingStatus::NotServing).await;
     for service in pool.services() {
-        reporter
-            .set_service_status(service.full_name(), ServingStatus::NotServing)
-            .await;
+        reporter.set_service_status(service.full_name(), ServingStatus::NotServing).await;
     }
     let reflection = || {
         Builder::configure()

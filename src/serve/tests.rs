@@ -57,10 +57,7 @@ impl EvaluateService for Api {
                 ..RuleResult::default()
             }],
             explanation: request.vendor,
-            decided_at: Some(prost_types::Timestamp {
-                seconds: 1_700_000_000,
-                nanos: 500_000_000,
-            }),
+            decided_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 500_000_000 }),
             ..EvaluateResponse::default()
         }))
     }
@@ -107,10 +104,7 @@ impl Server {
         let other = axum::Router::new()
             .route("/healthz", axum::routing::get(|| async { "ok" }))
             .route("/panic", axum::routing::get(|| async { panics() }))
-            .route(
-                "/echo",
-                axum::routing::post(|body: bytes::Bytes| async { body }),
-            );
+            .route("/echo", axum::routing::post(|body: bytes::Bytes| async { body }));
         let front = front(routes.into_axum_router(), other, &settings).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -119,13 +113,7 @@ impl Server {
         tasks.spawn(serve(listener, front, limits, async {
             let _ = stopped.await;
         }));
-        Self {
-            address,
-            reached,
-            health,
-            stop: Some(stop),
-            tasks,
-        }
+        Self { address, reached, health, stop: Some(stop), tasks }
     }
 
     fn url(&self, path: &str) -> String {
@@ -153,10 +141,7 @@ fn spend() -> EvaluateRequest {
 }
 
 fn spend_at(vendor: &str) -> EvaluateRequest {
-    EvaluateRequest {
-        vendor: vendor.to_owned(),
-        ..spend()
-    }
+    EvaluateRequest { vendor: vendor.to_owned(), ..spend() }
 }
 
 /// A message with its head, as gRPC frames it.
@@ -168,9 +153,5 @@ fn framed(message: &[u8]) -> Vec<u8> {
 }
 
 fn reason(status: &Status) -> String {
-    status
-        .get_error_details()
-        .error_info()
-        .map(|info| info.reason.clone())
-        .unwrap_or_default()
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }

@@ -108,12 +108,7 @@ impl SqliteStore {
             .connect_with(options.read_only(true).pragma("cache_size", "-8000"))
             .await
             .map_err(failed(OPEN))?;
-        Ok(Self {
-            writer,
-            reader,
-            lock: Arc::new(lock),
-            path: path.into(),
-        })
+        Ok(Self { writer, reader, lock: Arc::new(lock), path: path.into() })
     }
 
     /// Brings the schema up to date; each migration wholly or not at all. Returns the names of
@@ -173,9 +168,7 @@ impl SqliteStore {
     pub async fn close(&self) {
         // Readers first: while one is open the log cannot be emptied.
         self.reader.close().await;
-        let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&self.writer)
-            .await;
+        let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await;
         if let Err(error) = emptied {
             // Nothing is lost: the next server to open the file reads the log.
             tracing::warn!(%error, "the write-ahead log could not be moved into the database");
@@ -184,11 +177,6 @@ impl SqliteStore {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the lock of the database could not be released");
         }
-    }
-
-    /// The pool of the one connection that writes.
-    pub(crate) const fn writer(&self) -> &SqlitePool {
-        &self.writer
     }
 
     /// The pool of the connections that read; they cannot write.
@@ -205,10 +193,7 @@ impl SqliteStore {
         &self,
         operation: &'static str,
     ) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(failed(operation))
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed(operation))
     }
 
     /// Commits. When it returns, the transaction survives a power loss.
@@ -238,31 +223,20 @@ impl SqliteStore {
         pool: &SqlitePool,
         operation: &'static str,
     ) -> Result<Vec<i64>, StoreError> {
-        let migrated: bool = sqlx::query_scalar(IS_MIGRATED)
-            .fetch_one(pool)
-            .await
-            .map_err(failed(operation))?;
+        let migrated: bool =
+            sqlx::query_scalar(IS_MIGRATED).fetch_one(pool).await.map_err(failed(operation))?;
         if !migrated {
             return Ok(Vec::new());
         }
-        sqlx::query_scalar(APPLIED)
-            .fetch_all(pool)
-            .await
-            .map_err(failed(operation))
+        sqlx::query_scalar(APPLIED).fetch_all(pool).await.map_err(failed(operation))
     }
 
     fn refuse_unknown(&self, applied: &[i64], operation: &'static str) -> Result<(), StoreError> {
-        match applied
-            .iter()
-            .find(|version| !MIGRATOR.version_exists(**version))
-        {
+        match applied.iter().find(|version| !MIGRATOR.version_exists(**version)) {
             None => Ok(()),
             Some(&version) => {
                 let path = self.path.to_path_buf();
-                Err(unavailable(
-                    operation,
-                    Refused::NewerSchema { path, version },
-                ))
+                Err(unavailable(operation, Refused::NewerSchema { path, version }))
             }
         }
     }
@@ -285,21 +259,11 @@ fn unavailable(
 }
 
 fn cannot(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
-    unavailable(
-        operation,
-        Refused::File {
-            path: path.to_path_buf(),
-            source,
-        },
-    )
+    unavailable(operation, Refused::File { path: path.to_path_buf(), source })
 }
 
 fn migration_name(migration: &Migration) -> String {
-    format!(
-        "{:04}_{}",
-        migration.version,
-        migration.description.replace(' ', "_")
-    )
+    format!("{:04}_{}", migration.version, migration.description.replace(' ', "_"))
 }
 
 /// The one name of a file that may not exist yet, whatever links lead to it.
@@ -308,9 +272,7 @@ fn real_path(path: &Path) -> io::Result<PathBuf> {
         return Ok(path);
     }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     Ok(fs::canonicalize(folder.unwrap_or_else(|| Path::new(".")))?.join(name))
 }
 
@@ -338,12 +300,9 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 fn prepare(path: &Path) -> Result<(), StoreError> {
     const PREPARE: &str = "open the database";
     match fs::metadata(path) {
-        Ok(found) if found.permissions().readonly() => Err(unavailable(
-            PREPARE,
-            Refused::ReadOnly {
-                path: path.to_path_buf(),
-            },
-        )),
+        Ok(found) if found.permissions().readonly() => {
+            Err(unavailable(PREPARE, Refused::ReadOnly { path: path.to_path_buf() }))
+        }
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             open_private(OpenOptions::new().create_new(true), path)

@@ -57,9 +57,7 @@ const COLD_STARTS: usize = 5;
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     // The thread of the loads is another one: this runtime is idle while they run.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match &options.command {
             Some(Command::Load(load)) => load_only(load).await,
@@ -77,21 +75,14 @@ async fn full(options: &Options) -> anyhow::Result<()> {
     std::fs::create_dir(&data)?;
     std::fs::create_dir(&grown)?;
     let mut table = Table::new();
-    table.note(
-        "machine",
-        &format!("{} cores, shared with the loader", machine::cores()),
-    );
+    table.note("machine", &format!("{} cores, shared with the loader", machine::cores()));
 
     let (server, agents) = start(&data, &mut table).await?;
     let keys = Arc::new(Keys::new());
     let calls = Calls::Evaluate(Arc::clone(&agents), Arc::clone(&keys));
     let server = restart(server, &data, &calls, &mut table).await?;
     // First, so that everything else is measured on a database that has been in use.
-    let transactions = if options.quick {
-        QUICK_TRANSACTIONS
-    } else {
-        options.transactions
-    };
+    let transactions = if options.quick { QUICK_TRANSACTIONS } else { options.transactions };
     scale::memory(&server, &data, &calls, transactions, &mut table)?;
     let subjects = Subjects {
         bare: echo::start()?,
@@ -104,11 +95,7 @@ async fn full(options: &Options) -> anyhow::Result<()> {
     };
     scenarios::run(&subjects).await?.report(&mut table);
     restart(server, &data, &calls, &mut table).await?.stop()?;
-    let mandates = if options.quick {
-        MANDATES
-    } else {
-        options.mandates
-    };
+    let mandates = if options.quick { MANDATES } else { options.mandates };
     scale::mandates(&grown, mandates, extent, &mut table).await?;
     println!("{table}");
     Ok(())
@@ -122,16 +109,9 @@ async fn start(data: &Path, table: &mut Table) -> anyhow::Result<(Server, Arc<[A
     let started = Instant::now();
     let agents = prepare::agents(&server.target(), 0..MANDATES).await?;
     let rate = MANDATES as f64 / started.elapsed().as_secs_f64();
-    let figures = Figures {
-        rate: Some(rate),
-        ..Figures::default()
-    };
+    let figures = Figures { rate: Some(rate), ..Figures::default() };
     let note = format!("register, create, activate each; memory before {memory}");
-    table.add(
-        format!("{} mandates made", thousands(MANDATES as u64)),
-        &figures,
-        &note,
-    );
+    table.add(format!("{} mandates made", thousands(MANDATES as u64)), &figures, &note);
     Ok((server, Arc::from(agents)))
 }
 
@@ -163,14 +143,8 @@ async fn load_only(options: &LoadOptions) -> anyhow::Result<()> {
     let authority = url.authority().context("the url needs a host and a port")?;
     let port = authority.port_u16().context("the url needs a port")?;
     let mut addresses = (authority.host(), port).to_socket_addrs()?;
-    let address = addresses
-        .next()
-        .context("the host of the url has no address")?;
-    let target = Target {
-        address,
-        key: options.key.clone(),
-        process: options.process,
-    };
+    let address = addresses.next().context("the host of the url has no address")?;
+    let target = Target { address, key: options.key.clone(), process: options.process };
 
     let calls = if options.echo {
         Calls::Echo
@@ -183,15 +157,9 @@ async fn load_only(options: &LoadOptions) -> anyhow::Result<()> {
         None => Pace::InFlight(options.in_flight.get()),
     };
     let measured = Duration::from_secs(options.seconds);
-    let extent = Extent {
-        rounds: 1,
-        warm_up: Duration::from_millis(500),
-        measured,
-    };
+    let extent = Extent { rounds: 1, warm_up: Duration::from_millis(500), measured };
     let mut load = Load::new(calls, pace, extent);
-    load.connections = options
-        .connections
-        .map_or(load.connections, NonZeroUsize::get);
+    load.connections = options.connections.map_or(load.connections, NonZeroUsize::get);
 
     let mut table = Table::new();
     table.add("load", &Figures::from(&loader::run(&target, &load)?), "");

@@ -21,34 +21,23 @@ use crate::loader::Target;
 /// No port or thread is free.
 pub(crate) fn start() -> anyhow::Result<Target> {
     let (ready, started) = std::sync::mpsc::channel();
-    std::thread::Builder::new()
-        .name("echo".to_owned())
-        .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await?;
-                ready.send(listener.local_addr()?)?;
-                serve(listener).await
-            })
-        })?;
+    std::thread::Builder::new().name("echo".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            ready.send(listener.local_addr()?)?;
+            serve(listener).await
+        })
+    })?;
     let address: SocketAddr = started.recv().context("the echo server does not start")?;
-    Ok(Target {
-        address,
-        key: String::new(),
-        process: None,
-    })
+    Ok(Target { address, key: String::new(), process: None })
 }
 
 async fn serve(listener: TcpListener) -> anyhow::Result<()> {
     let (_reporter, health) = tonic_health::server::health_reporter();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder().add_service(health);
-    server
-        .add_service(EvaluateServiceServer::new(Approves))
-        .serve_with_incoming(incoming)
-        .await?;
+    server.add_service(EvaluateServiceServer::new(Approves)).serve_with_incoming(incoming).await?;
     Ok(())
 }
 

@@ -82,13 +82,7 @@ impl Load {
             Pace::InFlight(9..=64) | Pace::PerSecond(_) => 2,
             Pace::InFlight(_) => 4,
         };
-        Self {
-            calls,
-            pace,
-            connections,
-            warm_up: extent.warm_up,
-            measured: extent.measured,
-        }
+        Self { calls, pace, connections, warm_up: extent.warm_up, measured: extent.measured }
     }
 }
 
@@ -114,9 +108,7 @@ pub(crate) struct Report {
 pub(crate) fn run(target: &Target, load: &Load) -> anyhow::Result<Report> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let limit = load.warm_up + load.measured + PATIENCE;
             runtime.block_on(async {
                 let done = tokio::time::timeout(limit, run_here(target, load)).await;
@@ -164,9 +156,7 @@ impl Shared {
         }
         if started >= self.from {
             let nanos = now.saturating_duration_since(started).as_nanos();
-            tally
-                .latency
-                .saturating_record(u64::try_from(nanos).unwrap_or(LATENCY_MAX));
+            tally.latency.saturating_record(u64::try_from(nanos).unwrap_or(LATENCY_MAX));
         }
     }
 }
@@ -313,8 +303,5 @@ async fn watch(
     let (loader_before, server_before) = (machine::thread_cpu(), server());
     tokio::time::sleep_until(until.into()).await;
     let spent = |before: Option<Duration>, after: Option<Duration>| Some(after? - before?);
-    (
-        spent(loader_before, machine::thread_cpu()),
-        spent(server_before, server()),
-    )
+    (spent(loader_before, machine::thread_cpu()), spent(server_before, server()))
 }

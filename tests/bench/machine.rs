@@ -44,12 +44,7 @@ pub(crate) fn disk_writes(folder: &Path) -> anyhow::Result<Vec<Duration>> {
 /// Processor time of the calling thread so far.
 pub(crate) fn thread_cpu() -> Option<Duration> {
     let schedule = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    schedule
-        .split(' ')
-        .next()?
-        .parse()
-        .ok()
-        .map(Duration::from_nanos)
+    schedule.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Processor time of a process so far, all threads together.
@@ -58,26 +53,15 @@ pub(crate) fn process_cpu(process: u32) -> Option<Duration> {
     // The name, in parentheses, may contain anything; user and system time are the 12th and 13th
     // words behind it.
     let behind = status.rsplit_once(')')?.1;
-    let ticks: u32 = behind
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .flat_map(str::parse::<u32>)
-        .sum();
+    let ticks: u32 = behind.split_whitespace().skip(11).take(2).flat_map(str::parse::<u32>).sum();
     Some(PROCESSOR_TICK * ticks)
 }
 
 /// Resident memory of a process, in bytes.
 pub(crate) fn resident(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace()
-        .next()?
-        .parse::<u64>()
-        .ok()
-        .map(|kibibytes| kibibytes * 1024)
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
 /// Bytes of all files in a folder.
@@ -92,11 +76,7 @@ pub(crate) fn folder_size(folder: &Path) -> anyhow::Result<u64> {
         let Ok(about) = entry.metadata() else {
             continue;
         };
-        sum += if about.is_dir() {
-            folder_size(&entry.path())?
-        } else {
-            about.len()
-        };
+        sum += if about.is_dir() { folder_size(&entry.path())? } else { about.len() };
     }
     Ok(sum)
 }

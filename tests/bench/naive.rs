@@ -40,9 +40,7 @@ impl Naive {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(WAIT_MAX);
+        let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX);
         let pool = pool.connect_with(options).await?;
         for statement in [
             "CREATE TABLE mandate (id INTEGER PRIMARY KEY, total INTEGER, spent INTEGER)",
@@ -60,10 +58,7 @@ impl Naive {
                 .await?;
         }
         transaction.commit().await?;
-        Ok(Self {
-            pool,
-            next: Arc::default(),
-        })
+        Ok(Self { pool, next: Arc::default() })
     }
 
     /// Decides for some callers at once.
@@ -91,12 +86,7 @@ impl Naive {
         }
         let at = |share| Some(Duration::from_nanos(latency.value_at_quantile(share)));
         let rate = Some(latency.len() as f64 / begin.elapsed().as_secs_f64());
-        Ok(Figures {
-            rate,
-            p50: at(0.5),
-            p99: at(0.99),
-            ..Figures::default()
-        })
+        Ok(Figures { rate, p50: at(0.5), p99: at(0.99), ..Figures::default() })
     }
 }
 
@@ -116,10 +106,7 @@ async fn decide(pool: &SqlitePool, number: i64) -> anyhow::Result<()> {
             .bind(mandate)
             .execute(&mut *transaction)
             .await?;
-    ensure!(
-        charged.rows_affected() == 1,
-        "the naive budget was not charged"
-    );
+    ensure!(charged.rows_affected() == 1, "the naive budget was not charged");
     sqlx::query("INSERT INTO decision (mandate, amount, key) VALUES (?, ?, ?)")
         .bind(mandate)
         .bind(AMOUNT)

@@ -42,12 +42,7 @@ pub(crate) struct LoadOptions {
     #[arg(long)]
     pub(crate) url: String,
     /// An admin key: mandates are made with it.
-    #[arg(
-        long,
-        env = "QUETRA_API_KEY",
-        hide_env_values = true,
-        default_value = ""
-    )]
+    #[arg(long, env = "QUETRA_API_KEY", hide_env_values = true, default_value = "")]
     pub(crate) key: String,
     /// How long.
     #[arg(long, default_value_t = 10)]
@@ -86,11 +81,8 @@ pub(crate) struct Extent {
 impl Options {
     /// How long and how often this run measures.
     pub(crate) fn extent(&self) -> Extent {
-        let (rounds, warm_up, measured) = if self.quick {
-            (1, 200, 1_000)
-        } else {
-            (3, 500, 3_000)
-        };
+        let (rounds, warm_up, measured) =
+            if self.quick { (1, 200, 1_000) } else { (3, 500, 3_000) };
         Extent {
             rounds,
             warm_up: Duration::from_millis(warm_up),

@@ -60,38 +60,16 @@ async fn agent(
     let mut agents = AgentsServiceClient::new(channel.clone());
     let mut mandates = MandatesServiceClient::new(channel);
 
-    let register = v1::RegisterAgentRequest {
-        name,
-        ..v1::RegisterAgentRequest::default()
-    };
-    let registered = agents
-        .register_agent(with(&key, register))
-        .await
-        .context("register")?;
-    let id = registered
-        .into_inner()
-        .agent
-        .context("the reply has no agent")?
-        .id;
+    let register = v1::RegisterAgentRequest { name, ..v1::RegisterAgentRequest::default() };
+    let registered = agents.register_agent(with(&key, register)).await.context("register")?;
+    let id = registered.into_inner().agent.context("the reply has no agent")?.id;
 
-    let created = mandates
-        .create_mandate(with(&key, draft(&id)))
-        .await
-        .context("create")?;
-    let mandate_id = created
-        .into_inner()
-        .mandate
-        .context("the reply has no mandate")?
-        .id;
+    let created = mandates.create_mandate(with(&key, draft(&id))).await.context("create")?;
+    let mandate_id = created.into_inner().mandate.context("the reply has no mandate")?.id;
 
     let activate = v1::ActivateMandateRequest { mandate_id };
-    mandates
-        .activate_mandate(with(&key, activate))
-        .await
-        .context("activate")?;
-    id.into_bytes()
-        .try_into()
-        .map_err(|_| anyhow!("the id of an agent is not a UUID"))
+    mandates.activate_mandate(with(&key, activate)).await.context("activate")?;
+    id.into_bytes().try_into().map_err(|_| anyhow!("the id of an agent is not a UUID"))
 }
 
 fn with<M>(key: &MetadataValue<Ascii>, message: M) -> tonic::Request<M> {
@@ -102,26 +80,17 @@ fn with<M>(key: &MetadataValue<Ascii>, message: M) -> tonic::Request<M> {
 
 fn draft(agent_id: &str) -> v1::CreateMandateRequest {
     use v1::rule::Kind;
-    let vendors = ["exa.ai", "firecrawl.dev", "serper.dev"]
-        .map(str::to_owned)
-        .to_vec();
+    let vendors = ["exa.ai", "firecrawl.dev", "serper.dev"].map(str::to_owned).to_vec();
     let kinds = [
-        Kind::Category(v1::CategoryRule {
-            allowed: vec!["research".to_owned()],
-        }),
+        Kind::Category(v1::CategoryRule { allowed: vec!["research".to_owned()] }),
         Kind::VendorAllowlist(v1::VendorAllowlistRule { vendors }),
         Kind::VendorCap(v1::VendorCapRule {
             vendor: "firecrawl.dev".to_owned(),
             amount: ENOUGH,
             period: v1::Period::Monthly.into(),
         }),
-        Kind::RateLimit(v1::RateLimitRule {
-            max_transactions: OFTEN_ENOUGH,
-            window_minutes: 60,
-        }),
-        Kind::MaxAmount(v1::MaxAmountRule {
-            amount: ENOUGH_AT_ONCE,
-        }),
+        Kind::RateLimit(v1::RateLimitRule { max_transactions: OFTEN_ENOUGH, window_minutes: 60 }),
+        Kind::MaxAmount(v1::MaxAmountRule { amount: ENOUGH_AT_ONCE }),
     ];
     v1::CreateMandateRequest {
         agent_id: agent_id.to_owned(),
@@ -132,10 +101,7 @@ fn draft(agent_id: &str) -> v1::CreateMandateRequest {
             currency: "USD".to_owned(),
             reset: v1::Period::Monthly.into(),
         }),
-        rules: kinds
-            .into_iter()
-            .map(|kind| v1::Rule { kind: Some(kind) })
-            .collect(),
+        rules: kinds.into_iter().map(|kind| v1::Rule { kind: Some(kind) }).collect(),
         ..v1::CreateMandateRequest::default()
     }
 }

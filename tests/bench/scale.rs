@@ -37,11 +37,7 @@ pub(crate) fn memory(
     let mut stretch = Duration::from_secs(1);
     while made < wanted {
         eprintln!("{} of {} transactions", thousands(made), thousands(wanted));
-        let extent = Extent {
-            rounds: 1,
-            warm_up: Duration::ZERO,
-            measured: stretch,
-        };
+        let extent = Extent { rounds: 1, warm_up: Duration::ZERO, measured: stretch };
         let load = Load::new(calls.clone(), Pace::InFlight(IN_FLIGHT), extent);
         let report = loader::run(&server.target(), &load).context("many transactions")?;
         made += report.calls;
@@ -75,10 +71,7 @@ pub(crate) async fn mandates(
     let mut agents: Vec<AgentId> = Vec::new();
     let mut first: Option<Figures> = None;
     let at_least = STEPS[1].min(wanted);
-    for step in STEPS
-        .into_iter()
-        .filter(|step| (at_least..=wanted).contains(step))
-    {
+    for step in STEPS.into_iter().filter(|step| (at_least..=wanted).contains(step)) {
         eprintln!("growing to {} mandates", thousands(step as u64));
         let (before, started) = (agents.len(), Instant::now());
         agents.extend(prepare::agents(&target, before..step).await?);
@@ -101,11 +94,7 @@ pub(crate) async fn mandates(
             resident(&server),
             thousands(made_rate as u64)
         );
-        table.add(
-            format!("{} mandates", thousands(step as u64)),
-            &figures,
-            &note,
-        );
+        table.add(format!("{} mandates", thousands(step as u64)), &figures, &note);
     }
     server.stop()
 }

@@ -84,10 +84,7 @@ pub(crate) struct Outcome {
 /// # Errors
 /// The first call that fails or is answered wrongly.
 pub(crate) async fn run(subjects: &Subjects<'_>) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome {
-        rounds: Vec::new(),
-        disk: Vec::new(),
-    };
+    let mut outcome = Outcome { rounds: Vec::new(), disk: Vec::new() };
     for round in 0..subjects.extent.rounds {
         outcome.disk.extend(machine::disk_writes(subjects.data)?);
         let mut figures: Vec<Figures> = Vec::new();
@@ -150,26 +147,13 @@ impl Outcome {
         );
         for scenario in ALL {
             let figures = self.of(scenario);
-            table.add(
-                name(scenario),
-                &figures,
-                &self.remark(scenario, &figures, disk_p50),
-            );
+            table.add(name(scenario), &figures, &self.remark(scenario, &figures, disk_p50));
         }
     }
 
     fn of(&self, scenario: Scenario) -> Figures {
-        let place = ALL
-            .iter()
-            .position(|one| *one == scenario)
-            .expect("ALL has them all");
-        Figures::median(
-            &self
-                .rounds
-                .iter()
-                .map(|round| round[place])
-                .collect::<Vec<_>>(),
-        )
+        let place = ALL.iter().position(|one| *one == scenario).expect("ALL has them all");
+        Figures::median(&self.rounds.iter().map(|round| round[place]).collect::<Vec<_>>())
     }
 
     fn remark(&self, scenario: Scenario, figures: &Figures, disk: Duration) -> String {
@@ -192,11 +176,7 @@ impl Outcome {
             ),
             Scenario::Hot(count) => {
                 let spread = ratio(figures, &self.of(Scenario::Spread(count)));
-                let target = if count == 64 {
-                    "; target ≥ 15,000"
-                } else {
-                    ""
-                };
+                let target = if count == 64 { "; target ≥ 15,000" } else { "" };
                 format!("{spread:.2} × spread, {to_naive:.1} × naive{target}")
             }
             Scenario::Half => {

@@ -69,11 +69,7 @@ impl Server {
 
     /// Where the loader sends its calls.
     pub(crate) fn target(&self) -> Target {
-        Target {
-            address: self.address,
-            key: self.key.clone(),
-            process: Some(self.process()),
-        }
+        Target { address: self.address, key: self.key.clone(), process: Some(self.process()) }
     }
 
     /// Its process id.
@@ -102,12 +98,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .context("the server binary does not start")?;
-        Ok(Self {
-            child,
-            address,
-            data: data.to_owned(),
-            key: String::new(),
-        })
+        Ok(Self { child, address, data: data.to_owned(), key: String::new() })
     }
 
     /// Repeats a call until it succeeds; a wrong decision is not asked for again.

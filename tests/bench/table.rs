@@ -29,11 +29,7 @@ impl Figures {
     /// Half and 99 of 100 of sorted times.
     pub(crate) fn of_times(sorted: &[Duration]) -> Self {
         let at = |share: usize| sorted.get((sorted.len() * share / 100).min(sorted.len() - 1));
-        Self {
-            p50: at(50).copied(),
-            p99: at(99).copied(),
-            ..Self::default()
-        }
+        Self { p50: at(50).copied(), p99: at(99).copied(), ..Self::default() }
     }
 
     /// The median of each figure.
@@ -55,11 +51,7 @@ impl Figures {
 
 impl From<&Report> for Figures {
     fn from(report: &Report) -> Self {
-        let at = |share| {
-            Some(Duration::from_nanos(
-                report.latency.value_at_quantile(share),
-            ))
-        };
+        let at = |share| Some(Duration::from_nanos(report.latency.value_at_quantile(share)));
         Self {
             rate: Some(report.rate),
             p50: at(0.5),
@@ -81,15 +73,7 @@ impl Table {
     pub(crate) fn new() -> Self {
         let mut grid = Grid::new();
         grid.load_style(presets::ASCII_MARKDOWN);
-        grid.set_header([
-            "what",
-            "a second",
-            "p50",
-            "p99",
-            "server µs",
-            "loader µs",
-            "note",
-        ]);
+        grid.set_header(["what", "a second", "p50", "p99", "server µs", "loader µs", "note"]);
         for column in grid.column_iter_mut().skip(1).take(5) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -99,18 +83,12 @@ impl Table {
     /// Adds a row.
     pub(crate) fn add(&mut self, what: impl fmt::Display, figures: &Figures, note: &str) {
         let micros = |time: Option<Duration>| {
-            time.map_or_else(String::new, |time| {
-                format!("{:.1}", time.as_secs_f64() * 1e6)
-            })
+            time.map_or_else(String::new, |time| format!("{:.1}", time.as_secs_f64() * 1e6))
         };
         let time = |time: Option<Duration>| time.map_or_else(String::new, show_time);
         self.grid.add_row([
             Cell::new(what),
-            Cell::new(
-                figures
-                    .rate
-                    .map_or_else(String::new, |rate| thousands(rate as u64)),
-            ),
+            Cell::new(figures.rate.map_or_else(String::new, |rate| thousands(rate as u64))),
             Cell::new(time(figures.p50)),
             Cell::new(time(figures.p99)),
             Cell::new(micros(figures.server_cpu)),
@@ -161,9 +139,7 @@ pub(crate) fn mebibytes(bytes: u64) -> String {
 
 /// How many times one rate is of another.
 pub(crate) fn ratio(one: &Figures, other: &Figures) -> f64 {
-    one.rate
-        .zip(other.rate)
-        .map_or(f64::NAN, |(one, other)| one / other)
+    one.rate.zip(other.rate).map_or(f64::NAN, |(one, other)| one / other)
 }
 
 fn median<V: PartialOrd + Copy>(mut values: Vec<V>) -> Option<V> {

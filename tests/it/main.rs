@@ -4,11 +4,16 @@
 
 #![expect(
     clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
     clippy::string_slice,
-    reason = "a test that traps is a test that fails"
+    reason = "a test that traps is a test that fails, and tests own their tasks and clocks"
 )]
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod evaluate;
+#[cfg(test)]
+mod harness;
 #[cfg(test)]
 mod tidy;

@@ -25,16 +25,11 @@ pub(super) struct SourceFile {
 
 impl SourceFile {
     fn new(path: &str, text: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        Self { path: path.to_owned(), text: text.to_owned() }
     }
 
     fn is(&self, extension: &str) -> bool {
-        Path::new(&self.path)
-            .extension()
-            .is_some_and(|found| found == extension)
+        Path::new(&self.path).extension().is_some_and(|found| found == extension)
     }
 
     /// Vendored files keep their own habits.
@@ -54,11 +49,7 @@ pub(super) fn files() -> Vec<SourceFile> {
     let mut found = Vec::new();
     collect(&root(), &mut found);
     found.sort_by(|left, right| left.path.cmp(&right.path));
-    assert!(
-        found.len() > 20,
-        "the walk found only {} files",
-        found.len()
-    );
+    assert!(found.len() > 20, "the walk found only {} files", found.len());
     found
 }
 
@@ -73,26 +64,16 @@ fn collect(folder: &Path, found: &mut Vec<SourceFile>) {
         if path.is_dir() {
             collect(&path, found);
         } else if let Ok(text) = fs::read_to_string(&path) {
-            let relative = path
-                .strip_prefix(root())
-                .unwrap()
-                .to_string_lossy()
-                .replace('\\', "/");
-            found.push(SourceFile {
-                path: relative,
-                text,
-            });
+            let relative = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+            found.push(SourceFile { path: relative, text });
         }
     }
 }
 
 /// Fails with every complaint of a rule over the whole repository.
 pub(super) fn tidy(rule: impl Fn(&SourceFile) -> Vec<String>) {
-    let complaints: Vec<String> = files()
-        .iter()
-        .filter(|file| file.is_ours())
-        .flat_map(rule)
-        .collect();
+    let complaints: Vec<String> =
+        files().iter().filter(|file| file.is_ours()).flat_map(rule).collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
@@ -102,18 +83,12 @@ fn size_and_width(file: &SourceFile) -> Vec<String> {
     if file.is("rs") && lines > LINES_MAX {
         complaints.push(format!("{}: {lines} lines; at most {LINES_MAX}", file.path));
     }
-    let is_code = ["rs", "sql", "proto", "sh"]
-        .iter()
-        .any(|extension| file.is(extension))
+    let is_code = ["rs", "sql", "proto", "sh"].iter().any(|extension| file.is(extension))
         || file.path.ends_with("/run");
     for (index, line) in file.text.lines().enumerate().filter(|_| is_code) {
         // A URL cannot be broken.
         if line.chars().count() > COLUMNS_MAX && !line.contains("://") {
-            complaints.push(format!(
-                "{}:{}: over {COLUMNS_MAX} columns",
-                file.path,
-                index + 1
-            ));
+            complaints.push(format!("{}:{}: over {COLUMNS_MAX} columns", file.path, index + 1));
         }
     }
     complaints
@@ -129,10 +104,7 @@ fn header(file: &SourceFile) -> Vec<String> {
     if file.text.starts_with(wanted) {
         return Vec::new();
     }
-    vec![format!(
-        "{}: the first line says what the file is, after `{wanted}`",
-        file.path
-    )]
+    vec![format!("{}: the first line says what the file is, after `{wanted}`", file.path)]
 }
 
 /// Whether the word at `start..end` stands alone.
@@ -174,15 +146,7 @@ fn words(file: &SourceFile) -> Vec<String> {
 }
 
 fn machine_paths(file: &SourceFile) -> Vec<String> {
-    let folders = [
-        "work",
-        "root",
-        "farm",
-        "home",
-        "Users",
-        "tmp/wt",
-        "tmp/bash_jobs",
-    ];
+    let folders = ["work", "root", "farm", "home", "Users", "tmp/wt", "tmp/bash_jobs"];
     let mut complaints = Vec::new();
     for (index, line) in file.text.lines().enumerate() {
         for folder in folders {
@@ -210,10 +174,7 @@ fn file_name(file: &SourceFile) -> Vec<String> {
     let mut complaints = Vec::new();
     for part in file.path.trim_end_matches(".rs").split('/') {
         if homeless.contains(&part) {
-            complaints.push(format!(
-                "{}: `{part}` is no room; name what it does",
-                file.path
-            ));
+            complaints.push(format!("{}: `{part}` is no room; name what it does", file.path));
         }
         if part == "mod" {
             complaints.push(format!("{}: use `name.rs` beside `name/`", file.path));
@@ -239,34 +200,21 @@ fn dead_links(file: &SourceFile) -> Vec<String> {
         return Vec::new();
     }
     let folder = root().join(&file.path).parent().unwrap().to_owned();
-    let dead = links(&file.text)
-        .into_iter()
-        .filter(|target| !folder.join(target).exists());
-    dead.map(|target| format!("{}: links to `{target}`, which is not there", file.path))
-        .collect()
+    let dead = links(&file.text).into_iter().filter(|target| !folder.join(target).exists());
+    dead.map(|target| format!("{}: links to `{target}`, which is not there", file.path)).collect()
 }
 
 /// The recipe names of a justfile: lines that begin with a name and hold a colon.
 fn recipes(justfile: &str) -> Vec<&str> {
-    let heads = justfile
-        .lines()
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()));
-    heads
-        .filter_map(|line| line.split([':', ' ']).next())
-        .collect()
+    let heads = justfile.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()));
+    heads.filter_map(|line| line.split([':', ' ']).next()).collect()
 }
 
 /// The verbs named in code spans and code blocks as `just verb`.
 fn named_recipes(text: &str) -> Vec<&str> {
-    let starts = text
-        .split("`just ")
-        .skip(1)
-        .chain(text.split("\njust ").skip(1));
+    let starts = text.split("`just ").skip(1).chain(text.split("\njust ").skip(1));
     starts
-        .filter_map(|part| {
-            part.split(|c: char| !(c == '-' || c.is_alphabetic()))
-                .next()
-        })
+        .filter_map(|part| part.split(|c: char| !(c == '-' || c.is_alphabetic())).next())
         .collect()
 }
 
@@ -307,34 +255,17 @@ fn links_between_documents_lead_somewhere() {
 #[test]
 fn the_commands_of_the_documents_exist() {
     let readme = read("README.md");
-    assert!(
-        readme.contains("\ncargo run --release -- dev\n"),
-        "README: the command to run it"
-    );
-    assert!(
-        readme.contains("\ntests/run\n"),
-        "README: the command to test it"
-    );
-    assert!(
-        read(".ci/run").contains("\nexec tests/run\n"),
-        ".ci/run is the README's test command"
-    );
+    assert!(readme.contains("\ncargo run --release -- dev\n"), "README: the command to run it");
+    assert!(readme.contains("\ntests/run\n"), "README: the command to test it");
+    assert!(read(".ci/run").contains("\nexec tests/run\n"), ".ci/run is the README's test command");
 
     let justfile = read("justfile");
-    let verbs = [
-        "dev", "check", "test", "test-all", "gen", "migrate", "bench", "release",
-    ];
+    let verbs = ["dev", "check", "test", "test-all", "gen", "migrate", "bench", "release"];
     assert_eq!(recipes(&justfile), verbs);
     tidy(|file| {
-        let named = if file.is("md") {
-            named_recipes(&file.text)
-        } else {
-            Vec::new()
-        };
+        let named = if file.is("md") { named_recipes(&file.text) } else { Vec::new() };
         let unknown = named.into_iter().filter(|name| !verbs.contains(name));
-        unknown
-            .map(|name| format!("{}: `just {name}` does not exist", file.path))
-            .collect()
+        unknown.map(|name| format!("{}: `just {name}` does not exist", file.path)).collect()
     });
 }
 
@@ -343,10 +274,7 @@ fn the_commands_of_the_documents_exist() {
 fn the_scripts_are_executable() {
     use std::os::unix::fs::PermissionsExt;
     for script in [".ci/run", "tests/run"] {
-        let mode = fs::metadata(root().join(script))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = fs::metadata(root().join(script)).unwrap().permissions().mode();
         assert_eq!(mode & 0o111, 0o111, "{script} is not executable");
     }
 }
@@ -363,34 +291,16 @@ fn each_rule_can_complain() {
     assert_eq!(size_and_width(&rust(&"é".repeat(101))).len(), 1);
     assert_eq!(size_and_width(&rust(&"é".repeat(100))).len(), 0);
     assert_eq!(header(&rust("use std::fs;")).len(), 1);
-    assert_eq!(
-        header(&SourceFile::new("migrations/0001_create.sql", "create")).len(),
-        1
-    );
+    assert_eq!(header(&SourceFile::new("migrations/0001_create.sql", "create")).len(), 1);
     let reminder = concat!("// TO", "DO: later, TO", "DO(#12) not, TO", "DOS not");
     assert_eq!(words(&rust(reminder)).len(), 1);
-    assert_eq!(
-        words(&rust(concat!("// a ha", "ck, not a ha", "ckney"))).len(),
-        1
-    );
+    assert_eq!(words(&rust(concat!("// a ha", "ck, not a ha", "ckney"))).len(), 1);
     let path = format!("// see {}root/x and src{}root/x", '/', '/');
     assert_eq!(machine_paths(&rust(&path)).len(), 1);
-    assert_eq!(
-        machine_paths(&rust("GET /api/v1/home/x, ${HOME}/work/x")).len(),
-        0
-    );
+    assert_eq!(machine_paths(&rust("GET /api/v1/home/x, ${HOME}/work/x")).len(), 0);
     assert_eq!(file_name(&SourceFile::new("src/store/mod.rs", "")).len(), 1);
-    assert_eq!(
-        file_name(&SourceFile::new("src/utils/text.rs", "")).len(),
-        1
-    );
-    let page = SourceFile::new(
-        "README.md",
-        "[a](absent.md) [b](Cargo.toml#x) [c](https://a.b)",
-    );
+    assert_eq!(file_name(&SourceFile::new("src/utils/text.rs", "")).len(), 1);
+    let page = SourceFile::new("README.md", "[a](absent.md) [b](Cargo.toml#x) [c](https://a.b)");
     assert_eq!(dead_links(&page).len(), 1);
-    assert_eq!(
-        named_recipes("run `just check`\njust test-all\n"),
-        ["check", "test-all"]
-    );
+    assert_eq!(named_recipes("run `just check`\njust test-all\n"), ["check", "test-all"]);
 }

@@ -29,14 +29,9 @@ pub(super) async fn create(args: CreateArgs, session: &mut Session<'_>) -> Resul
     form.agent_id = Some(find(&agent, session).await?);
     if form.budget.currency.is_none() {
         let request = v1::GetOrganizationRequest {};
-        let answer = session
-            .organization()
-            .get_organization(request)
-            .await?
-            .into_inner();
-        form.budget.currency = answer
-            .organization
-            .map(|organization| organization.default_currency);
+        let answer = session.organization().get_organization(request).await?.into_inner();
+        form.budget.currency =
+            answer.organization.map(|organization| organization.default_currency);
     }
     let request = form.into_create(args.idempotency_key);
     let answer = session.mandates().create_mandate(request).await;
@@ -46,9 +41,7 @@ pub(super) async fn create(args: CreateArgs, session: &mut Session<'_>) -> Resul
         return show::answered(&answer, answer.mandate.as_ref(), session);
     }
     let mandate_id = answer.mandate.map(|mandate| mandate.id).unwrap_or_default();
-    let request = v1::ActivateMandateRequest {
-        mandate_id: mandate_id.clone(),
-    };
+    let request = v1::ActivateMandateRequest { mandate_id: mandate_id.clone() };
     match session.mandates().activate_mandate(request).await {
         Ok(answer) => {
             let answer = answer.into_inner();
@@ -72,11 +65,7 @@ pub(super) async fn update(args: UpdateArgs, session: &mut Session<'_>) -> Resul
             form.into_patch()
         }
     };
-    if let Some(budget) = patch
-        .budget
-        .as_mut()
-        .filter(|budget| budget.currency.is_none())
-    {
+    if let Some(budget) = patch.budget.as_mut().filter(|budget| budget.currency.is_none()) {
         budget.currency = currency(&args.id, session).await?;
     }
     patch.expected_version = args.expected_version.or(patch.expected_version);
@@ -90,14 +79,9 @@ pub(super) async fn update(args: UpdateArgs, session: &mut Session<'_>) -> Resul
 /// Shows a mandate, or prints the file that would make it again.
 pub(super) async fn get(args: GetArgs, session: &mut Session<'_>) -> Result<(), CliError> {
     if args.yaml && session.output.format == Format::Json {
-        return Err(CliError::Usage(
-            "give either --yaml or --output json".to_owned(),
-        ));
+        return Err(CliError::Usage("give either --yaml or --output json".to_owned()));
     }
-    let request = v1::GetMandateRequest {
-        mandate_id: args.id,
-        version: args.version,
-    };
+    let request = v1::GetMandateRequest { mandate_id: args.id, version: args.version };
     let answer = session.mandates().get_mandate(request).await?.into_inner();
     if !args.yaml {
         return show::answered(&answer, answer.mandate.as_ref(), session);
@@ -115,24 +99,18 @@ pub(super) fn validate(file: &FileArg, output: &mut Output) -> Result<(), CliErr
             named_agent(form)?;
             ("a mandate", form.rules.len())
         }
-        Change::Patch(patch) => (
-            "changes to a mandate",
-            patch.rules.as_ref().map_or(0, Vec::len),
-        ),
+        Change::Patch(patch) => ("changes to a mandate", patch.rules.as_ref().map_or(0, Vec::len)),
     };
-    output.line(&format!(
-        "{}: {what} with {rules} rules",
-        file.file.display()
-    ))?;
+    output.line(&format!("{}: {what} with {rules} rules", file.file.display()))?;
     output.line("bounds, time zones and expressions are checked by the server when it is saved")
 }
 
 /// The agent that a file names, by name or by id.
 fn named_agent(form: &MandateForm) -> Result<Option<String>, CliError> {
     match (&form.agent_id, &form.agent) {
-        (Some(_), Some(_)) => Err(CliError::Refused(
-            "the file has both `agent` and `agentId`; keep one".to_owned(),
-        )),
+        (Some(_), Some(_)) => {
+            Err(CliError::Refused("the file has both `agent` and `agentId`; keep one".to_owned()))
+        }
         (Some(agent), None) | (None, Some(agent)) => Ok(Some(agent.clone())),
         (None, None) => Ok(None),
     }
@@ -161,17 +139,11 @@ async fn same_agent(
 
 async fn currency(mandate_id: &str, session: &Session<'_>) -> Result<Option<String>, CliError> {
     let mandate = present(mandate_id, session).await?;
-    Ok(mandate
-        .budget
-        .map(BudgetForm::from)
-        .and_then(|budget| budget.currency))
+    Ok(mandate.budget.map(BudgetForm::from).and_then(|budget| budget.currency))
 }
 
 async fn present(mandate_id: &str, session: &Session<'_>) -> Result<v1::Mandate, CliError> {
-    let request = v1::GetMandateRequest {
-        mandate_id: mandate_id.to_owned(),
-        version: 0,
-    };
+    let request = v1::GetMandateRequest { mandate_id: mandate_id.to_owned(), version: 0 };
     let answer = session.mandates().get_mandate(request).await?.into_inner();
     Ok(answer.mandate.unwrap_or_default())
 }

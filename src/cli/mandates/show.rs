@@ -34,35 +34,16 @@ fn one(mandate: &v1::Mandate, output: &mut Output) -> Result<(), CliError> {
     output.pairs(&[
         ("id", mandate.id.clone()),
         ("name", mandate.name.clone()),
-        (
-            "status",
-            Word::<v1::MandateStatus>::from_number(mandate.status).to_string(),
-        ),
+        ("status", Word::<v1::MandateStatus>::from_number(mandate.status).to_string()),
         ("revoked because", mandate.revocation_reason.clone()),
         ("version", mandate.version.to_string()),
         ("agent", mandate.agent_id.clone()),
         ("description", mandate.description.clone()),
-        (
-            "budget",
-            format!("{} {}", amount(budget.total), resets(budget.reset)),
-        ),
+        ("budget", format!("{} {}", amount(budget.total), resets(budget.reset))),
         ("per transaction", amount(budget.per_transaction)),
-        (
-            "spent",
-            status
-                .map(|status| amount(status.spent))
-                .unwrap_or_default(),
-        ),
-        (
-            "remaining",
-            status
-                .map(|status| amount(status.remaining))
-                .unwrap_or_default(),
-        ),
-        (
-            "resets",
-            when(status.and_then(|status| status.resets_at.as_ref())),
-        ),
+        ("spent", status.map(|status| amount(status.spent)).unwrap_or_default()),
+        ("remaining", status.map(|status| amount(status.remaining)).unwrap_or_default()),
+        ("resets", when(status.and_then(|status| status.resets_at.as_ref()))),
         ("valid from", when(mandate.valid_from.as_ref())),
         ("valid until", when(mandate.valid_until.as_ref())),
         ("policy hash", mandate.policy_hash.clone()),
@@ -80,34 +61,19 @@ fn one(mandate: &v1::Mandate, output: &mut Output) -> Result<(), CliError> {
 pub(super) fn many(mandates: &[v1::Mandate], output: &mut Output) -> Result<(), CliError> {
     let rows = mandates.iter().map(|mandate| {
         let budget = mandate.budget.clone().unwrap_or_default();
-        let remaining = mandate
-            .budget_status
-            .as_ref()
-            .map(|status| status.remaining);
+        let remaining = mandate.budget_status.as_ref().map(|status| status.remaining);
         let remaining = remaining.map(|minor| money::show(minor, &budget.currency));
         [
             mandate.id.clone(),
             mandate.name.clone(),
             Word::<v1::MandateStatus>::from_number(mandate.status).to_string(),
             mandate.version.to_string(),
-            format!(
-                "{} {}",
-                money::show(budget.total, &budget.currency),
-                resets(budget.reset)
-            ),
+            format!("{} {}", money::show(budget.total, &budget.currency), resets(budget.reset)),
             remaining.unwrap_or_else(|| "-".to_owned()),
             mandate.agent_id.clone(),
         ]
     });
-    let columns = [
-        "ID",
-        "NAME",
-        "STATUS",
-        "VERSION",
-        "BUDGET",
-        "REMAINING",
-        "AGENT",
-    ];
+    let columns = ["ID", "NAME", "STATUS", "VERSION", "BUDGET", "REMAINING", "AGENT"];
     output.table(columns, rows.collect())
 }
 
@@ -119,23 +85,12 @@ pub(super) fn versions(mandates: &[v1::Mandate], output: &mut Output) -> Result<
             mandate.version.to_string(),
             time(mandate.updated_at.as_ref()),
             Word::<v1::MandateStatus>::from_number(mandate.status).to_string(),
-            format!(
-                "{} {}",
-                money::show(budget.total, &budget.currency),
-                resets(budget.reset)
-            ),
+            format!("{} {}", money::show(budget.total, &budget.currency), resets(budget.reset)),
             mandate.rules.len().to_string(),
             mandate.policy_hash.chars().take(16).collect(),
         ]
     });
-    let columns = [
-        "VERSION",
-        "SINCE",
-        "STATUS",
-        "BUDGET",
-        "RULES",
-        "POLICY HASH",
-    ];
+    let columns = ["VERSION", "SINCE", "STATUS", "BUDGET", "RULES", "POLICY HASH"];
     output.table(columns, rows.collect())
 }
 
@@ -150,24 +105,15 @@ fn resets(period: i32) -> &'static str {
 
 /// A rule's type and its settings as compact JSON; a rule of a newer server is not hidden.
 fn rule(rule: &v1::Rule) -> [String; 2] {
-    let unknown = || {
-        [
-            "(unknown)".to_owned(),
-            "update this program to see it".to_owned(),
-        ]
-    };
+    let unknown = || ["(unknown)".to_owned(), "update this program to see it".to_owned()];
     let Ok(form) = RuleForm::try_from(rule.clone()) else {
         return unknown();
     };
     let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(&form) else {
         return unknown();
     };
-    let kind = fields
-        .remove("type")
-        .and_then(|kind| kind.as_str().map(str::to_owned));
-    let settings: Vec<String> = fields
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}"))
-        .collect();
+    let kind = fields.remove("type").and_then(|kind| kind.as_str().map(str::to_owned));
+    let settings: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     [kind.unwrap_or_default(), settings.join(", ")]
 }

@@ -31,35 +31,21 @@ impl FakeServer {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let created = Created::default();
         let (stop, stopped) = oneshot::channel();
-        let fake = Fake {
-            created: Arc::clone(&created),
-        };
+        let fake = Fake { created: Arc::clone(&created) };
         std::thread::spawn(move || serve(fake, listener, stopped));
-        Self {
-            url,
-            created,
-            _stop: stop,
-        }
+        Self { url, created, _stop: stop }
     }
 }
 
 fn serve(fake: Fake, listener: TcpListener, stopped: oneshot::Receiver<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let (health_reporter, health) = tonic_health::server::health_reporter();
-        health_reporter
-            .set_service_status("", tonic_health::ServingStatus::Serving)
-            .await;
+        health_reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
         tonic::transport::Server::builder()
-            .add_service(MandatesServiceServer::with_interceptor(
-                fake.clone(),
-                authenticate,
-            ))
+            .add_service(MandatesServiceServer::with_interceptor(fake.clone(), authenticate))
             .add_service(EvaluateServiceServer::with_interceptor(fake, authenticate))
             .add_service(health)
             .serve_with_incoming_shutdown(
@@ -74,19 +60,11 @@ fn serve(fake: Fake, listener: TcpListener, stopped: oneshot::Receiver<()>) {
 }
 
 fn authenticate(request: Request<()>) -> Result<Request<()>, Status> {
-    if request
-        .metadata()
-        .get("authorization")
-        .is_some_and(|value| value == "Bearer sk_test")
-    {
+    if request.metadata().get("authorization").is_some_and(|value| value == "Bearer sk_test") {
         return Ok(request);
     }
     let details = ErrorDetails::with_error_info("CREDENTIAL_INVALID", "quetra", []);
-    Err(Status::with_error_details(
-        Code::Unauthenticated,
-        "the credential is not valid",
-        details,
-    ))
+    Err(Status::with_error_details(Code::Unauthenticated, "the credential is not valid", details))
 }
 
 #[derive(Clone)]
@@ -98,9 +76,7 @@ struct Fake {
 pub(super) fn mandate(id: &str) -> v1::Mandate {
     use v1::rule::Kind;
     let rules = [
-        Kind::Category(v1::CategoryRule {
-            allowed: vec!["research".to_owned()],
-        }),
+        Kind::Category(v1::CategoryRule { allowed: vec!["research".to_owned()] }),
         Kind::VendorCap(v1::VendorCapRule {
             vendor: "a.com".to_owned(),
             amount: 7,
@@ -115,12 +91,7 @@ pub(super) fn mandate(id: &str) -> v1::Mandate {
     v1::Mandate {
         id: id.to_owned(),
         agent_id: AGENT.to_owned(),
-        name: if id == "mdt_1" {
-            HOSTILE_NAME
-        } else {
-            "research: yes"
-        }
-        .to_owned(),
+        name: if id == "mdt_1" { HOSTILE_NAME } else { "research: yes" }.to_owned(),
         version: 1,
         status: v1::MandateStatus::Active.into(),
         budget: Some(v1::Budget {
@@ -130,10 +101,7 @@ pub(super) fn mandate(id: &str) -> v1::Mandate {
             reset: v1::Period::Daily.into(),
         }),
         rules: rules.map(|kind| v1::Rule { kind: Some(kind) }).to_vec(),
-        valid_from: Some(prost_types::Timestamp {
-            seconds: 1_767_225_600,
-            nanos: 0,
-        }),
+        valid_from: Some(prost_types::Timestamp { seconds: 1_767_225_600, nanos: 0 }),
         ..Default::default()
     }
 }
@@ -161,16 +129,10 @@ impl MandatesService for Fake {
             );
             details.add_bad_request_violation("budget.total", "is too small");
             let message = "2 fields are wrong";
-            return Err(Status::with_error_details(
-                Code::InvalidArgument,
-                message,
-                details,
-            ));
+            return Err(Status::with_error_details(Code::InvalidArgument, message, details));
         }
         *self.created.lock().unwrap() = Some(request);
-        Ok(Response::new(v1::CreateMandateResponse {
-            mandate: Some(mandate("mdt_3")),
-        }))
+        Ok(Response::new(v1::CreateMandateResponse { mandate: Some(mandate("mdt_3")) }))
     }
 
     async fn get_mandate(
@@ -186,11 +148,7 @@ impl MandatesService for Fake {
         request: Request<v1::ListMandatesRequest>,
     ) -> Result<Response<v1::ListMandatesResponse>, Status> {
         let token = request.into_inner().page.unwrap_or_default().page_token;
-        let (id, next) = if token.is_empty() {
-            ("mdt_1", "2")
-        } else {
-            ("mdt_2", "")
-        };
+        let (id, next) = if token.is_empty() { ("mdt_1", "2") } else { ("mdt_2", "") };
         Ok(Response::new(v1::ListMandatesResponse {
             mandates: vec![mandate(id)],
             next_page_token: next.to_owned(),
@@ -273,10 +231,7 @@ fn decision(vendor: &str) -> i32 {
 }
 
 fn results() -> Vec<v1::RuleResult> {
-    vec![v1::RuleResult {
-        rule_type: "budget_total".to_owned(),
-        ..Default::default()
-    }]
+    vec![v1::RuleResult { rule_type: "budget_total".to_owned(), ..Default::default() }]
 }
 
 #[tonic::async_trait]
@@ -286,10 +241,7 @@ impl EvaluateService for Fake {
         request: Request<v1::EvaluateRequest>,
     ) -> Result<Response<v1::EvaluateResponse>, Status> {
         let request = request.into_inner();
-        assert!(
-            request.idempotency_key.len() >= 8,
-            "the server never invents a key"
-        );
+        assert!(request.idempotency_key.len() >= 8, "the server never invents a key");
         Ok(Response::new(v1::EvaluateResponse {
             decision: decision(&request.vendor),
             rule_results: results(),

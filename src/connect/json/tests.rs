@@ -9,8 +9,7 @@ use crate::proto::v1::{CreateMandateRequest, UpdateMandateRequest, rule};
 
 fn ours(name: &str) -> MessageDescriptor {
     let pool = DescriptorPool::decode(crate::proto::DESCRIPTORS).unwrap();
-    pool.get_message_by_name(&format!("quetra.v1.{name}"))
-        .unwrap()
+    pool.get_message_by_name(&format!("quetra.v1.{name}")).unwrap()
 }
 
 fn wrong(name: &str, body: &str) -> Vec<String> {
@@ -21,17 +20,15 @@ fn wrong_of(descriptor: &MessageDescriptor, body: &str) -> Vec<String> {
     let status = to_message(descriptor, body.as_bytes()).unwrap_err();
     let details = status.get_error_details();
     let fields = details.bad_request().unwrap().field_violations.clone();
-    fields
-        .iter()
-        .map(|field| format!("{} {}", field.field, field.description))
-        .collect()
+    fields.iter().map(|field| format!("{} {}", field.field, field.description)).collect()
 }
 
 #[test]
 fn a_whole_mandate_is_read() {
     let body = json!({
         "agentId": "a", "name": "n",
-        "budget": {"total": 1e4, "perTransaction": "10", "currency": "USD", "reset": "PERIOD_DAILY"},
+        "budget":
+            {"total": 1e4, "perTransaction": "10", "currency": "USD", "reset": "PERIOD_DAILY"},
         "rules": [
             {"category": {"allowed": ["research"]}},
             {"time_window": {"days": [1, 2], "start": "09:00", "end": "17:00", "timezone": "UTC"}},
@@ -43,10 +40,7 @@ fn a_whole_mandate_is_read() {
     let request = CreateMandateRequest::decode(bytes).unwrap();
     let budget = request.budget.unwrap();
     assert_eq!((budget.total, budget.reset), (10_000, 2));
-    assert!(matches!(
-        request.rules[1].kind,
-        Some(rule::Kind::TimeWindow(_))
-    ));
+    assert!(matches!(request.rules[1].kind, Some(rule::Kind::TimeWindow(_))));
     assert_eq!(request.valid_from.unwrap().seconds, 1_767_225_600);
     assert!(request.valid_until.is_none());
 }
@@ -97,10 +91,7 @@ fn an_unknown_name_is_shown_short_and_escaped() {
 fn keys_of_a_map_may_not_repeat() {
     let body = r#"{"metadata":{"a":"1","a":"2"}}"#;
     let found = wrong("EvaluateRequest", body);
-    assert!(
-        found.contains(&"metadata[\"a\"] is given twice".to_owned()),
-        "{found:?}"
-    );
+    assert!(found.contains(&"metadata[\"a\"] is given twice".to_owned()), "{found:?}");
 }
 
 #[test]

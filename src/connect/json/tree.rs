@@ -21,20 +21,12 @@ pub(super) enum Json {
 impl Json {
     /// The text, if it is one.
     pub(super) fn into_text(self) -> Option<String> {
-        if let Self::Text(text) = self {
-            Some(text)
-        } else {
-            None
-        }
+        if let Self::Text(text) = self { Some(text) } else { None }
     }
 
     /// The truth value, if it is one.
     pub(super) fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(value) = self {
-            Some(*value)
-        } else {
-            None
-        }
+        if let Self::Bool(value) = self { Some(*value) } else { None }
     }
 
     /// The same for serde; of repeated keys the last one stays.
@@ -45,10 +37,9 @@ impl Json {
             Self::Number(value) => value.into(),
             Self::Text(value) => value.into(),
             Self::List(items) => items.into_iter().map(Self::into_value).collect(),
-            Self::Object(members) => members
-                .into_iter()
-                .map(|(name, json)| (name, json.into_value()))
-                .collect(),
+            Self::Object(members) => {
+                members.into_iter().map(|(name, json)| (name, json.into_value())).collect()
+            }
         }
     }
 }

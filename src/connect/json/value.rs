@@ -28,17 +28,9 @@ pub(super) fn leaf(kind: &Kind, json: Json) -> Result<Value, Wrong> {
     match kind {
         Kind::Message(descriptor) => special(descriptor, json),
         Kind::Enum(choices) => choice(choices, &json),
-        Kind::String => json
-            .into_text()
-            .map(Value::String)
-            .ok_or_else(|| TEXT.to_owned()),
-        Kind::Bool => json
-            .as_bool()
-            .map(Value::Bool)
-            .ok_or_else(|| TRUTH.to_owned()),
-        Kind::Bytes => bytes(&json)
-            .map(Value::Bytes)
-            .ok_or_else(|| "must be base64".to_owned()),
+        Kind::String => json.into_text().map(Value::String).ok_or_else(|| TEXT.to_owned()),
+        Kind::Bool => json.as_bool().map(Value::Bool).ok_or_else(|| TRUTH.to_owned()),
+        Kind::Bytes => bytes(&json).map(Value::Bytes).ok_or_else(|| "must be base64".to_owned()),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => whole(&json).map(Value::I32),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => whole(&json).map(Value::I64),
         Kind::Uint32 | Kind::Fixed32 => whole(&json).map(Value::U32),
@@ -82,17 +74,12 @@ fn whole_number(number: &Number) -> Option<i128> {
 
 fn choice(choices: &EnumDescriptor, json: &Json) -> Result<Value, Wrong> {
     let number = match json {
-        Json::Text(name) => choices
-            .get_value_by_name(name)
-            .map(|choice| choice.number()),
+        Json::Text(name) => choices.get_value_by_name(name).map(|choice| choice.number()),
         Json::Number(number) => whole_number(number).and_then(|number| number.try_into().ok()),
         Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) => None,
     };
     number.map(Value::EnumNumber).ok_or_else(|| {
-        let names: Vec<String> = choices
-            .values()
-            .map(|choice| choice.name().to_owned())
-            .collect();
+        let names: Vec<String> = choices.values().map(|choice| choice.name().to_owned()).collect();
         format!("must be one of {}", names.join(", "))
     })
 }
@@ -103,10 +90,7 @@ fn bytes(json: &Json) -> Option<Bytes> {
         true => &alphabet::URL_SAFE,
         false => &alphabet::STANDARD,
     };
-    GeneralPurpose::new(alphabet, BASE64)
-        .decode(text)
-        .ok()
-        .map(Bytes::from)
+    GeneralPurpose::new(alphabet, BASE64).decode(text).ok().map(Bytes::from)
 }
 
 fn special(descriptor: &MessageDescriptor, json: Json) -> Result<Value, Wrong> {

@@ -30,21 +30,14 @@ const RECORD: &str = "spend";
 /// Compiles CEL text.
 pub(super) fn compile(source: &str) -> Result<BoolExpr, CustomError> {
     if source.len() > CEL_SOURCE_MAX {
-        return Err(CustomError::TooLong {
-            found: source.len(),
-            max: CEL_SOURCE_MAX,
-        });
+        return Err(CustomError::TooLong { found: source.len(), max: CEL_SOURCE_MAX });
     }
     if nesting(source.as_bytes()) > DEPTH_MAX {
         return Err(CustomError::TooDeep { max: DEPTH_MAX });
     }
     let source = source.to_owned();
-    let builder = thread::Builder::new()
-        .name("cel-parser".into())
-        .stack_size(STACK_BYTES);
-    let parser = builder
-        .spawn(move || parse(&source))
-        .map_err(|_| CustomError::Parser)?;
+    let builder = thread::Builder::new().name("cel-parser".into()).stack_size(STACK_BYTES);
+    let parser = builder.spawn(move || parse(&source)).map_err(|_| CustomError::Parser)?;
     parser.join().map_err(|_| CustomError::Parser)?
 }
 
@@ -92,19 +85,11 @@ fn after<'a>(text: &'a [u8], end: &[u8], is_raw: bool) -> &'a [u8] {
 fn parse(source: &str) -> Result<BoolExpr, CustomError> {
     let parser = Parser::new().error_recovery_limit(RECOVERIES_MAX);
     let (expr, info) = parser.parse_with_source_info(source).map_err(|errors| {
-        errors
-            .errors
-            .first()
-            .map_or(CustomError::Parser, |error| syntax(source, error))
+        errors.errors.first().map_or(CustomError::Parser, |error| syntax(source, error))
     })?;
-    let mut lowering = Lowering {
-        source,
-        info,
-        nodes: 0,
-    };
+    let mut lowering = Lowering { source, info, nodes: 0 };
     let root = lowering.lower(&expr, 1)?;
-    root.into_root()
-        .map_err(|misfit| misfit.at(lowering.place(&expr)))
+    root.into_root().map_err(|misfit| misfit.at(lowering.place(&expr)))
 }
 
 /// The parser's first error in our words: its own list every token of the grammar.
@@ -112,10 +97,7 @@ fn syntax(source: &str, error: &ParseError) -> CustomError {
     let (line, column) = error.pos;
     let line = usize::try_from(line).unwrap_or(1).max(1);
     let column = usize::try_from(column).unwrap_or(1).max(1);
-    let text = source
-        .split('\n')
-        .nth(line.saturating_sub(1))
-        .unwrap_or_default();
+    let text = source.split('\n').nth(line.saturating_sub(1)).unwrap_or_default();
     let near: String = text.chars().skip(column.saturating_sub(1)).collect();
     let why = if error.msg.contains("Recursion limit") {
         return CustomError::TooDeep { max: DEPTH_MAX };
@@ -128,10 +110,7 @@ fn syntax(source: &str, error: &ParseError) -> CustomError {
     } else {
         format!("unexpected `{}`", echo(&near))
     };
-    CustomError::Syntax {
-        at: Place::Text { line, column },
-        why,
-    }
+    CustomError::Syntax { at: Place::Text { line, column }, why }
 }
 
 /// How a function is called: `size(x)`, `x.size()`.
@@ -144,10 +123,7 @@ enum Style {
 
 /// The operator the parser calls `name`, with its name in the source.
 fn operator(name: &str, is_method: bool) -> Option<(&'static str, Operator)> {
-    let compare = |by| Operator::Compare {
-        by,
-        operands_max: 2,
-    };
+    let compare = |by| Operator::Compare { by, operands_max: 2 };
     let absorbs_errors = true;
     let (label, style, operator) = match name {
         operators::LOGICAL_AND => ("&&", Style::Global, Operator::And { absorbs_errors }),
@@ -175,11 +151,7 @@ fn operator(name: &str, is_method: bool) -> Option<(&'static str, Operator)> {
         "string" => ("string", Style::Global, Operator::ToText),
         _ => return None,
     };
-    let called = if is_method {
-        Style::Method
-    } else {
-        Style::Global
-    };
+    let called = if is_method { Style::Method } else { Style::Global };
     (style == Style::Either || style == called).then_some((label, operator))
 }
 
@@ -192,13 +164,8 @@ struct Lowering<'s> {
 
 impl Lowering<'_> {
     fn place(&self, expr: &IdedExpr) -> Place {
-        let start = self
-            .info
-            .offset_for(expr.id)
-            .and_then(|(byte, _)| usize::try_from(byte).ok());
-        let before = start
-            .and_then(|byte| self.source.get(..byte))
-            .unwrap_or_default();
+        let start = self.info.offset_for(expr.id).and_then(|(byte, _)| usize::try_from(byte).ok());
+        let before = start.and_then(|byte| self.source.get(..byte)).unwrap_or_default();
         let last_line = before.rsplit('\n').next().unwrap_or_default();
         Place::Text {
             line: before.matches('\n').count().saturating_add(1),
@@ -209,10 +176,7 @@ impl Lowering<'_> {
     fn lower(&mut self, expr: &IdedExpr, depth: usize) -> Result<Typed, CustomError> {
         self.nodes = self.nodes.saturating_add(1);
         if self.nodes > NODES_MAX {
-            return Err(CustomError::TooMany {
-                what: "nodes",
-                max: NODES_MAX,
-            });
+            return Err(CustomError::TooMany { what: "nodes", max: NODES_MAX });
         }
         if depth > DEPTH_MAX {
             return Err(CustomError::TooDeep { max: DEPTH_MAX });
@@ -245,11 +209,9 @@ impl Lowering<'_> {
                 Err(self.unsupported("an unsigned integer", expr, "leave out the `u`"))
             }
             LiteralValue::Bytes(_) => Err(self.unsupported("bytes", expr, "write a string")),
-            LiteralValue::Null => Err(self.unsupported(
-                "null",
-                expr,
-                "use has() to ask whether a variable is absent",
-            )),
+            LiteralValue::Null => {
+                Err(self.unsupported("null", expr, "use has() to ask whether a variable is absent"))
+            }
         }
     }
 
@@ -321,11 +283,7 @@ impl Lowering<'_> {
         } else if operator == Operator::If {
             arms(expr)
         } else {
-            call.target
-                .as_deref()
-                .into_iter()
-                .chain(&call.args)
-                .collect()
+            call.target.as_deref().into_iter().chain(&call.args).collect()
         };
         let deeper = depth.saturating_add(1);
         let mut typed = Vec::new();
@@ -363,12 +321,7 @@ impl Lowering<'_> {
         expr: &IdedExpr,
         known: &'static str,
     ) -> CustomError {
-        CustomError::Unknown {
-            kind,
-            name: echo(name),
-            at: self.place(expr),
-            known,
-        }
+        CustomError::Unknown { kind, name: echo(name), at: self.place(expr), known }
     }
 
     fn unsupported(
@@ -377,31 +330,19 @@ impl Lowering<'_> {
         expr: &IdedExpr,
         instead: &'static str,
     ) -> CustomError {
-        CustomError::Unsupported {
-            what,
-            at: self.place(expr),
-            instead,
-        }
+        CustomError::Unsupported { what, at: self.place(expr), instead }
     }
 }
 
 fn present(var: Var) -> Typed {
-    Typed::Bool(BoolExpr::Present {
-        vars: vec![var],
-        least: 1,
-    })
+    Typed::Bool(BoolExpr::Present { vars: vec![var], least: 1 })
 }
 
 /// The names of `a.b.c`; a loop, since a chain is as deep as the source is long.
 fn segments(expr: &IdedExpr) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     let mut rest = &expr.expr;
-    while let Expr::Select(SelectExpr {
-        operand,
-        field,
-        test: false,
-    }) = rest
-    {
+    while let Expr::Select(SelectExpr { operand, field, test: false }) = rest {
         names.push(field.as_str());
         rest = &operand.expr;
     }

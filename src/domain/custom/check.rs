@@ -108,11 +108,7 @@ impl Typed {
     /// The expression of a whole rule.
     pub(super) fn into_root(self) -> Result<BoolExpr, Misfit> {
         let misfit = Misfit(format!("a rule is a bool, this is {}", self.kind()));
-        if let Self::Bool(root) = self {
-            Ok(root)
-        } else {
-            Err(misfit)
-        }
+        if let Self::Bool(root) = self { Ok(root) } else { Err(misfit) }
     }
 }
 
@@ -160,9 +156,7 @@ pub(super) fn list(entries: Vec<Entry>) -> Result<Typed, Misfit> {
         }
     }
     match (ints.is_empty(), texts.is_empty()) {
-        (false, false) => Err(Misfit(
-            "a list holds ints or strings, this one mixes them".into(),
-        )),
+        (false, false) => Err(Misfit("a list holds ints or strings, this one mixes them".into())),
         (false, true) => Ok(Typed::Ints(ints)),
         (true, _) => Ok(Typed::Texts(texts)),
     }
@@ -170,15 +164,8 @@ pub(super) fn list(entries: Vec<Entry>) -> Result<Typed, Misfit> {
 
 /// Refuses a list of `entries` before anything is done with them.
 pub(super) fn check_entries(entries: usize) -> Result<(), CustomError> {
-    let many = CustomError::TooMany {
-        what: "entries in a list",
-        max: LIST_ENTRIES_MAX,
-    };
-    if entries > LIST_ENTRIES_MAX {
-        Err(many)
-    } else {
-        Ok(())
-    }
+    let many = CustomError::TooMany { what: "entries in a list", max: LIST_ENTRIES_MAX };
+    if entries > LIST_ENTRIES_MAX { Err(many) } else { Ok(()) }
 }
 
 /// Applies `operator`, which the source calls `label`, to its operands.

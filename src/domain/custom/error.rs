@@ -140,11 +140,7 @@ pub enum CustomFailure {
 
 /// The beginning of `text`, on one line and printable.
 pub(super) fn echo(text: &str) -> String {
-    let mut echoed: String = text
-        .chars()
-        .take(ECHO_MAX)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut echoed: String = text.chars().take(ECHO_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(ECHO_MAX).is_some() {
         echoed.push('…');
     }

@@ -25,22 +25,15 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(facts: &'a Facts<'a>) -> Self {
-        Self {
-            facts,
-            steps_left: Cell::new(STEPS_MAX),
-        }
+        Self { facts, steps_left: Cell::new(STEPS_MAX) }
     }
 
     /// Pays for reading `bytes` of text.
     fn pay(&self, bytes: usize) -> Result<(), CustomFailure> {
-        let steps = bytes
-            .checked_div(STEP_BYTES)
-            .unwrap_or(bytes)
-            .saturating_add(1);
+        let steps = bytes.checked_div(STEP_BYTES).unwrap_or(bytes).saturating_add(1);
         let left = self.steps_left.get().checked_sub(steps);
         self.steps_left.set(left.unwrap_or(0));
-        left.map(|_| ())
-            .ok_or(CustomFailure::CostExceeded { max: STEPS_MAX })
+        left.map(|_| ()).ok_or(CustomFailure::CostExceeded { max: STEPS_MAX })
     }
 }
 
@@ -231,11 +224,9 @@ impl BoolExpr {
         match self {
             Self::Const(value) => Ok(*value),
             Self::Not(inner) => Ok(!inner.eval(run)?),
-            Self::Logic {
-                decisive,
-                absorbs_errors,
-                terms,
-            } => logic(run, *decisive, *absorbs_errors, terms),
+            Self::Logic { decisive, absorbs_errors, terms } => {
+                logic(run, *decisive, *absorbs_errors, terms)
+            }
             Self::If(choice) => choice.pick(run)?.eval(run),
             Self::Bools(compare) => compare.eval(|side| side.eval(run)),
             Self::Ints(compare) => compare.eval(|side| side.eval(run)),
@@ -279,9 +270,7 @@ impl Search {
             Self::StartsWith(part) => text.starts_with(part.paid(run)?.as_ref()),
             Self::EndsWith(part) => text.ends_with(part.paid(run)?.as_ref()),
             Self::Matches(pattern) => pattern.is_match(text),
-            Self::Among(list) => list
-                .binary_search_by(|entry| entry.as_ref().cmp(text))
-                .is_ok(),
+            Self::Among(list) => list.binary_search_by(|entry| entry.as_ref().cmp(text)).is_ok(),
         })
     }
 }
@@ -359,9 +348,7 @@ impl IntExpr {
                 inner.eval(run)?.checked_neg().ok_or(overflow)
             }
             Self::Math { by, first, rest } => {
-                rest.iter().try_fold(first.eval(run)?, |left, right| {
-                    by.of(left, right.eval(run)?)
-                })
+                rest.iter().try_fold(first.eval(run)?, |left, right| by.of(left, right.eval(run)?))
             }
             Self::Size(text) => {
                 let size = i64::try_from(text.paid(run)?.chars().count());
@@ -369,8 +356,7 @@ impl IntExpr {
             }
             Self::Parse(text) => {
                 let text = text.paid(run)?;
-                text.parse()
-                    .map_err(|_| CustomFailure::NotAnInteger { text: echo(&text) })
+                text.parse().map_err(|_| CustomFailure::NotAnInteger { text: echo(&text) })
             }
             Self::If(choice) => choice.pick(run)?.eval(run),
         }
@@ -393,10 +379,7 @@ impl TextExpr {
     fn eval<'a>(&'a self, run: &Run<'a>) -> Result<Cow<'a, str>, CustomFailure> {
         match self {
             Self::Const(text) => Ok(Cow::Borrowed(text)),
-            Self::Var(var) => var
-                .get(run.facts)
-                .map(Cow::Borrowed)
-                .ok_or_else(|| var.missing()),
+            Self::Var(var) => var.get(run.facts).map(Cow::Borrowed).ok_or_else(|| var.missing()),
             Self::VarOr(var, default) => Ok(Cow::Borrowed(var.get(run.facts).unwrap_or(default))),
             Self::Concat(parts) => {
                 let mut joined = String::new();

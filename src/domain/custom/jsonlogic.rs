@@ -21,34 +21,21 @@ const OPERATORS: &str = "var, missing, missing_some, ==, ===, !=, !==, !, and, o
 /// Compiles JSON text.
 pub(super) fn compile(source: &str) -> Result<BoolExpr, CustomError> {
     if source.len() > JSON_LOGIC_SOURCE_MAX {
-        return Err(CustomError::TooLong {
-            found: source.len(),
-            max: JSON_LOGIC_SOURCE_MAX,
-        });
+        return Err(CustomError::TooLong { found: source.len(), max: JSON_LOGIC_SOURCE_MAX });
     }
     // serde_json itself stops at 128 levels of brackets, far above what `DEPTH_MAX` lets pass.
     let json: Json = serde_json::from_str(source).map_err(|error| {
-        let at = Place::Text {
-            line: error.line(),
-            column: error.column().max(1),
-        };
+        let at = Place::Text { line: error.line(), column: error.column().max(1) };
         let why = error.to_string();
         if why.starts_with("recursion limit") {
             return CustomError::TooDeep { max: DEPTH_MAX };
         }
         let why = why.split(" at line ").next().unwrap_or_default();
-        CustomError::Syntax {
-            at,
-            why: why.to_owned(),
-        }
+        CustomError::Syntax { at, why: why.to_owned() }
     })?;
-    let mut lowering = Lowering {
-        nodes: 0,
-        path: Vec::new(),
-    };
+    let mut lowering = Lowering { nodes: 0, path: Vec::new() };
     let root = lowering.lower(&json)?;
-    root.into_root()
-        .map_err(|misfit| misfit.at(lowering.place()))
+    root.into_root().map_err(|misfit| misfit.at(lowering.place()))
 }
 
 /// The JSON an expression may consist of.
@@ -91,15 +78,11 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Json, E> {
         let value = i64::try_from(value);
-        value
-            .map(Json::Int)
-            .map_err(|_| E::custom("an integer beyond 64 bits"))
+        value.map(Json::Int).map_err(|_| E::custom("an integer beyond 64 bits"))
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Json, E> {
-        Err(E::custom(
-            "a number with a fraction or beyond 64 bits, write whole minor units",
-        ))
+        Err(E::custom("a number with a fraction or beyond 64 bits, write whole minor units"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json, E> {
@@ -194,17 +177,10 @@ impl Lowering {
     fn enter(&mut self) -> Result<(), CustomError> {
         self.nodes = self.nodes.saturating_add(1);
         if self.nodes > NODES_MAX {
-            return Err(CustomError::TooMany {
-                what: "nodes",
-                max: NODES_MAX,
-            });
+            return Err(CustomError::TooMany { what: "nodes", max: NODES_MAX });
         }
         // Every operator on the way here is one level above this node.
-        let above = self
-            .path
-            .iter()
-            .filter(|step| matches!(step, Step::Into(_)))
-            .count();
+        let above = self.path.iter().filter(|step| matches!(step, Step::Into(_))).count();
         if above >= DEPTH_MAX {
             return Err(CustomError::TooDeep { max: DEPTH_MAX });
         }
@@ -312,10 +288,7 @@ impl Lowering {
             return Err(self.misfit("a list of at least one variable name is wanted"));
         }
         if names.len() > NODES_MAX {
-            return Err(CustomError::TooMany {
-                what: "variable names",
-                max: NODES_MAX,
-            });
+            return Err(CustomError::TooMany { what: "variable names", max: NODES_MAX });
         }
         names.iter().map(|name| self.variable(name)).collect()
     }
@@ -337,21 +310,12 @@ impl Lowering {
     }
 
     fn unknown(&self, kind: &'static str, name: &str, known: &'static str) -> CustomError {
-        CustomError::Unknown {
-            kind,
-            name: echo(name),
-            at: self.place(),
-            known,
-        }
+        CustomError::Unknown { kind, name: echo(name), at: self.place(), known }
     }
 
     fn no_null(&self) -> CustomError {
         let instead = "use `missing` to ask whether a variable is absent";
-        CustomError::Unsupported {
-            what: "null",
-            at: self.place(),
-            instead,
-        }
+        CustomError::Unsupported { what: "null", at: self.place(), instead }
     }
 }
 

@@ -26,20 +26,13 @@ struct Sample {
 impl Sample {
     /// 1500 USD cents to openai.com on a Monday at 9:30; no protocol, no description.
     fn new() -> Self {
-        let metadata = [
-            ("team", "research"),
-            ("limit", "2000"),
-            ("note", ""),
-            ("a-b", "x"),
-        ];
+        let metadata = [("team", "research"), ("limit", "2000"), ("note", ""), ("a-b", "x")];
         Self {
             amount: 1500,
             vendor: "openai.com".into(),
             category: Some("compute".into()),
             description: None,
-            metadata: metadata
-                .map(|(key, value)| (key.into(), value.into()))
-                .into(),
+            metadata: metadata.map(|(key, value)| (key.into(), value.into())).into(),
         }
     }
 

@@ -117,13 +117,15 @@ impl TransactionRecord {
                 self.refunded = Some(amount);
                 self.state = Refunded;
             }
-            (Act::Refund(amount), Refunded)
-                if self.refunded == amount.or(self.settled) =>
-            {
+            (Act::Refund(amount), Refunded) if self.refunded == amount.or(self.settled) => {
                 return Ok(false);
             }
-            (Act::Settle(_), _) => return Err(ResolveError::WrongState { from, wanted: "settled" }),
-            (Act::Void, _) => return Err(ResolveError::WrongState { from, wanted: "voided" }),
+            (Act::Settle(_), _) => {
+                return Err(ResolveError::WrongState { from, wanted: "settled" });
+            }
+            (Act::Void, _) => {
+                return Err(ResolveError::WrongState { from, wanted: "voided" });
+            }
             (Act::Refund(_), _) => {
                 return Err(ResolveError::WrongState { from, wanted: "refunded" });
             }

@@ -2,10 +2,7 @@
 //!
 //! Deliberately not here: budgets, and anything that depends on the machine's own zone data.
 
-#![expect(
-    clippy::arithmetic_side_effects,
-    reason = "an overflow here fails the test"
-)]
+#![expect(clippy::arithmetic_side_effects, reason = "an overflow here fails the test")]
 
 use jiff::civil::Weekday;
 use proptest::prelude::*;
@@ -15,8 +12,7 @@ use super::*;
 const CALENDAR: [Period; 3] = [Period::Daily, Period::Weekly, Period::Monthly];
 
 fn at(text: &str) -> Timestamp {
-    text.parse()
-        .unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn zone(name: &str) -> TimeZone {
@@ -24,8 +20,7 @@ fn zone(name: &str) -> TimeZone {
 }
 
 fn noon(date: &str, zone: &TimeZone) -> Timestamp {
-    zone.to_timestamp(format!("{date}T12:00").parse().unwrap())
-        .unwrap()
+    zone.to_timestamp(format!("{date}T12:00").parse().unwrap()).unwrap()
 }
 
 fn local(at: Timestamp, zone: &TimeZone) -> String {
@@ -33,12 +28,7 @@ fn local(at: Timestamp, zone: &TimeZone) -> String {
 }
 
 fn minutes(window: &Window) -> i64 {
-    window
-        .ends_at
-        .unwrap()
-        .duration_since(window.starts_at)
-        .as_secs()
-        / 60
+    window.ends_at.unwrap().duration_since(window.starts_at).as_secs() / 60
 }
 
 fn assert_tiles(period: Period, at: Timestamp, zone: &TimeZone) {
@@ -48,29 +38,10 @@ fn assert_tiles(period: Period, at: Timestamp, zone: &TimeZone) {
     let told = || format!("{period:?} {at} {zone:?} {window:?}");
 
     assert!(window.contains(at) && window.starts_at < end, "{}", told());
-    assert!(
-        !window.contains(end) && !window.contains(window.starts_at - nano),
-        "{}",
-        told()
-    );
-    assert_eq!(
-        period.window(window.starts_at, zone).unwrap(),
-        window,
-        "{}",
-        told()
-    );
-    assert_eq!(
-        period.window(end - nano, zone).unwrap(),
-        window,
-        "{}",
-        told()
-    );
-    assert_eq!(
-        period.window(end, zone).unwrap().starts_at,
-        end,
-        "{}",
-        told()
-    );
+    assert!(!window.contains(end) && !window.contains(window.starts_at - nano), "{}", told());
+    assert_eq!(period.window(window.starts_at, zone).unwrap(), window, "{}", told());
+    assert_eq!(period.window(end - nano, zone).unwrap(), window, "{}", told());
+    assert_eq!(period.window(end, zone).unwrap().starts_at, end, "{}", told());
     let before = period.window(window.starts_at - nano, zone).unwrap();
     assert_eq!(before.ends_at, Some(window.starts_at), "{}", told());
 
@@ -95,13 +66,7 @@ fn assert_tiles(period: Period, at: Timestamp, zone: &TimeZone) {
 fn a_lifetime_window_starts_at_the_epoch_and_never_ends() {
     for at in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
         let window = Period::None.window(at, &zone("Asia/Tokyo")).unwrap();
-        assert_eq!(
-            window,
-            Window {
-                starts_at: Timestamp::UNIX_EPOCH,
-                ends_at: None
-            }
-        );
+        assert_eq!(window, Window { starts_at: Timestamp::UNIX_EPOCH, ends_at: None });
         assert_eq!(window.contains(at), at >= Timestamp::UNIX_EPOCH);
     }
 }
@@ -119,10 +84,7 @@ fn a_boundary_is_exact_to_the_microsecond() {
     let berlin = zone("Europe/Berlin");
     let start = at("2026-07-01T00:00:00+02:00");
     for period in [Period::Daily, Period::Monthly] {
-        for distance in [
-            SignedDuration::from_micros(1),
-            SignedDuration::from_millis(50),
-        ] {
+        for distance in [SignedDuration::from_micros(1), SignedDuration::from_millis(50)] {
             let before = period.window(start - distance, &berlin).unwrap();
             let after = period.window(start + distance, &berlin).unwrap();
             assert_eq!(before.ends_at, Some(start));
@@ -180,11 +142,7 @@ fn a_day_is_as_long_as_its_clocks_make_it() {
         let noon = noon(date, &zone);
         let window = Period::Daily.window(noon, &zone).unwrap();
         assert_eq!(minutes(&window), length, "{name} {date}");
-        assert_eq!(
-            local(window.starts_at, &zone),
-            format!("{date}T{starts}"),
-            "{name} {date}"
-        );
+        assert_eq!(local(window.starts_at, &zone), format!("{date}T{starts}"), "{name} {date}");
         for period in CALENDAR {
             assert_tiles(period, noon, &zone);
         }
@@ -206,24 +164,9 @@ fn the_day_after_midnight_was_repeated_does_not_open_again() {
 #[test]
 fn a_skipped_day_has_no_window() {
     for (name, before, after, zulu) in [
-        (
-            "Pacific/Apia",
-            "2011-12-29",
-            "2011-12-31",
-            "2011-12-30T10:00:00Z",
-        ),
-        (
-            "Pacific/Fakaofo",
-            "2011-12-29",
-            "2011-12-31",
-            "2011-12-30T11:00:00Z",
-        ),
-        (
-            "Pacific/Kwajalein",
-            "1993-08-20",
-            "1993-08-22",
-            "1993-08-21T12:00:00Z",
-        ),
+        ("Pacific/Apia", "2011-12-29", "2011-12-31", "2011-12-30T10:00:00Z"),
+        ("Pacific/Fakaofo", "2011-12-29", "2011-12-31", "2011-12-30T11:00:00Z"),
+        ("Pacific/Kwajalein", "1993-08-20", "1993-08-22", "1993-08-21T12:00:00Z"),
     ] {
         let zone = zone(name);
         let last = Period::Daily.window(noon(before, &zone), &zone).unwrap();
@@ -234,9 +177,7 @@ fn a_skipped_day_has_no_window() {
     }
     // The year's last day was skipped, and the month still ends where the next one starts.
     let zone = zone("Pacific/Kiritimati");
-    let month = Period::Monthly
-        .window(noon("1994-12-10", &zone), &zone)
-        .unwrap();
+    let month = Period::Monthly.window(noon("1994-12-10", &zone), &zone).unwrap();
     assert_eq!(local(month.ends_at.unwrap(), &zone), "1995-01-01T00:00:00");
     assert_eq!(minutes(&month), 30 * 1440);
 }
@@ -254,16 +195,8 @@ fn months_end_where_the_calendar_says() {
         ("2026-12-31", "2026-12-01", "2027-01-01"),
     ] {
         let window = Period::Monthly.window(noon(date, &zone), &zone).unwrap();
-        assert_eq!(
-            local(window.starts_at, &zone),
-            format!("{starts}T00:00:00"),
-            "{date}"
-        );
-        assert_eq!(
-            local(window.ends_at.unwrap(), &zone),
-            format!("{ends}T00:00:00"),
-            "{date}"
-        );
+        assert_eq!(local(window.starts_at, &zone), format!("{starts}T00:00:00"), "{date}");
+        assert_eq!(local(window.ends_at.unwrap(), &zone), format!("{ends}T00:00:00"), "{date}");
     }
 }
 
@@ -280,16 +213,8 @@ fn weeks_start_on_monday_across_years() {
         ("2024-11-03", "2024-10-28", 10_140),
     ] {
         let window = Period::Weekly.window(noon(date, &zone), &zone).unwrap();
-        assert_eq!(
-            local(window.starts_at, &zone),
-            format!("{starts}T00:00:00"),
-            "{date}"
-        );
-        assert_eq!(
-            zone.to_datetime(window.starts_at).weekday(),
-            Weekday::Monday,
-            "{date}"
-        );
+        assert_eq!(local(window.starts_at, &zone), format!("{starts}T00:00:00"), "{date}");
+        assert_eq!(zone.to_datetime(window.starts_at).weekday(), Weekday::Monday, "{date}");
         assert_eq!(minutes(&window), length, "{date}");
     }
 }
@@ -303,10 +228,7 @@ fn windows_tile_around_every_jump_of_every_zone() {
         let Ok(zone) = parse_zone(name.as_str()) else {
             continue;
         };
-        for jump in zone
-            .following(from)
-            .take_while(|jump| jump.timestamp() < to)
-        {
+        for jump in zone.following(from).take_while(|jump| jump.timestamp() < to) {
             for period in CALENDAR {
                 assert_tiles(period, jump.timestamp(), &zone);
             }
@@ -343,10 +265,7 @@ fn zones_are_iana_names_and_nothing_else() {
         ("EST5EDT", "EST5EDT"),
         ("Asia/Calcutta", "Asia/Calcutta"),
         ("Etc/GMT+5", "Etc/GMT+5"),
-        (
-            "America/Argentina/Buenos_Aires",
-            "America/Argentina/Buenos_Aires",
-        ),
+        ("America/Argentina/Buenos_Aires", "America/Argentina/Buenos_Aires"),
     ] {
         assert_eq!(zone(name).iana_name(), Some(canonical), "{name}");
     }

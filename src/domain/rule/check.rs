@@ -89,8 +89,10 @@ pub fn currency(spend: &Spend, budget: &Budget) -> RuleResult {
     if spend.currency == budget.currency {
         return Outcome::passed(RULE, format!("the currency is {}", budget.currency)).0;
     }
-    let detail =
-        format!("the mandate is in {}, not in {}; there is no conversion", budget.currency, spend.currency);
+    let detail = format!(
+        "the mandate is in {}, not in {}; there is no conversion",
+        budget.currency, spend.currency
+    );
     Outcome::failed(RULE, RejectionReason::CurrencyMismatch, detail).0
 }
 
@@ -140,7 +142,8 @@ pub fn counter(
         };
         let (asked, left, limit) = (money(spend.amount), money(remaining), money(charge.limit));
         let detail = format!("{asked} is more than the {left} that remains of {limit}{until}");
-        Outcome::failed(rule_type, reason, detail).retryable(remaining > 0 || charge.ends_at.is_some())
+        Outcome::failed(rule_type, reason, detail)
+            .retryable(remaining > 0 || charge.ends_at.is_some())
     };
     outcome.numbers(charge.limit, wanted, remaining).resets(charge.ends_at).0
 }
@@ -201,7 +204,8 @@ pub fn approval(spend: &Spend, threshold: Minor) -> RuleResult {
 /// A result that the ledger gave no answer for: failed, because doubt never approves.
 #[must_use]
 pub fn unknown(rule_type: &'static str) -> RuleResult {
-    Outcome::failed(rule_type, RejectionReason::CustomRuleError, "the rule could not be evaluated").0
+    Outcome::failed(rule_type, RejectionReason::CustomRuleError, "the rule could not be evaluated")
+        .0
 }
 
 /// Every rule that needs nothing but the case.
@@ -305,7 +309,8 @@ fn geo(
         let detail = format!("{whose} country is not known");
         return Outcome::failed(RULE, RejectionReason::CountryUnknown, detail).0;
     };
-    let passes = if allowed.is_empty() { !blocked.contains(country) } else { allowed.contains(country) };
+    let passes =
+        if allowed.is_empty() { !blocked.contains(country) } else { allowed.contains(country) };
     let detail = format!("{whose} country is {country}");
     if passes {
         Outcome::passed(RULE, detail).0

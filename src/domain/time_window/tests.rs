@@ -2,10 +2,7 @@
 //!
 //! Deliberately not here: the rule around the window, and the wording of its results.
 
-#![expect(
-    clippy::arithmetic_side_effects,
-    reason = "an overflow here fails the test"
-)]
+#![expect(clippy::arithmetic_side_effects, reason = "an overflow here fails the test")]
 
 use proptest::prelude::*;
 
@@ -15,8 +12,7 @@ const WEEKDAYS: [u8; 5] = [1, 2, 3, 4, 5];
 const ALL_DAYS: [u8; 7] = [0, 1, 2, 3, 4, 5, 6];
 
 fn at(text: &str) -> Timestamp {
-    text.parse()
-        .unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn window(days: &[u8], start: &str, end: &str, zone: &str) -> TimeWindow {
@@ -30,16 +26,8 @@ fn assert_edge(window: &TimeWindow, edge: &str, opens: bool) {
         SignedDuration::from_micros(1),
         SignedDuration::from_millis(50),
     ] {
-        assert_eq!(
-            window.contains(edge - distance),
-            !opens,
-            "{edge} - {distance}"
-        );
-        assert_eq!(
-            window.contains(edge + distance),
-            opens,
-            "{edge} + {distance}"
-        );
+        assert_eq!(window.contains(edge - distance), !opens, "{edge} - {distance}");
+        assert_eq!(window.contains(edge + distance), opens, "{edge} + {distance}");
     }
     assert_eq!(window.contains(edge), opens, "{edge}");
 }
@@ -51,10 +39,7 @@ fn office_hours_include_their_start_and_exclude_their_end() {
     assert_edge(&office, "2026-07-01T17:30:00+02:00", false);
     assert_edge(&office, "2026-01-07T09:00:00+01:00", true);
     assert!(!office.contains(at("2026-07-05T12:00:00+02:00")), "Sunday");
-    assert!(
-        !office.contains(at("2026-07-04T12:00:00+02:00")),
-        "Saturday"
-    );
+    assert!(!office.contains(at("2026-07-04T12:00:00+02:00")), "Saturday");
 }
 
 #[test]
@@ -69,18 +54,9 @@ fn an_overnight_window_belongs_to_the_day_it_opens() {
     let friday_night = window(&[5], "22:00", "06:00", "America/New_York");
     assert_edge(&friday_night, "2026-07-03T22:00:00-04:00", true);
     assert_edge(&friday_night, "2026-07-04T06:00:00-04:00", false);
-    assert!(
-        friday_night.contains(at("2026-07-04T00:00:00-04:00")),
-        "midnight"
-    );
-    assert!(
-        !friday_night.contains(at("2026-07-03T05:00:00-04:00")),
-        "Friday's own early hours"
-    );
-    assert!(
-        !friday_night.contains(at("2026-07-04T23:00:00-04:00")),
-        "Saturday night"
-    );
+    assert!(friday_night.contains(at("2026-07-04T00:00:00-04:00")), "midnight");
+    assert!(!friday_night.contains(at("2026-07-03T05:00:00-04:00")), "Friday's own early hours");
+    assert!(!friday_night.contains(at("2026-07-04T23:00:00-04:00")), "Saturday night");
 }
 
 #[test]
@@ -128,37 +104,15 @@ fn input_that_is_no_window_says_why() {
 #[test]
 fn a_repeated_hour_is_inside_twice_and_a_skipped_one_never() {
     for (zone, repeated) in [
-        (
-            "America/New_York",
-            ["2024-11-03T01:30:00-04:00", "2024-11-03T01:30:00-05:00"],
-        ),
-        (
-            "Europe/Berlin",
-            ["2024-10-27T02:30:00+02:00", "2024-10-27T02:30:00+01:00"],
-        ),
-        (
-            "Australia/Sydney",
-            ["2024-04-07T02:30:00+11:00", "2024-04-07T02:30:00+10:00"],
-        ),
-        (
-            "America/Havana",
-            ["2024-11-03T00:30:00-04:00", "2024-11-03T00:30:00-05:00"],
-        ),
-        (
-            "Africa/Cairo",
-            ["2024-10-31T23:30:00+03:00", "2024-10-31T23:30:00+02:00"],
-        ),
+        ("America/New_York", ["2024-11-03T01:30:00-04:00", "2024-11-03T01:30:00-05:00"]),
+        ("Europe/Berlin", ["2024-10-27T02:30:00+02:00", "2024-10-27T02:30:00+01:00"]),
+        ("Australia/Sydney", ["2024-04-07T02:30:00+11:00", "2024-04-07T02:30:00+10:00"]),
+        ("America/Havana", ["2024-11-03T00:30:00-04:00", "2024-11-03T00:30:00-05:00"]),
+        ("Africa/Cairo", ["2024-10-31T23:30:00+03:00", "2024-10-31T23:30:00+02:00"]),
     ] {
-        let local = window(&ALL_DAYS, "00:00", "24:00", zone)
-            .zone()
-            .to_datetime(at(repeated[0]));
+        let local = window(&ALL_DAYS, "00:00", "24:00", zone).zone().to_datetime(at(repeated[0]));
         let hour = local.hour();
-        let half = window(
-            &ALL_DAYS,
-            &format!("{hour:02}:15"),
-            &format!("{hour:02}:45"),
-            zone,
-        );
+        let half = window(&ALL_DAYS, &format!("{hour:02}:15"), &format!("{hour:02}:45"), zone);
         for instant in repeated {
             assert!(half.contains(at(instant)), "{zone} {instant}");
         }
@@ -182,19 +136,13 @@ fn clocks_may_jump_into_and_fall_back_into_a_window() {
     // 02:00 becomes 03:00, inside a window that would have opened at 02:30.
     let forward = window(&[0], "02:30", "05:00", "Europe/Berlin");
     let jump = at("2024-03-31T03:00:00+02:00");
-    assert_eq!(
-        forward.next_opening(at("2024-03-30T12:00:00+01:00")),
-        Some(jump)
-    );
+    assert_eq!(forward.next_opening(at("2024-03-30T12:00:00+01:00")), Some(jump));
     assert_edge(&forward, "2024-03-31T03:00:00+02:00", true);
 
     // 03:00 becomes 02:00 again, inside a window that had closed at 02:30.
     let back = window(&[6], "22:00", "02:30", "Europe/Berlin");
     let again = at("2024-10-27T02:00:00+01:00");
-    assert_eq!(
-        back.next_opening(at("2024-10-27T02:45:00+02:00")),
-        Some(again)
-    );
+    assert_eq!(back.next_opening(at("2024-10-27T02:45:00+02:00")), Some(again));
     assert_edge(&back, "2024-10-27T02:00:00+01:00", true);
 
     // Midnight itself is skipped in Cairo, and a whole Friday was in Apia.
@@ -210,10 +158,7 @@ fn clocks_may_jump_into_and_fall_back_into_a_window() {
 fn the_next_opening_skips_closed_days_and_reaches_the_same_day_next_week() {
     let office = window(&WEEKDAYS, "09:00", "17:00", "Europe/Berlin");
     for (now, opening) in [
-        (
-            "2026-07-03T08:59:59.999999+02:00",
-            "2026-07-03T09:00:00+02:00",
-        ),
+        ("2026-07-03T08:59:59.999999+02:00", "2026-07-03T09:00:00+02:00"),
         ("2026-07-03T09:00:00+02:00", "2026-07-06T09:00:00+02:00"),
         ("2026-07-03T17:00:00+02:00", "2026-07-06T09:00:00+02:00"),
         ("2026-10-23T18:00:00+02:00", "2026-10-26T09:00:00+01:00"),

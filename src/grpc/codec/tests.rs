@@ -38,24 +38,15 @@ fn refused<M: Name>(bytes: &[u8]) -> (String, Vec<String>) {
 fn described(status: &Status) -> (String, Vec<String>) {
     assert_eq!(status.code(), Code::InvalidArgument);
     let details = status.get_error_details();
-    let fields = details
-        .bad_request()
-        .map(|bad| bad.field_violations.clone())
-        .unwrap_or_default();
-    let fields = fields
-        .iter()
-        .map(|f| format!("{} {}", f.field, f.description))
-        .collect();
+    let fields = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+    let fields = fields.iter().map(|f| format!("{} {}", f.field, f.description)).collect();
     (details.error_info().unwrap().reason.clone(), fields)
 }
 
 fn paths<M: Message + Name>(message: &M) -> Vec<String> {
     let (reason, fields) = refused::<M>(&message.encode_to_vec());
     assert_eq!(reason, reason_word(ErrorReason::InvalidFields));
-    fields
-        .iter()
-        .map(|field| field.split(' ').next().unwrap().to_owned())
-        .collect()
+    fields.iter().map(|field| field.split(' ').next().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -82,11 +73,7 @@ fn an_empty_request_misses_every_required_field_at_once() {
 #[test]
 fn the_sentence_names_the_first_violations() {
     let status = validate::<EvaluateRequest>(&[]).unwrap_err();
-    assert!(
-        status
-            .message()
-            .starts_with("amount is required; currency is required")
-    );
+    assert!(status.message().starts_with("amount is required; currency is required"));
     assert!(status.message().ends_with("; and 1 more"));
 }
 
@@ -135,17 +122,11 @@ fn lengths_are_counted_in_characters_and_sizes_in_bytes() {
 #[test]
 fn the_edges_of_the_amount_pass_and_beyond_them_not() {
     for amount in [0, 1, 1_000_000_000_000] {
-        let request = EvaluateRequest {
-            amount: Some(amount),
-            ..spend()
-        };
+        let request = EvaluateRequest { amount: Some(amount), ..spend() };
         validate::<EvaluateRequest>(&request.encode_to_vec()).unwrap();
     }
     for amount in [-1, 1_000_000_000_001, i64::MIN, i64::MAX] {
-        let request = EvaluateRequest {
-            amount: Some(amount),
-            ..spend()
-        };
+        let request = EvaluateRequest { amount: Some(amount), ..spend() };
         assert_eq!(paths(&request), ["amount"]);
     }
 }
@@ -153,21 +134,10 @@ fn the_edges_of_the_amount_pass_and_beyond_them_not() {
 #[test]
 fn a_map_is_limited_in_pairs_keys_and_values() {
     let many = (0..33).map(|n| (format!("k{n}"), String::new())).collect();
-    assert_eq!(
-        paths(&EvaluateRequest {
-            metadata: many,
-            ..spend()
-        }),
-        ["metadata"]
-    );
+    assert_eq!(paths(&EvaluateRequest { metadata: many, ..spend() }), ["metadata"]);
     let long = [("k".repeat(65), "v".repeat(257))].into();
-    let (_, fields) = refused::<EvaluateRequest>(
-        &EvaluateRequest {
-            metadata: long,
-            ..spend()
-        }
-        .encode_to_vec(),
-    );
+    let (_, fields) =
+        refused::<EvaluateRequest>(&EvaluateRequest { metadata: long, ..spend() }.encode_to_vec());
     let key = format!("metadata[\"{}…\"]", "k".repeat(32));
     assert_eq!(
         fields,
@@ -200,18 +170,14 @@ fn nested_violations_have_their_whole_path() {
         None,
         Some(rule::Kind::VendorAllowlist(VendorAllowlistRule { vendors })),
         Some(rule::Kind::Category(CategoryRule { allowed: vec![] })),
-        Some(rule::Kind::Category(CategoryRule {
-            allowed: vec!["a".into(), "a".into()],
-        })),
+        Some(rule::Kind::Category(CategoryRule { allowed: vec!["a".into(), "a".into()] })),
         Some(rule::Kind::TimeWindow(TimeWindowRule {
             days: vec![0, 6, 6, 7],
             start: "9:00".to_owned(),
             end: "24:00".to_owned(),
             timezone: "UTC".to_owned(),
         })),
-        Some(rule::Kind::ProtocolRestrict(ProtocolRestrictRule {
-            allowed: vec![1, 0, 99],
-        })),
+        Some(rule::Kind::ProtocolRestrict(ProtocolRestrictRule { allowed: vec![1, 0, 99] })),
         Some(rule::Kind::Geo(GeoRule {
             allowed_countries: vec!["hr".to_owned()],
             ..GeoRule::default()
@@ -238,44 +204,23 @@ fn nested_violations_have_their_whole_path() {
 
 #[test]
 fn a_required_message_is_missed_and_a_present_one_is_checked() {
-    let missing = CreateMandateRequest {
-        budget: None,
-        ..mandate(vec![])
-    };
+    let missing = CreateMandateRequest { budget: None, ..mandate(vec![]) };
     assert_eq!(paths(&missing), ["budget"]);
-    let empty = CreateMandateRequest {
-        budget: Some(Budget::default()),
-        ..mandate(vec![])
-    };
-    assert_eq!(
-        paths(&empty),
-        ["budget.total", "budget.per_transaction", "budget.currency"]
-    );
+    let empty = CreateMandateRequest { budget: Some(Budget::default()), ..mandate(vec![]) };
+    assert_eq!(paths(&empty), ["budget.total", "budget.per_transaction", "budget.currency"]);
 }
 
 #[test]
 fn an_absent_enum_that_must_be_chosen_is_refused_with_the_choices() {
-    let request = CreateApiKeyRequest {
-        name: "ci".to_owned(),
-        ..Default::default()
-    };
+    let request = CreateApiKeyRequest { name: "ci".to_owned(), ..Default::default() };
     let (_, fields) = refused::<CreateApiKeyRequest>(&request.encode_to_vec());
-    assert_eq!(
-        fields,
-        ["role is required and must be one of ROLE_ADMIN, ROLE_AGENT, ROLE_READER"]
-    );
+    assert_eq!(fields, ["role is required and must be one of ROLE_ADMIN, ROLE_AGENT, ROLE_READER"]);
 }
 
 #[test]
 fn a_time_outside_of_the_calendar_is_refused() {
-    let time = prost_types::Timestamp {
-        seconds: 253_402_300_800,
-        nanos: 1_000_000_000,
-    };
-    let request = ListTransactionsRequest {
-        since: Some(time),
-        ..Default::default()
-    };
+    let time = prost_types::Timestamp { seconds: 253_402_300_800, nanos: 1_000_000_000 };
+    let request = ListTransactionsRequest { since: Some(time), ..Default::default() };
     assert_eq!(paths(&request), ["since.seconds", "since.nanos"]);
 }
 
@@ -288,34 +233,21 @@ fn at_most_twenty_violations_are_reported() {
 
 #[test]
 fn an_optional_key_may_be_absent_but_not_wrong() {
-    let request = RegisterAgentRequest {
-        name: "a".to_owned(),
-        ..Default::default()
-    };
+    let request = RegisterAgentRequest { name: "a".to_owned(), ..Default::default() };
     validate::<RegisterAgentRequest>(&request.encode_to_vec()).unwrap();
-    let request = RegisterAgentRequest {
-        idempotency_key: "short".to_owned(),
-        ..request
-    };
+    let request = RegisterAgentRequest { idempotency_key: "short".to_owned(), ..request };
     assert_eq!(paths(&request), ["idempotency_key"]);
 }
 
 #[test]
 fn unknown_fields_are_refused_at_any_depth_with_everything_else_that_is_wrong() {
-    let mut bytes = EvaluateRequest {
-        amount: Some(-1),
-        ..spend()
-    }
-    .encode_to_vec();
+    let mut bytes = EvaluateRequest { amount: Some(-1), ..spend() }.encode_to_vec();
     bytes.extend([0xf8, 0x06, 0x01]); // field 111, varint 1
     let (reason, fields) = refused::<EvaluateRequest>(&bytes);
     assert_eq!(reason, "UNKNOWN_FIELDS");
     assert_eq!(
         fields,
-        [
-            "amount must be at least 0, is -1",
-            "111 is a field this server does not know"
-        ]
+        ["amount must be at least 0, is -1", "111 is a field this server does not know"]
     );
 
     let mut bytes = mandate(vec![]).encode_to_vec();
@@ -332,33 +264,20 @@ fn bytes_that_are_no_message_are_refused_as_malformed() {
     let cases: [(&str, &[u8]); 12] = [
         ("truncated varint", &[0x10, 0x80]),
         ("truncated string", &[0x0a, 0x05, b'a']),
-        (
-            "length beyond the end",
-            &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f],
-        ),
+        ("length beyond the end", &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]),
         ("wrong wire type", &[0x08, 0x01]),
         ("invalid UTF-8", &[0x0a, 0x02, 0xc3, 0x28]),
         ("field number 0", &[0x00, 0x01]),
         ("group", &[0x0b, 0x0c]),
         ("wire type 7", &[0x0f]),
-        (
-            "varint of 11 bytes",
-            &[0x10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
-        ),
-        (
-            "varint above 64 bits",
-            &[0x10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2],
-        ),
+        ("varint of 11 bytes", &[0x10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
+        ("varint above 64 bits", &[0x10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]),
         ("truncated map entry", &[0x4a, 0x02, 0x0a, 0x05]),
         ("field twice", &twice),
     ];
     for (name, bytes) in cases {
         let (reason, fields) = refused::<EvaluateRequest>(bytes);
-        assert_eq!(
-            (reason.as_str(), fields.len()),
-            ("MALFORMED_REQUEST", 0),
-            "{name}"
-        );
+        assert_eq!((reason.as_str(), fields.len()), ("MALFORMED_REQUEST", 0), "{name}");
     }
 }
 
@@ -367,10 +286,7 @@ fn two_members_of_one_oneof_are_refused() {
     // rules { max_amount {} geo {} }
     let mut bytes = mandate(vec![]).encode_to_vec();
     bytes.extend([0x2a, 0x04, 0x32, 0x00, 0x52, 0x00]);
-    assert_eq!(
-        refused::<CreateMandateRequest>(&bytes).0,
-        "MALFORMED_REQUEST"
-    );
+    assert_eq!(refused::<CreateMandateRequest>(&bytes).0, "MALFORMED_REQUEST");
 }
 
 proptest! {

@@ -21,14 +21,8 @@ pub(super) fn check(
     request: MessageId,
     bytes: &[u8],
 ) -> Result<Violations, Malformed> {
-    let mut walk = Walk {
-        schema,
-        found: Violations::default(),
-    };
-    let root = Path {
-        parent: None,
-        step: Step::Root,
-    };
+    let mut walk = Walk { schema, found: Violations::default() };
+    let root = Path { parent: None, step: Step::Root };
     match walk.message(request, bytes, &root, DEPTH_MAX) {
         Ok(()) | Err(Stop::Enough) => Ok(walk.found),
         Err(Stop::Malformed(why)) => Err(why),
@@ -107,12 +101,7 @@ impl<'s> Walk<'s> {
             let (number, wire) = reader.key()?;
             match message.field(number) {
                 Some(field) => {
-                    let mut read = Read {
-                        reader: &mut reader,
-                        seen: &mut seen,
-                        at,
-                        depth,
-                    };
+                    let mut read = Read { reader: &mut reader, seen: &mut seen, at, depth };
                     self.field(field, wire, &mut read)?;
                 }
                 None => {
@@ -162,11 +151,7 @@ impl<'s> Walk<'s> {
                 read.seen.fields |= field.bit;
                 read.seen.count(many.slot);
                 let value = read.reader.value(field.kind, wire)?;
-                let entry = if let Value::Bytes(entry) = value {
-                    entry
-                } else {
-                    &[]
-                };
+                let entry = if let Value::Bytes(entry) = value { entry } else { &[] };
                 let path = read.at.child(Step::Entry(&field.name, entry));
                 self.value(field, value, &path, read.depth)
             }
@@ -232,9 +217,7 @@ impl<'s> Walk<'s> {
             }
             let count = seen.counted(many.slot);
             let absent = (field.required && count == 0).then(|| "is required".to_owned());
-            let why = absent
-                .or_else(|| many.too_few(count))
-                .or_else(|| many.too_many(count));
+            let why = absent.or_else(|| many.too_few(count)).or_else(|| many.too_many(count));
             if let Some(why) = why {
                 self.violation(&at.child(Step::Field(&field.name)), why)?;
             }
@@ -249,17 +232,9 @@ impl<'s> Walk<'s> {
     }
 
     fn violation(&mut self, path: &Path<'_>, why: String) -> Result<(), Stop> {
-        let why = if path.is_key() {
-            format!("has a key that {why}")
-        } else {
-            why
-        };
+        let why = if path.is_key() { format!("has a key that {why}") } else { why };
         self.found.add(path.to_string(), why);
-        if self.found.is_full() {
-            Err(Stop::Enough)
-        } else {
-            Ok(())
-        }
+        if self.found.is_full() { Err(Stop::Enough) } else { Ok(()) }
     }
 }
 
@@ -290,15 +265,11 @@ enum Step<'p> {
 
 impl<'p> Path<'p> {
     fn child(&'p self, step: Step<'p>) -> Path<'p> {
-        Path {
-            parent: Some(self),
-            step,
-        }
+        Path { parent: Some(self), step }
     }
 
     fn is_in_entry(&self) -> bool {
-        self.parent
-            .is_some_and(|parent| matches!(parent.step, Step::Entry(..)))
+        self.parent.is_some_and(|parent| matches!(parent.step, Step::Entry(..)))
     }
 
     fn is_key(&self) -> bool {

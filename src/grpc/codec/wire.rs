@@ -150,9 +150,7 @@ impl Kind {
 
 /// What prost makes of a varint in a 32-bit field.
 fn low_half(value: u64) -> i32 {
-    u32::try_from(value & u64::from(u32::MAX))
-        .unwrap_or(0)
-        .cast_signed()
+    u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0).cast_signed()
 }
 
 fn unzigzag(value: u64) -> i64 {

@@ -43,10 +43,7 @@ pub(in crate::grpc) fn patch(request: v1::UpdateAgentRequest) -> EngineResult<Ag
     wrong.finish(Some(patch))
 }
 
-pub(in crate::grpc) fn agent(
-    agent: Agent,
-    in_force: Option<v1::Mandate>,
-) -> v1::Agent {
+pub(in crate::grpc) fn agent(agent: Agent, in_force: Option<v1::Mandate>) -> v1::Agent {
     v1::Agent {
         id: agent.id.to_string(),
         name: agent.name,

@@ -8,10 +8,7 @@ use crate::engine::signing::PublicKey;
 use crate::proto::v1;
 use crate::store::{ApiKey, Role};
 
-pub(in crate::grpc) fn organization(
-    org: Organization,
-    keys: Vec<PublicKey>,
-) -> v1::Organization {
+pub(in crate::grpc) fn organization(org: Organization, keys: Vec<PublicKey>) -> v1::Organization {
     let signing_key = |key: PublicKey| v1::SigningKey {
         key_id: key.key_id,
         algorithm: "EdDSA".to_owned(),

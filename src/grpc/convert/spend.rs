@@ -30,8 +30,7 @@ pub(in crate::grpc) fn ask(
     };
     let mandate = wrong.parse_optional("mandate_id", &request.mandate_id);
     let currency = wrong.currency("currency", &request.currency);
-    let vendor =
-        Vendor::parse(&request.vendor).map_err(|error| wrong.refuse("vendor", error)).ok();
+    let vendor = Vendor::parse(&request.vendor).map_err(|error| wrong.refuse("vendor", error)).ok();
     for (field, text) in [("category", &request.category), ("description", &request.description)] {
         wrong.visible(field, text);
     }
@@ -50,7 +49,12 @@ pub(in crate::grpc) fn ask(
         })
     })();
     let idempotency_key = request.idempotency_key;
-    wrong.finish(spend.map(|spend| EvaluateAsk { spend, mandate, idempotency_key, caller: address }))
+    wrong.finish(spend.map(|spend| EvaluateAsk {
+        spend,
+        mandate,
+        idempotency_key,
+        caller: address,
+    }))
 }
 
 /// The same question without the write.

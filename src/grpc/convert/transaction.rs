@@ -17,9 +17,8 @@ pub(in crate::grpc) fn transaction(decisive: Decisive) -> v1::Transaction {
     let Decisive { record, decision, .. } = decisive;
     let before = record.evidence.levels.first().copied().unwrap_or_default().committed();
     let after = decision.budget.map_or(before, |budget| budget.spent.saturating_add(budget.held));
-    let (mandate_id, mandate_version) = record
-        .mandate()
-        .map_or_else(Default::default, |(id, version)| (id.to_string(), version));
+    let (mandate_id, mandate_version) =
+        record.mandate().map_or_else(Default::default, |(id, version)| (id.to_string(), version));
     let took = Duration::from_micros(u64::try_from(record.took_micros).unwrap_or(0));
     let spend = record.spend;
     v1::Transaction {

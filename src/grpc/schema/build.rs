@@ -31,10 +31,7 @@ pub(crate) struct SchemaError {
 }
 
 pub(super) fn broken(place: &str, why: impl Into<String>) -> SchemaError {
-    SchemaError {
-        place: place.to_owned(),
-        why: why.into(),
-    }
+    SchemaError { place: place.to_owned(), why: why.into() }
 }
 
 /// The `buf.validate` extensions.
@@ -59,8 +56,7 @@ impl Schema {
         let pool = DescriptorPool::decode(descriptors)
             .map_err(|error| broken("descriptors", error.to_string()))?;
         let extension = |name: &str| {
-            pool.get_extension_by_name(name)
-                .ok_or_else(|| broken(name, "is not declared"))
+            pool.get_extension_by_name(name).ok_or_else(|| broken(name, "is not declared"))
         };
         let mut builder = Builder {
             options: Options {
@@ -78,14 +74,8 @@ impl Schema {
             }
             let id = builder.message(&message)?;
             let package = message.package_name().to_owned();
-            if requests
-                .insert(message.name().to_owned(), (package, id))
-                .is_some()
-            {
-                return Err(broken(
-                    message.full_name(),
-                    "another package has this name too",
-                ));
+            if requests.insert(message.name().to_owned(), (package, id)).is_some() {
+                return Err(broken(message.full_name(), "another package has this name too"));
             }
         }
         let messages = builder.messages.into_iter().flatten().collect();
@@ -108,10 +98,7 @@ impl Builder {
         self.messages.push(None);
 
         if message.options().has_extension(&self.options.message) {
-            return Err(broken(
-                message.full_name(),
-                "message rules are not supported",
-            ));
+            return Err(broken(message.full_name(), "message rules are not supported"));
         }
         let mut descriptors: Vec<FieldDescriptor> = message.fields().collect();
         descriptors.sort_by_key(FieldDescriptor::number);
@@ -161,9 +148,7 @@ impl Builder {
         };
         let mut many = parsed.many;
         if descriptor.is_list() || descriptor.is_map() {
-            many.slot = slots
-                .next()
-                .ok_or_else(|| broken(place, "is one list too many"))?;
+            many.slot = slots.next().ok_or_else(|| broken(place, "is one list too many"))?;
         }
         let shape = if descriptor.is_map() {
             Shape::Map(many)
@@ -187,10 +172,7 @@ impl Builder {
             kind,
             shape,
             required: parsed.required,
-            rules: parsed
-                .value
-                .or_else(|| built_in(place))
-                .unwrap_or(Rules::None),
+            rules: parsed.value.or_else(|| built_in(place)).unwrap_or(Rules::None),
         })
     }
 
@@ -202,10 +184,7 @@ impl Builder {
         for (field, rules) in entry.fields.iter_mut().zip([keys, values]) {
             field.rules = rules.unwrap_or(Rules::None);
         }
-        let wrong = entry
-            .fields
-            .iter()
-            .filter(|field| field.absence().is_some());
+        let wrong = entry.fields.iter().filter(|field| field.absence().is_some());
         entry.wrong_if_absent = wrong.fold(0, |bits, field| bits | field.bit);
     }
 
@@ -250,10 +229,7 @@ impl Builder {
                     required.push(OneofSchema {
                         name: oneof.name().to_owned(),
                         members: members(&oneof, fields),
-                        names: oneof
-                            .fields()
-                            .map(|field| field.name().to_owned())
-                            .collect(),
+                        names: oneof.fields().map(|field| field.name().to_owned()).collect(),
                     });
                 }
             }
@@ -311,19 +287,13 @@ impl Kind {
 }
 
 fn bit(field: &FieldDescriptor, fields: &[FieldDescriptor]) -> u64 {
-    let position = fields
-        .iter()
-        .position(|other| other.number() == field.number());
+    let position = fields.iter().position(|other| other.number() == field.number());
     let position = position.and_then(|position| u32::try_from(position).ok());
-    position
-        .and_then(|position| 1_u64.checked_shl(position))
-        .unwrap_or(0)
+    position.and_then(|position| 1_u64.checked_shl(position)).unwrap_or(0)
 }
 
 fn members(oneof: &OneofDescriptor, fields: &[FieldDescriptor]) -> u64 {
-    oneof
-        .fields()
-        .fold(0, |bits, field| bits | bit(&field, fields))
+    oneof.fields().fold(0, |bits, field| bits | bit(&field, fields))
 }
 
 /// The limits of Google's own types, which carry no options.
@@ -335,15 +305,9 @@ fn built_in(field: &str) -> Option<Rules> {
         "google.protobuf.Duration.nanos" => (NANOS_MAX.saturating_neg(), NANOS_MAX),
         _ => return None,
     };
-    Some(Rules::Number(NumberRules {
-        least: Some(least),
-        most: Some(most),
-    }))
+    Some(Rules::Number(NumberRules { least: Some(least), most: Some(most) }))
 }
 
 pub(super) fn unsupported(place: &str, rule: &str) -> SchemaError {
-    broken(
-        place,
-        format!("the rule `{rule}` is not supported: teach grpc/schema or drop it"),
-    )
+    broken(place, format!("the rule `{rule}` is not supported: teach grpc/schema or drop it"))
 }

@@ -51,8 +51,7 @@ impl TextRules {
             let least = self.bytes_min.unwrap_or_default();
             return Some(format!("must have at least {least} bytes, has {bytes}"));
         }
-        self.length_violation(text)
-            .or_else(|| self.pattern_violation(text))
+        self.length_violation(text).or_else(|| self.pattern_violation(text))
     }
 
     fn length_violation(&self, text: &str) -> Option<String> {
@@ -66,21 +65,12 @@ impl TextRules {
             return Some(format!("must have at most {most} characters, has {length}"));
         }
         let least = self.length_min.filter(|least| length < *least)?;
-        Some(format!(
-            "must have at least {least} characters, has {length}"
-        ))
+        Some(format!("must have at least {least} characters, has {length}"))
     }
 
     fn pattern_violation(&self, text: &str) -> Option<String> {
-        let pattern = self
-            .pattern
-            .as_ref()
-            .filter(|pattern| !pattern.is_match(text))?;
-        let absent = if text.is_empty() {
-            "is required and "
-        } else {
-            ""
-        };
+        let pattern = self.pattern.as_ref().filter(|pattern| !pattern.is_match(text))?;
+        let absent = if text.is_empty() { "is required and " } else { "" };
         Some(format!("{absent}must match {pattern}"))
     }
 }
@@ -97,10 +87,7 @@ impl NumberRules {
 
 impl ChoiceRules {
     fn violation(&self, number: i64) -> Option<String> {
-        let is_forbidden = self
-            .forbidden
-            .iter()
-            .any(|value| i64::from(*value) == number);
+        let is_forbidden = self.forbidden.iter().any(|value| i64::from(*value) == number);
         let Some(allowed) = &self.allowed else {
             return is_forbidden.then(|| format!("must not be {number}"));
         };

@@ -76,9 +76,7 @@ impl FieldOptions {
         rules: &DynamicMessage,
     ) -> Result<(), SchemaError> {
         no_extensions(place, rules)?;
-        let entry = kind
-            .as_message()
-            .ok_or_else(|| broken(place, "is not a map"))?;
+        let entry = kind.as_message().ok_or_else(|| broken(place, "is not a map"))?;
         for (rule, value) in rules.fields() {
             match rule.name() {
                 "min_pairs" => self.many.least = value.as_u64(),
@@ -111,15 +109,11 @@ fn only_value_rules(
     kind: &ProtoKind,
     rules: &Setting,
 ) -> Result<Option<Rules>, SchemaError> {
-    let rules = rules
-        .as_message()
-        .ok_or_else(|| broken(place, "has a rule that is no message"))?;
+    let rules = rules.as_message().ok_or_else(|| broken(place, "has a rule that is no message"))?;
     no_extensions(place, rules)?;
     let mut read = None;
     for (rule, value) in rules.fields() {
-        let inner = value
-            .as_message()
-            .ok_or_else(|| unsupported(place, rule.name()))?;
+        let inner = value.as_message().ok_or_else(|| unsupported(place, rule.name()))?;
         read = Some(value_rules(place, kind, rule.name(), inner)?);
     }
     Ok(read)
@@ -209,8 +203,5 @@ fn choice_rules(
 }
 
 fn names(choices: &EnumDescriptor) -> Vec<(i32, String)> {
-    choices
-        .values()
-        .map(|choice| (choice.number(), choice.name().to_owned()))
-        .collect()
+    choices.values().map(|choice| (choice.number(), choice.name().to_owned())).collect()
 }

@@ -12,11 +12,7 @@ pub(crate) fn descriptors(body: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let header = "syntax = \"proto3\"; package test.v1; import \"buf/validate/validate.proto\"; \
                   import \"google/protobuf/timestamp.proto\";";
-    std::fs::write(
-        folder.path().join("test.proto"),
-        format!("{header}\n{body}"),
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("test.proto"), format!("{header}\n{body}")).unwrap();
     let includes = [folder.path(), std::path::Path::new("proto")];
     let mut compiler = protox::Compiler::new(includes).unwrap();
     compiler.include_imports(true);
@@ -28,12 +24,9 @@ pub(crate) fn descriptors(body: &str) -> Vec<u8> {
 fn every_rule_of_our_protos_is_understood() {
     let schema = Schema::shared().unwrap();
     let pool = DescriptorPool::decode(crate::proto::DESCRIPTORS).unwrap();
-    let inputs = pool.services().flat_map(|service| {
-        service
-            .methods()
-            .map(|method| method.input())
-            .collect::<Vec<_>>()
-    });
+    let inputs = pool
+        .services()
+        .flat_map(|service| service.methods().map(|method| method.input()).collect::<Vec<_>>());
     for input in inputs {
         assert!(
             schema.request(input.package_name(), input.name()).is_some(),
@@ -48,10 +41,8 @@ fn every_rule_of_any_message_is_reachable_from_a_request() {
     // A rule on a message that only replies use would be a promise nobody keeps.
     let pool = DescriptorPool::decode(crate::proto::DESCRIPTORS).unwrap();
     let option = pool.get_extension_by_name("buf.validate.field").unwrap();
-    let mut reachable: Vec<_> = pool
-        .all_messages()
-        .filter(|message| message.name().ends_with("Request"))
-        .collect();
+    let mut reachable: Vec<_> =
+        pool.all_messages().filter(|message| message.name().ends_with("Request")).collect();
     let mut position = 0;
     while let Some(message) = reachable.get(position).cloned() {
         for field in message.fields() {
@@ -63,10 +54,7 @@ fn every_rule_of_any_message_is_reachable_from_a_request() {
         }
         position += 1;
     }
-    for message in pool
-        .all_messages()
-        .filter(|m| m.package_name() == "quetra.v1")
-    {
+    for message in pool.all_messages().filter(|m| m.package_name() == "quetra.v1") {
         for field in message.fields() {
             assert!(
                 !field.options().has_extension(&option) || reachable.contains(&message),
@@ -90,9 +78,12 @@ fn a_rule_that_is_not_understood_is_an_error() {
         "message ARequest { bool a = 1 [(buf.validate.field).bool.const = true]; }",
         "message ARequest { string a = 1 [(buf.validate.field).string.pattern = \"(\"]; }",
         "message ARequest { B b = 1; } \
-         message B { google.protobuf.Timestamp a = 1 [(buf.validate.field).timestamp.lt_now = true]; }",
-        "message ARequest { string a = 1 [(buf.validate.field).cel = {id: \"x\" expression: \"true\"}]; }",
-        "message ARequest { option (buf.validate.message).cel = {id: \"x\" expression: \"true\"}; }",
+         message B { google.protobuf.Timestamp a = 1 \
+         [(buf.validate.field).timestamp.lt_now = true]; }",
+        "message ARequest { string a = 1 \
+         [(buf.validate.field).cel = {id: \"x\" expression: \"true\"}]; }",
+        "message ARequest { \
+         option (buf.validate.message).cel = {id: \"x\" expression: \"true\"}; }",
         "message ARequest { repeated string a = 1 \
          [(buf.validate.field).repeated.items.string.uuid = true]; }",
         "message ARequest { map<string, string> a = 1 \

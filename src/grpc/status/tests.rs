@@ -2,42 +2,29 @@ use super::*;
 
 #[test]
 fn a_reason_loses_its_prefix() {
-    assert_eq!(
-        reason_word(ErrorReason::IdempotencyKeyReused),
-        "IDEMPOTENCY_KEY_REUSED"
-    );
+    assert_eq!(reason_word(ErrorReason::IdempotencyKeyReused), "IDEMPOTENCY_KEY_REUSED");
     assert_eq!(reason_word(ErrorReason::Unspecified), "UNSPECIFIED");
 }
 
 #[test]
 fn a_status_carries_reason_metadata_fields_and_delay() {
-    let status = refusal(
-        Code::ResourceExhausted,
-        ErrorReason::Overloaded,
-        "too much at once",
-    )
-    .with("kind", "agent")
-    .field("amount", "is required")
-    .retry_after(Duration::from_millis(1500))
-    .status();
+    let status = refusal(Code::ResourceExhausted, ErrorReason::Overloaded, "too much at once")
+        .with("kind", "agent")
+        .field("amount", "is required")
+        .retry_after(Duration::from_millis(1500))
+        .status();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(status.message(), "too much at once");
     let details = status.get_error_details();
     let info = details.error_info().unwrap();
-    assert_eq!(
-        (info.reason.as_str(), info.domain.as_str()),
-        ("OVERLOADED", "quetra")
-    );
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("OVERLOADED", "quetra"));
     assert_eq!(info.metadata.get("kind").map(String::as_str), Some("agent"));
     let violation = &details.bad_request().unwrap().field_violations[0];
     assert_eq!(
         (violation.field.as_str(), violation.description.as_str()),
         ("amount", "is required")
     );
-    assert_eq!(
-        details.retry_info().unwrap().retry_delay,
-        Some(Duration::from_millis(1500))
-    );
+    assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(1500)));
 }
 
 #[test]
@@ -47,10 +34,7 @@ fn at_most_twenty_violations_are_listed() {
         building = building.field(format!("rules[{index}]"), "is wrong");
     }
     let details = building.status().get_error_details();
-    assert_eq!(
-        details.bad_request().unwrap().field_violations.len(),
-        VIOLATIONS_MAX
-    );
+    assert_eq!(details.bad_request().unwrap().field_violations.len(), VIOLATIONS_MAX);
 }
 
 #[test]

@@ -56,8 +56,7 @@ WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at >= $2 AND decided
     ELSE vendor = $5 OR substr(vendor, -length($5) - 1) = '.' || $5
   END";
 
-const HEAD: &str =
-    "SELECT seq, decided_at FROM spend WHERE seq = (SELECT max(seq) FROM spend)";
+const HEAD: &str = "SELECT seq, decided_at FROM spend WHERE seq = (SELECT max(seq) FROM spend)";
 
 /// The ledger's tables in a SQLite database.
 #[derive(Clone, Debug)]
@@ -88,7 +87,9 @@ impl SqliteHome {
             .fetch_optional(self.store.reader())
             .await
             .map_err(|error| classify("find the end of the record", error))?;
-        let Some(row) = row else { return Ok(Head { seq: 0, floor: Timestamp::UNIX_EPOCH }) };
+        let Some(row) = row else {
+            return Ok(Head { seq: 0, floor: Timestamp::UNIX_EPOCH });
+        };
         let floor = Timestamp::from_microsecond(row.get("decided_at")).map_err(corrupt)?;
         Ok(Head { seq: row.get("seq"), floor })
     }
@@ -100,12 +101,8 @@ impl SqliteHome {
 
     /// A book for looking only: the counters and windows of one claim.
     pub(crate) async fn look(&self, claim: &Claim, now: Timestamp) -> Result<Book, StoreError> {
-        let mut transaction = self
-            .store
-            .reader()
-            .begin()
-            .await
-            .map_err(|error| classify("begin to look", error))?;
+        let mut transaction =
+            self.store.reader().begin().await.map_err(|error| classify("begin to look", error))?;
         let needs = Needs { claims: vec![claim], ..Needs::default() };
         load(&mut transaction, &needs, now).await
     }
@@ -213,9 +210,10 @@ fn arguments(needs: &Needs<'_>, names: &Names<'_>) -> Result<[String; 6], StoreE
         let mandate = hex::encode(charge.key.mandate.as_bytes());
         (mandate, spends::subject_text(&charge.key), charge.key.starts_at.as_microsecond())
     });
-    let starts = names.starts.iter().map(|(mandate, start)| {
-        (hex::encode(mandate.as_bytes()), start.as_microsecond())
-    });
+    let starts = names
+        .starts
+        .iter()
+        .map(|(mandate, start)| (hex::encode(mandate.as_bytes()), start.as_microsecond()));
     Ok([
         json(&orgs.iter().map(|id| hex::encode(id.as_bytes())).collect::<Vec<_>>())?,
         json(&agents.iter().map(|id| hex::encode(id.as_bytes())).collect::<Vec<_>>())?,

@@ -67,19 +67,13 @@ async fn fields_of_the_contract_are_reported_under_their_rest_names() {
         Status::with_error_details(Code::InvalidArgument, "wrong", details)
     };
     let bench = Bench::new();
-    bench.fake.fail(
-        "create_mandate",
-        status(&["agent_id", "rules[0].geo.allowed_countries[2]"]),
-    );
+    bench.fake.fail("create_mandate", status(&["agent_id", "rules[0].geo.allowed_countries[2]"]));
     let body = json!({"agentId": "x", "name": "m", "budget": {"total": 1, "perTransaction": 1,
                       "currency": "EUR"}});
     let reply = bench.call("POST", "/mandates", &body.to_string()).await;
     assert_eq!(reply.fields(), ["agentId", "rules[0].allowed[2]"]);
     assert_eq!(reply.body["details"][0]["description"], "is wrong");
-    assert_eq!(
-        reply.body["error"],
-        "agentId: is wrong; rules[0].allowed[2]: is wrong"
-    );
+    assert_eq!(reply.body["error"], "agentId: is wrong; rules[0].allowed[2]: is wrong");
 
     bench.fake.fail("evaluate", status(&["amount", "agent_id"]));
     let flat = r#"{"amount": 1, "vendor": "a.com", "currency": "EUR"}"#;
@@ -93,26 +87,14 @@ async fn fields_of_the_contract_are_reported_under_their_rest_names() {
 #[tokio::test]
 async fn an_amount_that_is_no_whole_number_is_refused_by_name() {
     let too_large = "9223372036854775808";
-    for amount in [
-        "1.5", "1.0", "1e2", "\"5\"", "true", "[1]", "{}", too_large, "1e400", "NaN",
-    ] {
+    for amount in ["1.5", "1.0", "1e2", "\"5\"", "true", "[1]", "{}", too_large, "1e400", "NaN"] {
         for (body, field) in [
-            (
-                format!(r#"{{"vendor": "a.com", "amount": {amount}}}"#),
-                "amount",
-            ),
-            (
-                format!(r#"{{"paymentRequest": {{"amount": {amount}}}}}"#),
-                "paymentRequest.amount",
-            ),
+            (format!(r#"{{"vendor": "a.com", "amount": {amount}}}"#), "amount"),
+            (format!(r#"{{"paymentRequest": {{"amount": {amount}}}}}"#), "paymentRequest.amount"),
         ] {
             let bench = Bench::new();
             let reply = bench.call("POST", "/gateway/evaluate", &body).await;
-            assert_eq!(
-                (reply.status.as_u16(), reply.fields()),
-                (400, vec![field]),
-                "{body}"
-            );
+            assert_eq!((reply.status.as_u16(), reply.fields()), (400, vec![field]), "{body}");
             assert!(bench.fake.called().is_empty());
         }
     }
@@ -162,10 +144,7 @@ async fn unknown_fields_have_their_own_word_and_are_not_echoed_at_length() {
     let long = "x".repeat(10_000);
     let body = format!(r#"{{"amount": 1, "vendor": "a.com", "{long}\u0000": 1}}"#);
     let reply = bench.call("POST", "/gateway/evaluate", &body).await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.reason()),
-        (400, "UNKNOWN_FIELDS")
-    );
+    assert_eq!((reply.status.as_u16(), reply.reason()), (400, "UNKNOWN_FIELDS"));
     assert!(reply.body.to_string().len() < 1_000);
 }
 
@@ -191,11 +170,7 @@ async fn a_body_that_is_no_json_object_is_refused() {
         let bench = Bench::new();
         let reply = bench.call("POST", "/gateway/evaluate", body).await;
         let start: String = body.chars().take(40).collect();
-        assert_eq!(
-            (reply.status.as_u16(), reply.reason()),
-            (400, reason),
-            "{start}"
-        );
+        assert_eq!((reply.status.as_u16(), reply.reason()), (400, reason), "{start}");
         assert_eq!(reply.fields().len(), 1, "{start}");
         assert!(bench.fake.called().is_empty(), "{start}");
         assert!(reply.body.to_string().len() < 1_000, "{start}");
@@ -210,10 +185,7 @@ async fn size_and_media_type_are_checked() {
     let bench = Bench::new();
     let large = format!(r#"{{"vendor": "{}"}}"#, "x".repeat(256 * 1024));
     let reply = bench.call("POST", "/gateway/evaluate", &large).await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.reason()),
-        (413, "MESSAGE_TOO_LARGE")
-    );
+    assert_eq!((reply.status.as_u16(), reply.reason()), (413, "MESSAGE_TOO_LARGE"));
 
     for (name, value) in [
         ("content-type", "text/plain"),
@@ -235,38 +207,19 @@ async fn size_and_media_type_are_checked() {
 #[tokio::test]
 async fn unknown_paths_and_methods_answer_in_json() {
     let bench = Bench::new();
-    for path in [
-        "/",
-        "",
-        "/agent",
-        "/agents/",
-        "/agents/x/y",
-        "/gateway/x402/pay",
-    ] {
+    for path in ["/", "", "/agent", "/agents/", "/agents/x/y", "/gateway/x402/pay"] {
         let reply = bench.call("GET", path, "").await;
-        assert_eq!(
-            (reply.status.as_u16(), reply.reason()),
-            (404, "UNKNOWN_METHOD"),
-            "{path}"
-        );
+        assert_eq!((reply.status.as_u16(), reply.reason()), (404, "UNKNOWN_METHOD"), "{path}");
     }
-    for (method, path) in [
-        ("PUT", "/agents"),
-        ("GET", "/gateway/evaluate"),
-        ("POST", "/mandates/x"),
-    ] {
+    for (method, path) in
+        [("PUT", "/agents"), ("GET", "/gateway/evaluate"), ("POST", "/mandates/x")]
+    {
         let reply = bench.call(method, path, "").await;
-        assert_eq!(
-            (reply.status.as_u16(), reply.reason()),
-            (405, "UNKNOWN_METHOD"),
-            "{path}"
-        );
+        assert_eq!((reply.status.as_u16(), reply.reason()), (405, "UNKNOWN_METHOD"), "{path}");
         assert!(reply.headers.contains_key("allow"), "{method} {path}");
     }
     let request = Request::get("/elsewhere").body(Body::empty()).unwrap();
-    let response = tower::ServiceExt::oneshot(bench.app.clone(), request)
-        .await
-        .unwrap();
+    let response = tower::ServiceExt::oneshot(bench.app.clone(), request).await.unwrap();
     assert_eq!(response.status(), 404);
     assert!(!response.headers().contains_key("content-type"));
 }
@@ -274,14 +227,9 @@ async fn unknown_paths_and_methods_answer_in_json() {
 #[tokio::test]
 async fn without_a_credential_nothing_is_read() {
     let bench = Bench::new();
-    let request = Request::post("/api/v1/gateway/evaluate")
-        .body(Body::from("{{{"))
-        .unwrap();
+    let request = Request::post("/api/v1/gateway/evaluate").body(Body::from("{{{")).unwrap();
     let reply = bench.send(request).await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.reason()),
-        (401, "CREDENTIAL_INVALID")
-    );
+    assert_eq!((reply.status.as_u16(), reply.reason()), (401, "CREDENTIAL_INVALID"));
     assert_eq!(reply.headers["www-authenticate"], "Bearer");
     assert!(bench.fake.called().is_empty());
 }
@@ -291,15 +239,7 @@ async fn two_credentials_are_passed_on_so_that_they_are_refused_there() {
     let bench = Bench::new();
     let second = [("authorization", "Bearer sk_other")];
     bench.call_with("GET", "/organization", "", &second).await;
-    assert_eq!(
-        bench
-            .fake
-            .metadata()
-            .get_all("authorization")
-            .iter()
-            .count(),
-        2
-    );
+    assert_eq!(bench.fake.metadata().get_all("authorization").iter().count(), 2);
 }
 
 #[tokio::test]
@@ -307,26 +247,13 @@ async fn contradictions_are_refused() {
     let bench = Bench::new();
     let body = json!({"agentId": "a", "idempotencyKey": "key-00000001", "amount": 1,
                       "paymentRequest": {"amount": 2, "vendor": "a.com"}});
-    let headers = [
-        ("x-quetra-agent-id", "b"),
-        ("idempotency-key", "key-00000002"),
-    ];
-    let reply = bench
-        .call_with("POST", "/gateway/evaluate", &body.to_string(), &headers)
-        .await;
+    let headers = [("x-quetra-agent-id", "b"), ("idempotency-key", "key-00000002")];
+    let reply = bench.call_with("POST", "/gateway/evaluate", &body.to_string(), &headers).await;
     assert_eq!(reply.fields(), ["amount", "agentId", "idempotencyKey"]);
 
-    let twice = [
-        ("idempotency-key", "key-00000001"),
-        ("idempotency-key", "key-00000001"),
-    ];
-    let reply = bench
-        .call_with("POST", "/agents", r#"{"name": "a"}"#, &twice)
-        .await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.fields()),
-        (400, vec!["idempotency-key"])
-    );
+    let twice = [("idempotency-key", "key-00000001"), ("idempotency-key", "key-00000001")];
+    let reply = bench.call_with("POST", "/agents", r#"{"name": "a"}"#, &twice).await;
+    assert_eq!((reply.status.as_u16(), reply.fields()), (400, vec!["idempotency-key"]));
     assert!(bench.fake.called().is_empty());
 }
 
@@ -360,15 +287,9 @@ async fn queries_are_checked() {
     ];
     for (path, field) in cases {
         let reply = bench.call("GET", path, "").await;
-        assert_eq!(
-            (reply.status.as_u16(), reply.fields()),
-            (400, vec![field]),
-            "{path}"
-        );
+        assert_eq!((reply.status.as_u16(), reply.fields()), (400, vec![field]), "{path}");
     }
-    let reply = bench
-        .call("GET", "/transactions?limit=0&state=x&y=1", "")
-        .await;
+    let reply = bench.call("GET", "/transactions?limit=0&state=x&y=1", "").await;
     assert_eq!(reply.fields(), ["y", "limit", "state"]);
     assert!(bench.fake.called().is_empty());
 }
@@ -378,37 +299,21 @@ async fn what_is_not_served_yet_says_so() {
     let bench = Bench::new();
     let body = r#"{"name": "Lab", "webhookUrl": "https://a.com/hook"}"#;
     let reply = bench.call("PATCH", "/organization", body).await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.fields()),
-        (400, vec!["webhookUrl"])
-    );
-    assert!(
-        reply.body["error"]
-            .as_str()
-            .unwrap()
-            .contains("not served yet")
-    );
+    assert_eq!((reply.status.as_u16(), reply.fields()), (400, vec!["webhookUrl"]));
+    assert!(reply.body["error"].as_str().unwrap().contains("not served yet"));
 
     let body =
         r#"{"agent": "researcher", "name": "m", "budget": {"total": 1, "perTransaction": 1}}"#;
     let reply = bench.call("POST", "/mandates", body).await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.fields()),
-        (400, vec!["agent"])
-    );
+    assert_eq!((reply.status.as_u16(), reply.fields()), (400, vec!["agent"]));
     assert!(bench.fake.called().is_empty());
 }
 
 #[tokio::test]
 async fn a_body_where_none_is_taken_is_refused_if_it_says_something() {
     let bench = Bench::new();
-    let reply = bench
-        .call("POST", "/transactions/tx_1/void", r#"{"amount": 5}"#)
-        .await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.fields()),
-        (400, vec!["amount"])
-    );
+    let reply = bench.call("POST", "/transactions/tx_1/void", r#"{"amount": 5}"#).await;
+    assert_eq!((reply.status.as_u16(), reply.fields()), (400, vec!["amount"]));
     assert!(bench.fake.called().is_empty());
 }
 
@@ -454,26 +359,12 @@ async fn bounds_of_the_contract_are_reported_all_at_once_under_their_rest_names(
             json!({"paymentRequest": {"amount": -1, "vendor": "a.com", "metadata": {"": "x"}}}),
             vec!["paymentRequest.amount", "paymentRequest.metadata[\"\"]"],
         ),
-        (
-            "PATCH",
-            "/mandates/m/budget",
-            json!({"total": 0}),
-            vec!["total"],
-        ),
-        (
-            "POST",
-            "/transactions/t/settle",
-            json!({"amount": 0}),
-            vec!["amount"],
-        ),
+        ("PATCH", "/mandates/m/budget", json!({"total": 0}), vec!["total"]),
+        ("POST", "/transactions/t/settle", json!({"amount": 0}), vec!["amount"]),
     ];
     for (method, path, body, expected) in cases {
         let reply = Bench::new().call(method, path, &body.to_string()).await;
-        assert_eq!(
-            (reply.status.as_u16(), reply.reason()),
-            (400, "INVALID_FIELDS"),
-            "{reply:?}"
-        );
+        assert_eq!((reply.status.as_u16(), reply.reason()), (400, "INVALID_FIELDS"), "{reply:?}");
         let mut fields = reply.fields();
         fields.sort_unstable();
         assert_eq!(fields, expected, "{reply:?}");

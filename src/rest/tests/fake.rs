@@ -72,36 +72,19 @@ impl Fake {
 
     /// The RPCs that were called, in order.
     pub(super) fn called(&self) -> Vec<&'static str> {
-        self.state
-            .lock()
-            .unwrap()
-            .seen
-            .iter()
-            .map(|seen| seen.rpc)
-            .collect()
+        self.state.lock().unwrap().seen.iter().map(|seen| seen.rpc).collect()
     }
 
     /// The last message of the type.
     pub(super) fn last<M: Clone + 'static>(&self) -> M {
         let state = self.state.lock().unwrap();
-        let messages = state
-            .seen
-            .iter()
-            .rev()
-            .map(|seen| seen.message.downcast_ref::<M>());
+        let messages = state.seen.iter().rev().map(|seen| seen.message.downcast_ref::<M>());
         messages.flatten().next().cloned().unwrap()
     }
 
     /// The metadata of the last call.
     pub(super) fn metadata(&self) -> MetadataMap {
-        self.state
-            .lock()
-            .unwrap()
-            .seen
-            .last()
-            .unwrap()
-            .metadata
-            .clone()
+        self.state.lock().unwrap().seen.last().unwrap().metadata.clone()
     }
 
     fn serve<M: Send + 'static, R>(
@@ -113,11 +96,7 @@ impl Fake {
         let (metadata, _, message) = request.into_parts();
         let message = Box::new(message);
         let mut state = self.state.lock().unwrap();
-        state.seen.push(Seen {
-            rpc,
-            metadata,
-            message,
-        });
+        state.seen.push(Seen { rpc, metadata, message });
         if let Some(status) = state.failures.get(rpc) {
             return Err(status.clone());
         }
@@ -128,23 +107,14 @@ impl Fake {
     }
 
     fn decision(&self) -> i32 {
-        self.state
-            .lock()
-            .unwrap()
-            .decision
-            .unwrap_or(v1::Decision::Approved)
-            .into()
+        self.state.lock().unwrap().decision.unwrap_or(v1::Decision::Approved).into()
     }
 
     fn next_page(&self, page: Option<&v1::PageRequest>) -> String {
         let number = page.map_or(0, |page| page.page_token.parse::<i32>().unwrap_or(0));
         let number = number.saturating_add(1);
         let more = number < self.state.lock().unwrap().pages;
-        if more {
-            number.to_string()
-        } else {
-            String::new()
-        }
+        if more { number.to_string() } else { String::new() }
     }
 }
 
@@ -198,10 +168,7 @@ fn evaluated(decision: i32) -> v1::EvaluateResponse {
         explanation: "because".into(),
         budget: Some(budget()),
         durability: v1::Durability::Strict.into(),
-        evaluation_duration: Some(Duration {
-            seconds: 0,
-            nanos: 250_000,
-        }),
+        evaluation_duration: Some(Duration { seconds: 0, nanos: 250_000 }),
         decided_at: time(1_767_000_000),
         replayed: false,
     }

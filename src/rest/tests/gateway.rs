@@ -43,13 +43,8 @@ async fn the_flat_body_becomes_the_message() {
 #[tokio::test]
 async fn the_nested_body_and_its_header_become_the_message() {
     let bench = Bench::new();
-    let headers = [
-        ("x-quetra-agent-id", AGENT),
-        ("idempotency-key", "key-00000002"),
-    ];
-    let reply = bench
-        .call_with("POST", "/gateway/evaluate", &nested(), &headers)
-        .await;
+    let headers = [("x-quetra-agent-id", AGENT), ("idempotency-key", "key-00000002")];
+    let reply = bench.call_with("POST", "/gateway/evaluate", &nested(), &headers).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let message: v1::EvaluateRequest = bench.fake.last();
     assert_eq!(message.agent_id, AGENT);
@@ -96,17 +91,11 @@ async fn each_decision_has_its_code_and_always_this_body() {
         let bench = Bench::new();
         bench.fake.decide(decision);
         let reply = bench.call("POST", "/gateway/evaluate", &flat()).await;
-        assert_eq!(
-            (reply.status.as_u16(), &reply.body["decision"]),
-            (status, &json!(word))
-        );
+        assert_eq!((reply.status.as_u16(), &reply.body["decision"]), (status, &json!(word)));
         assert_eq!(reply.body["transactionId"], "tx_1");
 
         let reply = bench.call("POST", "/gateway/can-spend", &flat()).await;
-        assert_eq!(
-            (reply.status.as_u16(), &reply.body["decision"]),
-            (200, &json!(word))
-        );
+        assert_eq!((reply.status.as_u16(), &reply.body["decision"]), (200, &json!(word)));
         assert_eq!(reply.body.get("transactionId"), None);
         assert_eq!(reply.body["mandateId"], json!(null));
     }
@@ -129,10 +118,7 @@ async fn a_call_without_a_key_gets_a_fresh_one_each_time() {
         keys.push(bench.fake.last::<v1::EvaluateRequest>().idempotency_key);
     }
     assert_ne!(keys[0], keys[1]);
-    assert!(
-        keys.iter().all(|key| (8..=128).contains(&key.len())),
-        "{keys:?}"
-    );
+    assert!(keys.iter().all(|key| (8..=128).contains(&key.len())), "{keys:?}");
 }
 
 #[tokio::test]
@@ -141,10 +127,7 @@ async fn a_question_consumes_no_key() {
     bench.call("POST", "/gateway/can-spend", &flat()).await;
     let message: v1::CanSpendRequest = bench.fake.last();
     assert_eq!(message.idempotency_key, "");
-    assert_eq!(
-        (message.amount, message.metadata["run"].as_str()),
-        (Some(500), "7")
-    );
+    assert_eq!((message.amount, message.metadata["run"].as_str()), (Some(500), "7"));
 }
 
 #[tokio::test]
@@ -162,19 +145,11 @@ async fn a_missing_currency_is_the_mandates() {
 #[tokio::test]
 async fn without_a_mandate_the_currency_is_the_organizations() {
     let bench = Bench::new();
-    bench
-        .fake
-        .fail("get_budget", Status::not_found("no mandate"));
+    bench.fake.fail("get_budget", Status::not_found("no mandate"));
     let body = json!({"agentId": AGENT, "amount": 1, "vendor": "a.com"}).to_string();
-    assert_eq!(
-        bench.call("POST", "/gateway/evaluate", &body).await.status,
-        200
-    );
+    assert_eq!(bench.call("POST", "/gateway/evaluate", &body).await.status, 200);
     assert_eq!(bench.fake.last::<v1::EvaluateRequest>().currency, "CHF");
-    assert_eq!(
-        bench.fake.called(),
-        ["get_budget", "get_organization", "evaluate"]
-    );
+    assert_eq!(bench.fake.called(), ["get_budget", "get_organization", "evaluate"]);
 }
 
 #[tokio::test]
@@ -183,10 +158,7 @@ async fn a_currency_that_cannot_be_found_out_decides_nothing() {
     bench.fake.fail("get_budget", Status::unavailable("down"));
     let body = json!({"agentId": AGENT, "amount": 1, "vendor": "a.com"}).to_string();
     let reply = bench.call("POST", "/gateway/evaluate", &body).await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.reason()),
-        (503, "STORE_UNAVAILABLE")
-    );
+    assert_eq!((reply.status.as_u16(), reply.reason()), (503, "STORE_UNAVAILABLE"));
     assert_eq!(bench.fake.called(), ["get_budget"]);
 }
 
@@ -196,10 +168,7 @@ async fn the_token_comes_with_its_mandate() {
     let path = format!("/gateway/mandate-token?agentId={AGENT}");
     let reply = bench.call("GET", &path, "").await;
     assert_eq!(reply.status, 200);
-    assert_eq!(
-        bench.fake.last::<v1::GetMandateTokenRequest>().agent_id,
-        AGENT
-    );
+    assert_eq!(bench.fake.last::<v1::GetMandateTokenRequest>().agent_id, AGENT);
     for (field, value) in [
         ("id", json!("mdt_1")),
         ("mandateId", json!("mdt_1")),
@@ -207,10 +176,7 @@ async fn the_token_comes_with_its_mandate() {
         ("status", json!("active")),
         ("validUntil", json!(null)),
         ("token", json!("a.b.c")),
-        (
-            "rules",
-            json!([{"type": "vendor_allowlist", "allowed": ["api.openai.com"]}]),
-        ),
+        ("rules", json!([{"type": "vendor_allowlist", "allowed": ["api.openai.com"]}])),
     ] {
         assert_eq!(reply.body[field], value, "{field}");
     }
@@ -219,8 +185,6 @@ async fn the_token_comes_with_its_mandate() {
         "resetsAt": "2026-01-01T00:00:00Z"});
     assert_eq!(reply.body["budget"], budget);
 
-    bench
-        .fake
-        .fail("get_mandate_token", Status::not_found("no active mandate"));
+    bench.fake.fail("get_mandate_token", Status::not_found("no active mandate"));
     assert_eq!(bench.call("GET", &path, "").await.status, 404);
 }

@@ -42,13 +42,8 @@ fn the_document_and_the_router_have_the_same_paths() {
         (verb(route.verb).to_owned(), path)
     });
     let described = operations(&document());
-    let described = described
-        .into_iter()
-        .map(|(method, path, _)| (method, path));
-    assert_eq!(
-        served.collect::<BTreeSet<_>>(),
-        described.collect::<BTreeSet<_>>()
-    );
+    let described = described.into_iter().map(|(method, path, _)| (method, path));
+    assert_eq!(served.collect::<BTreeSet<_>>(), described.collect::<BTreeSet<_>>());
 }
 
 #[test]
@@ -56,10 +51,7 @@ fn the_words_of_the_document_are_those_of_the_contract() {
     let document = document();
     let words = |pointer: &str| -> BTreeSet<String> {
         let words = document.pointer(pointer).unwrap().as_array().unwrap();
-        words
-            .iter()
-            .map(|word| word.as_str().unwrap().to_owned())
-            .collect()
+        words.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
     };
     let errors = (1..200).filter_map(|number| v1::ErrorReason::try_from(number).ok());
     let errors = errors.map(|reason| reason.as_str_name().replace("ERROR_REASON_", ""));
@@ -67,12 +59,8 @@ fn the_words_of_the_document_are_those_of_the_contract() {
     assert_eq!(errors.collect::<BTreeSet<_>>(), described);
 
     let rejections = (1..200).filter_map(|number| v1::RejectionReason::try_from(number).ok());
-    let rejections = rejections.map(|reason| {
-        reason
-            .as_str_name()
-            .replace("REJECTION_REASON_", "")
-            .to_lowercase()
-    });
+    let rejections = rejections
+        .map(|reason| reason.as_str_name().replace("REJECTION_REASON_", "").to_lowercase());
     let described = words("/components/schemas/RejectionReason/enum");
     assert_eq!(rejections.collect::<BTreeSet<_>>(), described);
 }
@@ -82,12 +70,7 @@ fn every_reference_leads_somewhere_and_every_schema_is_used() {
     fn collect(value: &Value, found: &mut BTreeSet<String>) {
         match value {
             Value::Object(fields) => {
-                found.extend(
-                    fields
-                        .get("$ref")
-                        .and_then(Value::as_str)
-                        .map(str::to_owned),
-                );
+                found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
                 fields.values().for_each(|value| collect(value, found));
             }
             Value::Array(items) => items.iter().for_each(|value| collect(value, found)),
@@ -100,15 +83,8 @@ fn every_reference_leads_somewhere_and_every_schema_is_used() {
     for reference in &found {
         assert!(target(&document, reference).is_some(), "{reference}");
     }
-    for name in document["components"]["schemas"]
-        .as_object()
-        .unwrap()
-        .keys()
-    {
-        assert!(
-            found.contains(&format!("#/components/schemas/{name}")),
-            "{name}"
-        );
+    for name in document["components"]["schemas"].as_object().unwrap().keys() {
+        assert!(found.contains(&format!("#/components/schemas/{name}")), "{name}");
     }
 }
 
@@ -118,10 +94,8 @@ async fn every_example_is_valid_is_served_and_is_answered_as_described() {
     for (method, path, operation) in operations(&document) {
         let content = &operation["requestBody"]["content"]["application/json"];
         let examples = content["examples"].as_object().cloned().unwrap_or_default();
-        let mut bodies: Vec<_> = examples
-            .values()
-            .map(|example| example["value"].clone())
-            .collect();
+        let mut bodies: Vec<_> =
+            examples.values().map(|example| example["value"].clone()).collect();
         if operation["requestBody"]["required"] != true {
             bodies.push(Value::Null);
         }
@@ -133,9 +107,7 @@ async fn every_example_is_valid_is_served_and_is_answered_as_described() {
                 text = body.to_string();
             }
             let path = path.replace("/api/v1", "").replace("{id}", "mdt_1");
-            let reply = Bench::new()
-                .call(&method.to_uppercase(), &path, &text)
-                .await;
+            let reply = Bench::new().call(&method.to_uppercase(), &path, &text).await;
             answered_as_described(&document, &operation, &reply);
         }
     }
@@ -158,10 +130,7 @@ fn the_examples_of_answers_are_valid() {
     let document = document();
     let rejected = "/paths/~1api~1v1~1gateway~1evaluate/post/responses/403/content\
                     /application~1json";
-    let shared = document["components"]["responses"]
-        .as_object()
-        .unwrap()
-        .values();
+    let shared = document["components"]["responses"].as_object().unwrap().values();
     let shared = shared.map(|response| &response["content"]["application/json"]);
     for content in shared.chain(document.pointer(rejected)) {
         check(&document, &content["schema"], &content["example"]).unwrap();
@@ -172,12 +141,7 @@ fn the_examples_of_answers_are_valid() {
 async fn errors_are_as_described_and_the_document_is_public() {
     let bench = Bench::new();
     let reply = bench.call("POST", "/gateway/evaluate", "{}x").await;
-    check(
-        &document(),
-        &json!({"$ref": "#/components/schemas/Error"}),
-        &reply.body,
-    )
-    .unwrap();
+    check(&document(), &json!({"$ref": "#/components/schemas/Error"}), &reply.body).unwrap();
 
     let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
     let reply = bench.send(request).await;
@@ -200,9 +164,7 @@ fn check(document: &Value, schema: &Value, value: &Value) -> Result<(), String> 
         check(document, part, value)?;
     }
     if let Some(options) = schema["oneOf"].as_array() {
-        let fitting = options
-            .iter()
-            .filter(|option| check(document, option, value).is_ok());
+        let fitting = options.iter().filter(|option| check(document, option, value).is_ok());
         if fitting.count() != 1 {
             return fail("not exactly one option");
         }
@@ -210,10 +172,7 @@ fn check(document: &Value, schema: &Value, value: &Value) -> Result<(), String> 
     if schema.get("const").is_some_and(|wanted| wanted != value) {
         return fail("not the constant");
     }
-    if schema["enum"]
-        .as_array()
-        .is_some_and(|words| !words.contains(value))
-    {
+    if schema["enum"].as_array().is_some_and(|words| !words.contains(value)) {
         return fail("not one of the words");
     }
     if !is_of_type(&schema["type"], value) {
@@ -233,9 +192,7 @@ fn check(document: &Value, schema: &Value, value: &Value) -> Result<(), String> 
     for item in value.as_array().into_iter().flatten() {
         check(document, &schema["items"], item)?;
     }
-    value
-        .as_object()
-        .map_or(Ok(()), |fields| check_fields(document, schema, fields))
+    value.as_object().map_or(Ok(()), |fields| check_fields(document, schema, fields))
 }
 
 fn is_of_type(wanted: &Value, value: &Value) -> bool {
@@ -250,11 +207,7 @@ fn is_of_type(wanted: &Value, value: &Value) -> bool {
         unknown => panic!("type {unknown}"),
     };
     let name = wanted.as_str().into_iter();
-    let names = wanted
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
+    let names = wanted.as_array().into_iter().flatten().filter_map(Value::as_str);
     wanted.is_null() || name.chain(names).any(fits)
 }
 
@@ -269,10 +222,7 @@ fn check_fields(
         }
     }
     for (name, value) in fields {
-        match (
-            schema["properties"].get(name),
-            &schema["additionalProperties"],
-        ) {
+        match (schema["properties"].get(name), &schema["additionalProperties"]) {
             (Some(property), _) => check(document, property, value)?,
             (None, Value::Bool(false)) => {
                 return Err(format!("{name} is not described: {schema}"));

@@ -9,49 +9,23 @@ use super::{Bench, Reply};
 use crate::proto::v1;
 
 /// One call: method, path, body, expected code, and a field of the answer.
-type Case = (
-    &'static str,
-    &'static str,
-    Value,
-    u16,
-    (&'static str, Value),
-);
+type Case = (&'static str, &'static str, Value, u16, (&'static str, Value));
 
 async fn check(cases: Vec<Case>) {
     for (method, path, body, status, (pointer, value)) in cases {
         let bench = Bench::new();
-        let body = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
         let reply = bench.call(method, path, &body).await;
         assert_eq!(reply.status, status, "{method} {path}: {reply:?}");
-        assert_eq!(
-            reply.body.pointer(pointer),
-            Some(&value),
-            "{method} {path}: {reply:?}"
-        );
+        assert_eq!(reply.body.pointer(pointer), Some(&value), "{method} {path}: {reply:?}");
     }
 }
 
 #[tokio::test]
 async fn every_agent_path_answers() {
     check(vec![
-        (
-            "POST",
-            "/agents",
-            json!({"name": "a", "framework": "ag2"}),
-            201,
-            ("/id", json!(AGENT)),
-        ),
-        (
-            "GET",
-            "/agents",
-            json!(null),
-            200,
-            ("/agents/0/status", json!("active")),
-        ),
+        ("POST", "/agents", json!({"name": "a", "framework": "ag2"}), 201, ("/id", json!(AGENT))),
+        ("GET", "/agents", json!(null), 200, ("/agents/0/status", json!("active"))),
         (
             "GET",
             "/agents?include=mandate",
@@ -59,41 +33,11 @@ async fn every_agent_path_answers() {
             200,
             ("/agents/0/mandate/id", json!("mdt_1")),
         ),
-        (
-            "GET",
-            "/agents/x",
-            json!(null),
-            200,
-            ("/framework", json!("openai-agents")),
-        ),
-        (
-            "PATCH",
-            "/agents/x",
-            json!({"name": "b"}),
-            200,
-            ("/name", json!("researcher")),
-        ),
-        (
-            "DELETE",
-            "/agents/x",
-            json!(null),
-            200,
-            ("/status", json!("decommissioned")),
-        ),
-        (
-            "POST",
-            "/agents/x/suspend",
-            json!(null),
-            200,
-            ("/status", json!("suspended")),
-        ),
-        (
-            "POST",
-            "/agents/x/resume",
-            json!({}),
-            200,
-            ("/status", json!("active")),
-        ),
+        ("GET", "/agents/x", json!(null), 200, ("/framework", json!("openai-agents"))),
+        ("PATCH", "/agents/x", json!({"name": "b"}), 200, ("/name", json!("researcher"))),
+        ("DELETE", "/agents/x", json!(null), 200, ("/status", json!("decommissioned"))),
+        ("POST", "/agents/x/suspend", json!(null), 200, ("/status", json!("suspended"))),
+        ("POST", "/agents/x/resume", json!({}), 200, ("/status", json!("active"))),
     ])
     .await;
 }
@@ -104,55 +48,13 @@ async fn every_mandate_path_answers() {
         "total": 100, "perTransaction": 10, "currency": "EUR"}});
     check(vec![
         ("POST", "/mandates", body, 201, ("/status", json!("draft"))),
-        (
-            "GET",
-            "/mandates",
-            json!(null),
-            200,
-            ("/mandates/0/version", json!(3)),
-        ),
-        (
-            "GET",
-            "/mandates/mdt_1",
-            json!(null),
-            200,
-            ("/budget/remaining", json!(4500)),
-        ),
-        (
-            "PATCH",
-            "/mandates/mdt_1",
-            json!({"name": "n"}),
-            200,
-            ("/id", json!("mdt_1")),
-        ),
-        (
-            "PATCH",
-            "/mandates/mdt_1/budget",
-            json!({"total": 5}),
-            200,
-            ("/id", json!("mdt_1")),
-        ),
-        (
-            "POST",
-            "/mandates/mdt_1/activate",
-            json!(null),
-            200,
-            ("/status", json!("active")),
-        ),
-        (
-            "POST",
-            "/mandates/mdt_1/pause",
-            json!(null),
-            200,
-            ("/status", json!("paused")),
-        ),
-        (
-            "POST",
-            "/mandates/mdt_1/resume",
-            json!(null),
-            200,
-            ("/status", json!("active")),
-        ),
+        ("GET", "/mandates", json!(null), 200, ("/mandates/0/version", json!(3))),
+        ("GET", "/mandates/mdt_1", json!(null), 200, ("/budget/remaining", json!(4500))),
+        ("PATCH", "/mandates/mdt_1", json!({"name": "n"}), 200, ("/id", json!("mdt_1"))),
+        ("PATCH", "/mandates/mdt_1/budget", json!({"total": 5}), 200, ("/id", json!("mdt_1"))),
+        ("POST", "/mandates/mdt_1/activate", json!(null), 200, ("/status", json!("active"))),
+        ("POST", "/mandates/mdt_1/pause", json!(null), 200, ("/status", json!("paused"))),
+        ("POST", "/mandates/mdt_1/resume", json!(null), 200, ("/status", json!("active"))),
         (
             "POST",
             "/mandates/mdt_1/revoke",
@@ -160,13 +62,7 @@ async fn every_mandate_path_answers() {
             200,
             ("/status", json!("revoked")),
         ),
-        (
-            "POST",
-            "/mandates/mdt_1/revoke",
-            json!(null),
-            200,
-            ("/status", json!("revoked")),
-        ),
+        ("POST", "/mandates/mdt_1/revoke", json!(null), 200, ("/status", json!("revoked"))),
     ])
     .await;
 }
@@ -180,30 +76,15 @@ async fn a_deleted_draft_leaves_nothing_to_say() {
 #[tokio::test]
 async fn every_transaction_path_answers() {
     check(vec![
+        ("GET", "/transactions", json!(null), 200, ("/total", json!(7))),
         (
             "GET",
             "/transactions",
             json!(null),
             200,
-            ("/total", json!(7)),
+            ("/transactions/0/ruleEvaluations/0/ruleType", json!("budget_total")),
         ),
-        (
-            "GET",
-            "/transactions",
-            json!(null),
-            200,
-            (
-                "/transactions/0/ruleEvaluations/0/ruleType",
-                json!("budget_total"),
-            ),
-        ),
-        (
-            "GET",
-            "/transactions/tx_1",
-            json!(null),
-            200,
-            ("/budgetAfter", json!(5500)),
-        ),
+        ("GET", "/transactions/tx_1", json!(null), 200, ("/budgetAfter", json!(5500))),
         (
             "GET",
             "/transactions/tx_1",
@@ -225,27 +106,9 @@ async fn every_transaction_path_answers() {
             200,
             ("/budget/remaining", json!(4500)),
         ),
-        (
-            "POST",
-            "/transactions/tx_1/void",
-            json!(null),
-            200,
-            ("/state", json!("voided")),
-        ),
-        (
-            "POST",
-            "/transactions/tx_1/refund",
-            json!(null),
-            200,
-            ("/state", json!("refunded")),
-        ),
-        (
-            "POST",
-            "/transactions/tx_1/refund",
-            json!({"amount": 1}),
-            200,
-            ("/budget", json!(null)),
-        ),
+        ("POST", "/transactions/tx_1/void", json!(null), 200, ("/state", json!("voided"))),
+        ("POST", "/transactions/tx_1/refund", json!(null), 200, ("/state", json!("refunded"))),
+        ("POST", "/transactions/tx_1/refund", json!({"amount": 1}), 200, ("/budget", json!(null))),
     ])
     .await;
 }
@@ -255,42 +118,12 @@ async fn every_path_of_the_organization_answers() {
     let key = json!({"name": "ci", "role": "agent", "agentId": AGENT,
                      "expiresAt": "2027-01-01T00:00:00Z"});
     check(vec![
-        (
-            "GET",
-            "/organization",
-            json!(null),
-            200,
-            ("/defaultCurrency", json!("CHF")),
-        ),
-        (
-            "PATCH",
-            "/organization",
-            json!({"timezone": "UTC"}),
-            200,
-            ("/slug", json!("lab")),
-        ),
-        (
-            "POST",
-            "/organization/freeze",
-            json!(null),
-            200,
-            ("/frozen", json!(true)),
-        ),
-        (
-            "POST",
-            "/organization/unfreeze",
-            json!(null),
-            200,
-            ("/frozen", json!(false)),
-        ),
+        ("GET", "/organization", json!(null), 200, ("/defaultCurrency", json!("CHF"))),
+        ("PATCH", "/organization", json!({"timezone": "UTC"}), 200, ("/slug", json!("lab"))),
+        ("POST", "/organization/freeze", json!(null), 200, ("/frozen", json!(true))),
+        ("POST", "/organization/unfreeze", json!(null), 200, ("/frozen", json!(false))),
         ("POST", "/api-keys", key, 201, ("/key", json!("sk_secret"))),
-        (
-            "GET",
-            "/api-keys",
-            json!(null),
-            200,
-            ("/apiKeys/0/prefix", json!("sk_abcd")),
-        ),
+        ("GET", "/api-keys", json!(null), 200, ("/apiKeys/0/prefix", json!("sk_abcd"))),
         (
             "DELETE",
             "/api-keys/key_1",
@@ -308,18 +141,14 @@ async fn bodies_and_headers_reach_the_messages() {
     let body = json!({"name": "a", "description": "d", "framework": "custom",
                       "executionMode": "supervised", "tags": ["x"], "metadata": {"k": "v"}});
     let key = [("idempotency-key", "key-00000003")];
-    bench
-        .call_with("POST", "/agents", &body.to_string(), &key)
-        .await;
+    bench.call_with("POST", "/agents", &body.to_string(), &key).await;
     let message: v1::RegisterAgentRequest = bench.fake.last();
     assert_eq!(message.framework(), v1::Framework::Custom);
     assert_eq!(message.execution_mode, "supervised");
     assert_eq!((message.tags.len(), message.metadata.len()), (1, 1));
     assert_eq!(message.idempotency_key, "key-00000003");
 
-    bench
-        .call("PATCH", "/agents/x", r#"{"description": null, "tags": []}"#)
-        .await;
+    bench.call("PATCH", "/agents/x", r#"{"description": null, "tags": []}"#).await;
     let message: v1::UpdateAgentRequest = bench.fake.last();
     assert_eq!(message.agent_id, "x");
     assert_eq!(message.update_mask.unwrap().paths, ["description", "tags"]);
@@ -328,10 +157,7 @@ async fn bodies_and_headers_reach_the_messages() {
     bench.call("PATCH", "/mandates/mdt_9/budget", body).await;
     let message: v1::UpdateBudgetRequest = bench.fake.last();
     assert_eq!((message.total, message.per_transaction), (Some(7), None));
-    assert_eq!(
-        (message.mandate_id.as_str(), message.expected_version),
-        ("mdt_9", 3)
-    );
+    assert_eq!((message.mandate_id.as_str(), message.expected_version), ("mdt_9", 3));
 
     let body = r#"{"defaultCurrency": "USD"}"#;
     bench.call("PATCH", "/organization", body).await;
@@ -345,24 +171,12 @@ async fn a_budget_without_currency_takes_the_right_one() {
     let bench = Bench::new();
     let body = json!({"agentId": AGENT, "name": "m",
                       "budget": {"total": 100, "perTransaction": 10}});
-    assert_eq!(
-        bench
-            .call("POST", "/mandates", &body.to_string())
-            .await
-            .status,
-        201
-    );
+    assert_eq!(bench.call("POST", "/mandates", &body.to_string()).await.status, 201);
     let message: v1::CreateMandateRequest = bench.fake.last();
     assert_eq!(message.budget.unwrap().currency, "CHF");
 
     let body = json!({"budget": {"total": 100, "perTransaction": 10}});
-    assert_eq!(
-        bench
-            .call("PATCH", "/mandates/mdt_1", &body.to_string())
-            .await
-            .status,
-        200
-    );
+    assert_eq!(bench.call("PATCH", "/mandates/mdt_1", &body.to_string()).await.status, 200);
     let message: v1::UpdateMandateRequest = bench.fake.last();
     assert_eq!(message.budget.unwrap().currency, "EUR");
     assert_eq!(message.update_mask.unwrap().paths, ["budget"]);
@@ -376,14 +190,8 @@ async fn the_filters_of_transactions_reach_the_message() {
     let reply = bench.call("GET", path, "").await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let message: v1::ListTransactionsRequest = bench.fake.last();
-    assert_eq!(
-        (message.page.as_ref().unwrap().page_size, message.skip),
-        (20, 40)
-    );
-    assert_eq!(
-        (message.agent_id.as_str(), message.mandate_id.as_str()),
-        ("a", "m")
-    );
+    assert_eq!((message.page.as_ref().unwrap().page_size, message.skip), (20, 40));
+    assert_eq!((message.agent_id.as_str(), message.mandate_id.as_str()), ("a", "m"));
     assert_eq!(message.decision(), v1::Decision::Rejected);
     assert_eq!(message.state(), v1::TransactionState::Settled);
     assert_eq!(message.since.unwrap().seconds, 1_767_225_600);
@@ -414,11 +222,7 @@ async fn an_offset_walks_along_the_cursor_where_there_is_nothing_else() {
 #[tokio::test]
 async fn the_credential_the_request_id_and_the_deadline_are_passed_on_and_nothing_else() {
     let bench = Bench::new();
-    let headers = [
-        ("x-request-id", "mine"),
-        ("grpc-timeout", "5S"),
-        ("cookie", "c=1"),
-    ];
+    let headers = [("x-request-id", "mine"), ("grpc-timeout", "5S"), ("cookie", "c=1")];
     bench.call_with("GET", "/organization", "", &headers).await;
     let metadata = bench.fake.metadata();
     assert_eq!(metadata.get("authorization").unwrap(), "Bearer sk_test");

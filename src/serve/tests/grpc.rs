@@ -31,11 +31,7 @@ impl Raw {
         tasks.spawn(async {
             let _ = connection.await;
         });
-        Self {
-            sender,
-            address: server.address,
-            _tasks: tasks,
-        }
+        Self { sender, address: server.address, _tasks: tasks }
     }
 
     fn request(&self, path: &str, headers: &[(&str, &str)]) -> http::request::Builder {
@@ -49,9 +45,8 @@ impl Raw {
 
     async fn send(&mut self, request: http::request::Builder, body: &[u8]) -> Option<Answer> {
         let mut sender = self.sender.clone().ready().await.ok()?;
-        let (answer, mut stream) = sender
-            .send_request(request.body(()).unwrap(), body.is_empty())
-            .ok()?;
+        let (answer, mut stream) =
+            sender.send_request(request.body(()).unwrap(), body.is_empty()).ok()?;
         if !body.is_empty() {
             let _ = stream.send_data(Bytes::copy_from_slice(body), true);
         }
@@ -63,11 +58,7 @@ impl Raw {
         let trailers = incoming.trailers().await.ok().flatten().unwrap_or_default();
         let status =
             Status::from_header_map(&parts.headers).or_else(|| Status::from_header_map(&trailers));
-        Some(Answer {
-            http: parts.status,
-            headers: parts.headers,
-            status,
-        })
+        Some(Answer { http: parts.status, headers: parts.headers, status })
     }
 
     async fn call(&mut self, extra: &[(&str, &str)], body: &[u8]) -> Answer {
@@ -79,9 +70,7 @@ impl Raw {
 }
 
 async fn client(server: &Server) -> EvaluateServiceClient<tonic::transport::Channel> {
-    EvaluateServiceClient::connect(server.url(""))
-        .await
-        .unwrap()
+    EvaluateServiceClient::connect(server.url("")).await.unwrap()
 }
 
 #[tokio::test]
@@ -102,13 +91,7 @@ struct Bad {
 }
 
 fn bad(name: &'static str, body: Vec<u8>, code: Code, word: &'static str) -> Bad {
-    Bad {
-        name,
-        header: None,
-        body,
-        code,
-        word,
-    }
+    Bad { name, header: None, body, code, word }
 }
 
 fn malformed(name: &'static str, body: Vec<u8>) -> Bad {
@@ -129,18 +112,8 @@ fn bad_frames() -> Vec<Bad> {
         malformed("ends early", cut),
         malformed("odd flag", with_flag(7)),
         malformed("two messages", twice),
-        bad(
-            "too large",
-            oversized,
-            Code::ResourceExhausted,
-            "MESSAGE_TOO_LARGE",
-        ),
-        bad(
-            "compressed",
-            with_flag(1),
-            Code::Unimplemented,
-            no_compression,
-        ),
+        bad("too large", oversized, Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+        bad("compressed", with_flag(1), Code::Unimplemented, no_compression),
         Bad {
             header: Some(("grpc-encoding", "gzip")),
             ..bad("gzip", with_flag(1), Code::Unimplemented, no_compression)
@@ -161,44 +134,18 @@ fn bad_messages() -> Vec<Bad> {
         malformed("truncated varint", framed(&[0x10, 0x80])),
         malformed("wrong wire type", framed(&[0x08, 1])),
         malformed("not UTF-8", framed(&[0x0a, 1, 0xff])),
-        bad(
-            "10,000 deep",
-            framed(&deep),
-            Code::InvalidArgument,
-            "UNKNOWN_FIELDS",
-        ),
-        bad(
-            "invalid",
-            framed(&[]),
-            Code::InvalidArgument,
-            "INVALID_FIELDS",
-        ),
-        bad(
-            "unknown",
-            framed(&unknown),
-            Code::InvalidArgument,
-            "UNKNOWN_FIELDS",
-        ),
+        bad("10,000 deep", framed(&deep), Code::InvalidArgument, "UNKNOWN_FIELDS"),
+        bad("invalid", framed(&[]), Code::InvalidArgument, "INVALID_FIELDS"),
+        bad("unknown", framed(&unknown), Code::InvalidArgument, "UNKNOWN_FIELDS"),
     ]
 }
 
 fn bad_times() -> Vec<Bad> {
     let good = framed(&spend().encode_to_vec());
-    let no_time = bad(
-        "no time",
-        good.clone(),
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-    );
+    let no_time = bad("no time", good.clone(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     vec![
-        Bad {
-            header: Some(("grpc-timeout", "0n")),
-            ..no_time
-        },
-        Bad {
-            header: Some(("grpc-timeout", "abc")),
-            ..malformed("no timeout", good)
-        },
+        Bad { header: Some(("grpc-timeout", "0n")), ..no_time },
+        Bad { header: Some(("grpc-timeout", "abc")), ..malformed("no timeout", good) },
     ]
 }
 
@@ -206,19 +153,12 @@ fn bad_times() -> Vec<Bad> {
 async fn every_bad_call_is_refused_and_the_connection_stays_usable() {
     let server = Server::start().await;
     let mut raw = Raw::connect(&server).await;
-    for bad in [bad_frames(), bad_messages(), bad_times()]
-        .into_iter()
-        .flatten()
-    {
+    for bad in [bad_frames(), bad_messages(), bad_times()].into_iter().flatten() {
         let name = bad.name;
         let answer = raw.call(bad.header.as_slice(), &bad.body).await;
         assert_eq!(answer.http, StatusCode::OK, "{name}");
         let status = answer.status.expect(name);
-        assert_eq!(
-            (status.code(), &*reason(&status)),
-            (bad.code, bad.word),
-            "{name}: {status:?}"
-        );
+        assert_eq!((status.code(), &*reason(&status)), (bad.code, bad.word), "{name}: {status:?}");
         assert!(!status.message().is_empty(), "{name}");
         assert!(answer.headers.contains_key("x-request-id"), "{name}");
     }
@@ -233,11 +173,7 @@ async fn every_bad_call_is_refused_and_the_connection_stays_usable() {
 async fn what_is_no_grpc_call_gets_an_http_error() {
     let server = Server::start().await;
     let mut raw = Raw::connect(&server).await;
-    for (media, code) in [
-        ("text/plain", 415),
-        ("application/grpc+json", 415),
-        ("", 415),
-    ] {
+    for (media, code) in [("text/plain", 415), ("application/grpc+json", 415), ("", 415)] {
         let request = raw.request(EVALUATE, &[("content-type", media), ("te", "trailers")]);
         let answer = raw.send(request, &framed(&[])).await.unwrap();
         assert_eq!(answer.http.as_u16(), code, "{media}");
@@ -249,9 +185,7 @@ async fn what_is_no_grpc_call_gets_an_http_error() {
     assert_eq!(raw.send(get, &[]).await.unwrap().http, 405);
 
     let over_http1 = reqwest::Client::new().post(server.url(EVALUATE));
-    let over_http1 = over_http1
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
+    let over_http1 = over_http1.header("content-type", "application/grpc").header("te", "trailers");
     assert_eq!(over_http1.send().await.unwrap().status(), 400);
     assert_eq!(server.reached(), 0);
 }
@@ -260,19 +194,10 @@ async fn what_is_no_grpc_call_gets_an_http_error() {
 async fn an_unknown_method_or_service_is_unimplemented() {
     let server = Server::start().await;
     let mut raw = Raw::connect(&server).await;
-    for path in [
-        "/quetra.v1.EvaluateService/Nope",
-        "/quetra.v1.Nope/Evaluate",
-        "/nope",
-    ] {
+    for path in ["/quetra.v1.EvaluateService/Nope", "/quetra.v1.Nope/Evaluate", "/nope"] {
         let headers = [("content-type", "application/grpc"), ("te", "trailers")];
         let request = raw.request(path, &headers);
-        let status = raw
-            .send(request, &framed(&[]))
-            .await
-            .unwrap()
-            .status
-            .unwrap();
+        let status = raw.send(request, &framed(&[])).await.unwrap().status.unwrap();
         assert_eq!(
             (status.code(), reason(&status).as_str()),
             (Code::Unimplemented, "UNKNOWN_METHOD")
@@ -285,28 +210,16 @@ async fn headers_beyond_the_limit_are_refused() {
     let server = Server::start().await;
     let large = "x".repeat(17 * 1024);
     let mut raw = Raw::connect(&server).await;
-    let request = raw.request(
-        EVALUATE,
-        &[("content-type", "application/grpc"), ("x-large", &large)],
-    );
-    assert!(
-        raw.send(request, &[])
-            .await
-            .is_none_or(|answer| answer.http == 431)
-    );
+    let request =
+        raw.request(EVALUATE, &[("content-type", "application/grpc"), ("x-large", &large)]);
+    assert!(raw.send(request, &[]).await.is_none_or(|answer| answer.http == 431));
     let mut raw = Raw::connect(&server).await;
     let mut request = raw.request(EVALUATE, &[("content-type", "application/grpc")]);
     for number in 0..1000 {
         request = request.header(format!("x-{number}"), "1");
     }
-    assert!(
-        raw.send(request, &[])
-            .await
-            .is_none_or(|answer| answer.http == 431)
-    );
-    let answer = reqwest::Client::new()
-        .get(server.url("/healthz"))
-        .header("x-large", &large);
+    assert!(raw.send(request, &[]).await.is_none_or(|answer| answer.http == 431));
+    let answer = reqwest::Client::new().get(server.url("/healthz")).header("x-large", &large);
     assert_eq!(answer.send().await.unwrap().status(), 431);
 }
 
@@ -317,15 +230,8 @@ async fn an_error_of_a_handler_keeps_its_details() {
         idempotency_key: "key-0001".to_owned(),
         ..LookupDecisionRequest::default()
     };
-    let status = client(&server)
-        .await
-        .lookup_decision(request)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::NotFound, "NOT_FOUND")
-    );
+    let status = client(&server).await.lookup_decision(request).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "NOT_FOUND"));
     let details = status.get_error_details();
     assert_eq!(details.error_info().unwrap().metadata["kind"], "decision");
     assert!(details.retry_info().is_some());
@@ -336,44 +242,27 @@ async fn a_panic_is_an_internal_error_with_the_request_id() {
     let server = Server::start().await;
     let mut client = client(&server).await;
     let mut request = tonic::Request::new(spend_at("panic.example"));
-    request
-        .metadata_mut()
-        .insert("x-request-id", "my-id.1".parse().unwrap());
+    request.metadata_mut().insert("x-request-id", "my-id.1".parse().unwrap());
     let status = client.evaluate(request).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::Internal, "INTERNAL")
-    );
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Internal, "INTERNAL"));
     let details = status.get_error_details();
-    assert_eq!(
-        details.error_info().unwrap().metadata["request_id"],
-        "my-id.1"
-    );
+    assert_eq!(details.error_info().unwrap().metadata["request_id"], "my-id.1");
     assert_eq!(status.metadata().get("x-request-id").unwrap(), "my-id.1");
     client.evaluate(spend()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_call_takes_no_longer_than_the_caller_or_the_server_allows() {
-    let settings = FrontSettings {
-        call_time_max: Duration::from_millis(150),
-        ..FrontSettings::default()
-    };
+    let settings =
+        FrontSettings { call_time_max: Duration::from_millis(150), ..FrontSettings::default() };
     let server = Server::start_with(settings, ServeLimits::default()).await;
     let mut client = client(&server).await;
-    let status = client
-        .evaluate(spend_at("stuck.example"))
-        .await
-        .unwrap_err();
+    let status = client.evaluate(spend_at("stuck.example")).await.unwrap_err();
     assert_eq!(reason(&status), "DEADLINE_EXCEEDED");
     let mut raw = Raw::connect(&server).await;
     let body = framed(&spend_at("stuck.example").encode_to_vec());
     for timeout in ["99999999H", "20m"] {
-        let status = raw
-            .call(&[("grpc-timeout", timeout)], &body)
-            .await
-            .status
-            .unwrap();
+        let status = raw.call(&[("grpc-timeout", timeout)], &body).await.status.unwrap();
         assert_eq!(reason(&status), "DEADLINE_EXCEEDED", "{timeout}");
     }
 }
@@ -383,30 +272,16 @@ async fn health_says_what_its_reporter_says() {
     let server = Server::start().await;
     let channel = tonic::transport::Channel::from_shared(server.url("")).unwrap();
     let mut health = HealthClient::new(channel.connect().await.unwrap());
-    for service in [
-        "",
-        "quetra.v1.EvaluateService",
-        "quetra.v1.OrganizationService",
-    ] {
-        let request = HealthCheckRequest {
-            service: service.to_owned(),
-        };
+    for service in ["", "quetra.v1.EvaluateService", "quetra.v1.OrganizationService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
         let answer = health.check(request.clone()).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::NotServing, "{service}");
-        server
-            .health
-            .set_service_status(service, tonic_health::ServingStatus::Serving)
-            .await;
+        server.health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
         let answer = health.check(request).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
     }
-    let request = HealthCheckRequest {
-        service: "nope".to_owned(),
-    };
-    assert_eq!(
-        health.check(request).await.unwrap_err().code(),
-        Code::NotFound
-    );
+    let request = HealthCheckRequest { service: "nope".to_owned() };
+    assert_eq!(health.check(request).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
@@ -433,10 +308,7 @@ async fn reflection_lists_the_public_services_in_both_versions() {
             };
             let mut client =
                 $version::server_reflection_client::ServerReflectionClient::new(channel.clone());
-            let stream = client
-                .server_reflection_info(tokio_stream::once(request))
-                .await
-                .unwrap();
+            let stream = client.server_reflection_info(tokio_stream::once(request)).await.unwrap();
             let answer = stream.into_inner().message().await.unwrap().unwrap();
             let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
                 panic!("no list");

@@ -21,16 +21,11 @@ async fn post(server: &Server, path: &str, body: impl Into<String>) -> (u16, Val
     assert!(answer.headers().contains_key("x-request-id"));
     assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
     let code = answer.status().as_u16();
-    (
-        code,
-        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap(),
-    )
+    (code, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
 }
 
 fn reason_of(error: &Value) -> &str {
-    error["details"][0]["debug"]["reason"]
-        .as_str()
-        .unwrap_or_default()
+    error["details"][0]["debug"]["reason"].as_str().unwrap_or_default()
 }
 
 #[tokio::test]
@@ -81,17 +76,9 @@ async fn an_error_has_its_details_as_bytes_and_readable() {
         error["details"][0]["debug"],
         json!({"reason": "NOT_FOUND", "domain": "quetra", "metadata": {"kind": "decision"}})
     );
-    let bytes = STANDARD_NO_PAD
-        .decode(error["details"][0]["value"].as_str().unwrap())
-        .unwrap();
-    assert_eq!(
-        tonic_types::pb::ErrorInfo::decode(&*bytes).unwrap().reason,
-        "NOT_FOUND"
-    );
-    assert_eq!(
-        error["details"][1]["debug"],
-        json!({"retryDelay": "1.500s"})
-    );
+    let bytes = STANDARD_NO_PAD.decode(error["details"][0]["value"].as_str().unwrap()).unwrap();
+    assert_eq!(tonic_types::pb::ErrorInfo::decode(&*bytes).unwrap().reason, "NOT_FOUND");
+    assert_eq!(error["details"][1]["debug"], json!({"retryDelay": "1.500s"}));
 }
 
 #[tokio::test]
@@ -101,18 +88,10 @@ async fn everything_that_is_wrong_is_listed_at_once() {
     let server = Server::start().await;
     let (code, error) = post(&server, EVALUATE, body).await;
     assert_eq!((code, reason_of(&error)), (400, "UNKNOWN_FIELDS"));
-    let violations = error["details"][1]["debug"]["fieldViolations"]
-        .as_array()
-        .unwrap();
+    let violations = error["details"][1]["debug"]["fieldViolations"].as_array().unwrap();
     let violations: Vec<String> = violations
         .iter()
-        .map(|v| {
-            format!(
-                "{} {}",
-                v["field"].as_str().unwrap(),
-                v["description"].as_str().unwrap()
-            )
-        })
+        .map(|v| format!("{} {}", v["field"].as_str().unwrap(), v["description"].as_str().unwrap()))
         .collect();
     assert_eq!(
         violations,
@@ -132,11 +111,7 @@ async fn everything_that_is_wrong_is_listed_at_once() {
 
 #[tokio::test]
 async fn bodies_that_are_not_the_message_are_refused() {
-    let deep = format!(
-        "{{\"metadata\":{}1{}}}",
-        "[".repeat(10_000),
-        "]".repeat(10_000)
-    );
+    let deep = format!("{{\"metadata\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
     let large = format!("{{\"description\":\"{}\"}}", "x".repeat(MESSAGE_BYTES_MAX));
     let cases = [
         ("", 400, "MALFORMED_REQUEST"),
@@ -169,56 +144,35 @@ async fn http_is_used_as_the_protocol_says() {
     );
 
     for media in ["text/plain", "application/xml", "application/connect+json"] {
-        let request = client
-            .post(server.url(EVALUATE))
-            .header("content-type", media);
+        let request = client.post(server.url(EVALUATE)).header("content-type", media);
         let answer = request.body("{}").send().await.unwrap();
         assert_eq!(answer.status(), 415, "{media}");
-        assert!(
-            answer.headers()["accept-post"]
-                .to_str()
-                .unwrap()
-                .contains("application/json")
-        );
+        assert!(answer.headers()["accept-post"].to_str().unwrap().contains("application/json"));
     }
     let cases = [
         ("content-encoding", "gzip", 501, "COMPRESSION_NOT_SUPPORTED"),
         ("connect-protocol-version", "2", 400, "MALFORMED_REQUEST"),
         ("connect-timeout-ms", "soon", 400, "MALFORMED_REQUEST"),
-        (
-            "connect-timeout-ms",
-            "12345678901",
-            400,
-            "MALFORMED_REQUEST",
-        ),
+        ("connect-timeout-ms", "12345678901", 400, "MALFORMED_REQUEST"),
         ("connect-timeout-ms", "0", 504, "DEADLINE_EXCEEDED"),
     ];
     for (name, value, code, word) in cases {
-        let request = client
-            .post(server.url(EVALUATE))
-            .header("content-type", "application/json");
+        let request = client.post(server.url(EVALUATE)).header("content-type", "application/json");
         let answer = request.header(name, value).body(GOOD).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), code, "{name}: {value}");
         let error: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         assert_eq!(reason_of(&error), word, "{name}: {value}");
     }
     assert_eq!(server.reached(), 0);
-    let request = client
-        .post(server.url(EVALUATE))
-        .header("connect-timeout-ms", "9999999999");
-    let request = request
-        .header("content-type", "Application/JSON; charset=utf-8")
-        .body(GOOD);
+    let request = client.post(server.url(EVALUATE)).header("connect-timeout-ms", "9999999999");
+    let request = request.header("content-type", "Application/JSON; charset=utf-8").body(GOOD);
     assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
 async fn an_unknown_method_says_so() {
     let server = Server::start().await;
-    for path in [
-        "/quetra.v1.EvaluateService/Nope",
-        "/quetra.v1.Nope/Evaluate",
-    ] {
+    for path in ["/quetra.v1.EvaluateService/Nope", "/quetra.v1.Nope/Evaluate"] {
         let (code, error) = post(&server, path, "{}").await;
         assert_eq!((code, reason_of(&error)), (501, "UNKNOWN_METHOD"));
     }
@@ -237,29 +191,15 @@ async fn a_stream_arrives_in_envelopes() {
     let mut answer = watch("").await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], "application/connect+json");
-    assert_eq!(
-        answer.chunk().await.unwrap().unwrap(),
-        framed(br#"{"status":"NOT_SERVING"}"#)
-    );
-    server
-        .health
-        .set_service_status("", tonic_health::ServingStatus::Serving)
-        .await;
-    assert_eq!(
-        answer.chunk().await.unwrap().unwrap(),
-        framed(br#"{"status":"SERVING"}"#)
-    );
+    assert_eq!(answer.chunk().await.unwrap().unwrap(), framed(br#"{"status":"NOT_SERVING"}"#));
+    server.health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    assert_eq!(answer.chunk().await.unwrap().unwrap(), framed(br#"{"status":"SERVING"}"#));
 }
 
 #[tokio::test]
 async fn a_stream_that_cannot_begin_ends_with_the_error_in_an_envelope() {
     let server = Server::start().await;
-    for body in [
-        vec![],
-        vec![1, 0, 0, 0, 0],
-        framed(b"{\"nope\":1}"),
-        framed(b"{"),
-    ] {
+    for body in [vec![], vec![1, 0, 0, 0, 0], framed(b"{\"nope\":1}"), framed(b"{")] {
         let answer = reqwest::Client::new()
             .post(server.url("/grpc.health.v1.Health/Watch"))
             .header("content-type", "application/connect+json")
@@ -275,9 +215,7 @@ async fn a_stream_that_cannot_begin_ends_with_the_error_in_an_envelope() {
         assert_eq!(end["error"]["details"][0]["type"], "google.rpc.ErrorInfo");
     }
     let request = reqwest::Client::new().post(server.url("/grpc.health.v1.Health/Watch"));
-    let request = request
-        .header("content-type", "application/json")
-        .body("{}");
+    let request = request.header("content-type", "application/json").body("{}");
     assert_eq!(request.send().await.unwrap().status(), 415);
 }
 
@@ -298,30 +236,9 @@ async fn other_paths_reach_the_other_router_with_security_headers() {
     assert_eq!(answer.headers()["cache-control"], "no-store");
     assert!(answer.headers().contains_key("x-request-id"));
     assert_eq!(answer.text().await.unwrap(), "ok");
-    assert_eq!(
-        client
-            .get(server.url("/nope"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        404
-    );
-    assert_eq!(
-        client
-            .get(server.url("/panic"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        500
-    );
+    assert_eq!(client.get(server.url("/nope")).send().await.unwrap().status(), 404);
+    assert_eq!(client.get(server.url("/panic")).send().await.unwrap().status(), 500);
     let large = vec![0; MESSAGE_BYTES_MAX + 1];
-    let answer = client
-        .post(server.url("/echo"))
-        .body(large)
-        .send()
-        .await
-        .unwrap();
+    let answer = client.post(server.url("/echo")).body(large).send().await.unwrap();
     assert_eq!(answer.status(), 413);
 }

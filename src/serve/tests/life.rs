@@ -9,19 +9,13 @@ use crate::proto::v1::evaluate_service_client::EvaluateServiceClient;
 const LONG: Duration = Duration::from_secs(10);
 
 async fn client(server: &Server) -> EvaluateServiceClient<tonic::transport::Channel> {
-    EvaluateServiceClient::connect(server.url(""))
-        .await
-        .unwrap()
+    EvaluateServiceClient::connect(server.url("")).await.unwrap()
 }
 
 /// Waits until the server has closed the connection.
 async fn closed(stream: &mut TcpStream) {
     let mut buffer = [0; 1024];
-    while timeout(LONG, stream.read(&mut buffer))
-        .await
-        .unwrap()
-        .is_ok_and(|read| read > 0)
-    {}
+    while timeout(LONG, stream.read(&mut buffer)).await.unwrap().is_ok_and(|read| read > 0) {}
 }
 
 #[tokio::test]
@@ -34,12 +28,7 @@ async fn a_call_in_flight_finishes_when_the_server_stops() {
     let (answer, ()) = tokio::join!(call, async {
         sleep(Duration::from_millis(100)).await;
         stop.send(()).unwrap();
-        timeout(LONG, server.tasks.join_next())
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        timeout(LONG, server.tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
     });
     assert_eq!(answer.unwrap().into_inner().transaction_id, "tx_1");
     assert!(TcpStream::connect(server.address).await.is_err());
@@ -47,22 +36,14 @@ async fn a_call_in_flight_finishes_when_the_server_stops() {
 
 #[tokio::test]
 async fn a_call_that_never_finishes_does_not_stop_the_end() {
-    let limits = ServeLimits {
-        drain: Duration::from_millis(100),
-        ..ServeLimits::default()
-    };
+    let limits = ServeLimits { drain: Duration::from_millis(100), ..ServeLimits::default() };
     let mut server = Server::start_with(FrontSettings::default(), limits).await;
     let mut client = client(&server).await;
     let stop = server.stop.take().unwrap();
     let (answer, ()) = tokio::join!(client.evaluate(spend_at("stuck.example")), async {
         sleep(Duration::from_millis(100)).await;
         stop.send(()).unwrap();
-        timeout(LONG, server.tasks.join_next())
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        timeout(LONG, server.tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
     });
     assert!(answer.is_err());
 }
@@ -74,25 +55,16 @@ async fn an_idle_connection_does_not_stop_the_end() {
     let used = reqwest::Client::new();
     used.get(server.url("/healthz")).send().await.unwrap();
     server.stop.take().unwrap().send(()).unwrap();
-    timeout(Duration::from_secs(5), server.tasks.join_next())
-        .await
-        .unwrap();
+    timeout(Duration::from_secs(5), server.tasks.join_next()).await.unwrap();
     closed(&mut idle).await;
 }
 
 #[tokio::test]
 async fn a_connection_that_makes_no_request_is_closed() {
-    let limits = ServeLimits {
-        first_request: Duration::from_millis(100),
-        ..ServeLimits::default()
-    };
+    let limits =
+        ServeLimits { first_request: Duration::from_millis(100), ..ServeLimits::default() };
     let server = Server::start_with(FrontSettings::default(), limits).await;
-    for beginning in [
-        "",
-        "P",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        "GET /healthz HTTP/1.1\r\nhos",
-    ] {
+    for beginning in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /healthz HTTP/1.1\r\nhos"] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
         closed(&mut stream).await;
@@ -106,10 +78,7 @@ async fn a_connection_that_makes_no_request_is_closed() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_and_their_place_is_given_back() {
-    let limits = ServeLimits {
-        connections_max: 1,
-        ..ServeLimits::default()
-    };
+    let limits = ServeLimits { connections_max: 1, ..ServeLimits::default() };
     let server = Server::start_with(FrontSettings::default(), limits).await;
     let first = TcpStream::connect(server.address).await.unwrap();
     sleep(Duration::from_millis(50)).await;
@@ -133,17 +102,10 @@ async fn an_old_connection_goes_away_after_its_calls() {
     };
     let server = Server::start_with(FrontSettings::default(), limits).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     closed(&mut stream).await;
     // A call that takes longer than the age is still answered.
-    let answer = client(&server)
-        .await
-        .evaluate(spend_at("slow.example"))
-        .await
-        .unwrap();
+    let answer = client(&server).await.evaluate(spend_at("slow.example")).await.unwrap();
     assert_eq!(answer.into_inner().transaction_id, "tx_1");
 }
 

@@ -7,12 +7,8 @@ use reqwest::{Method, Response};
 use super::*;
 
 async fn call(server: &Server, media: &str, body: Vec<u8>) -> Response {
-    let request = reqwest::Client::new()
-        .post(server.url(EVALUATE))
-        .header("x-grpc-web", "1");
-    let request = request
-        .header("content-type", media)
-        .header("accept", media);
+    let request = reqwest::Client::new().post(server.url(EVALUATE)).header("x-grpc-web", "1");
+    let request = request.header("content-type", media).header("accept", media);
     request.body(body).send().await.unwrap()
 }
 
@@ -37,15 +33,9 @@ async fn a_binary_call_is_answered() {
     for media in ["application/grpc-web", "application/grpc-web+proto"] {
         let answer = call(&server, media, framed(&spend().encode_to_vec())).await;
         assert_eq!(answer.status(), 200);
-        assert_eq!(
-            answer.headers()["content-type"],
-            "application/grpc-web+proto"
-        );
+        assert_eq!(answer.headers()["content-type"], "application/grpc-web+proto");
         let (message, trailers) = parts(&answer.bytes().await.unwrap());
-        assert_eq!(
-            EvaluateResponse::decode(&*message).unwrap().transaction_id,
-            "tx_1"
-        );
+        assert_eq!(EvaluateResponse::decode(&*message).unwrap().transaction_id, "tx_1");
         assert!(trailers.contains("grpc-status:0"), "{trailers}");
     }
 }
@@ -53,33 +43,19 @@ async fn a_binary_call_is_answered() {
 #[tokio::test]
 async fn a_text_call_is_answered() {
     let server = Server::start().await;
-    let body = STANDARD
-        .encode(framed(&spend().encode_to_vec()))
-        .into_bytes();
+    let body = STANDARD.encode(framed(&spend().encode_to_vec())).into_bytes();
     let answer = call(&server, "application/grpc-web-text", body).await;
-    assert_eq!(
-        answer.headers()["content-type"],
-        "application/grpc-web-text+proto"
-    );
+    assert_eq!(answer.headers()["content-type"], "application/grpc-web-text+proto");
     let text = answer.text().await.unwrap();
     // The message and the trailers are encoded one by one, so padding can stand in the middle.
     let bytes: Vec<u8> = text
         .split_inclusive('=')
-        .flat_map(|piece| {
-            piece
-                .as_bytes()
-                .chunks(4)
-                .map(<[u8]>::to_vec)
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|piece| piece.as_bytes().chunks(4).map(<[u8]>::to_vec).collect::<Vec<_>>())
         .filter(|quad| quad.len() == 4)
         .flat_map(|quad| STANDARD.decode(quad).unwrap())
         .collect();
     let (message, trailers) = parts(&bytes);
-    assert_eq!(
-        EvaluateResponse::decode(&*message).unwrap().transaction_id,
-        "tx_1"
-    );
+    assert_eq!(EvaluateResponse::decode(&*message).unwrap().transaction_id, "tx_1");
     assert!(trailers.contains("grpc-status:0"), "{trailers}");
 }
 
@@ -92,16 +68,8 @@ async fn errors_carry_their_details_in_headers() {
         (framed(&[]), "3", "INVALID_FIELDS"),
         (vec![], "3", "MALFORMED_REQUEST"),
         (compressed, "12", "COMPRESSION_NOT_SUPPORTED"),
-        (
-            framed(&vec![0; MESSAGE_BYTES_MAX + 1]),
-            "8",
-            "MESSAGE_TOO_LARGE",
-        ),
-        (
-            framed(&spend_at("panic.example").encode_to_vec()),
-            "13",
-            "INTERNAL",
-        ),
+        (framed(&vec![0; MESSAGE_BYTES_MAX + 1]), "8", "MESSAGE_TOO_LARGE"),
+        (framed(&spend_at("panic.example").encode_to_vec()), "13", "INTERNAL"),
     ];
     for (body, code, word) in cases {
         let answer = call(&server, "application/grpc-web+proto", body).await;
@@ -123,53 +91,32 @@ fn preflight(server: &Server, path: &str, origin: &str) -> reqwest::RequestBuild
         .request(Method::OPTIONS, server.url(path))
         .header("origin", origin)
         .header("access-control-request-method", "POST")
-        .header(
-            "access-control-request-headers",
-            "content-type,x-grpc-web,authorization",
-        )
+        .header("access-control-request-headers", "content-type,x-grpc-web,authorization")
 }
 
 fn with_origins(origins: &[&str]) -> FrontSettings {
     let cors_origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
-    FrontSettings {
-        cors_origins,
-        ..FrontSettings::default()
-    }
+    FrontSettings { cors_origins, ..FrontSettings::default() }
 }
 
 #[tokio::test]
 async fn a_listed_origin_may_call_and_read_errors() {
     let settings = with_origins(&["https://console.example.com"]);
     let server = Server::start_with(settings, ServeLimits::default()).await;
-    let answer = preflight(&server, EVALUATE, "https://console.example.com")
-        .send()
-        .await
-        .unwrap();
+    let answer = preflight(&server, EVALUATE, "https://console.example.com").send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
-    assert_eq!(
-        header("access-control-allow-origin"),
-        "https://console.example.com"
-    );
+    assert_eq!(header("access-control-allow-origin"), "https://console.example.com");
     assert_eq!(header("access-control-allow-methods"), "POST");
     assert!(header("access-control-allow-headers").contains("authorization"));
-    assert!(
-        !answer
-            .headers()
-            .contains_key("access-control-allow-credentials")
-    );
+    assert!(!answer.headers().contains_key("access-control-allow-credentials"));
 
     let request = reqwest::Client::new().post(server.url(LOOKUP));
     let request = request.header("origin", "https://console.example.com");
     let request = request.header("content-type", "application/grpc-web+proto");
     let answer = request.body(framed(&[])).send().await.unwrap();
-    assert_eq!(
-        answer.headers()["access-control-allow-origin"],
-        "https://console.example.com"
-    );
-    let exposed = answer.headers()["access-control-expose-headers"]
-        .to_str()
-        .unwrap();
+    assert_eq!(answer.headers()["access-control-allow-origin"], "https://console.example.com");
+    let exposed = answer.headers()["access-control-expose-headers"].to_str().unwrap();
     for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
         assert!(exposed.contains(name), "{exposed}");
     }
@@ -180,11 +127,7 @@ async fn any_other_origin_gets_no_permission() {
     let settings = with_origins(&["https://console.example.com"]);
     let server = Server::start_with(settings, ServeLimits::default()).await;
     let closed = Server::start().await;
-    for (server, path) in [
-        (&server, EVALUATE),
-        (&closed, EVALUATE),
-        (&server, "/healthz"),
-    ] {
+    for (server, path) in [(&server, EVALUATE), (&closed, EVALUATE), (&server, "/healthz")] {
         let origin = match path {
             EVALUATE => "https://evil.example",
             _ => "https://console.example.com",
@@ -197,27 +140,14 @@ async fn any_other_origin_gets_no_permission() {
 #[tokio::test]
 async fn any_origin_can_be_allowed_without_credentials() {
     let server = Server::start_with(with_origins(&["*"]), ServeLimits::default()).await;
-    let answer = preflight(&server, EVALUATE, "http://localhost:5173")
-        .send()
-        .await
-        .unwrap();
+    let answer = preflight(&server, EVALUATE, "http://localhost:5173").send().await.unwrap();
     assert_eq!(answer.headers()["access-control-allow-origin"], "*");
-    assert!(
-        !answer
-            .headers()
-            .contains_key("access-control-allow-credentials")
-    );
+    assert!(!answer.headers().contains_key("access-control-allow-credentials"));
 }
 
 #[test]
 fn an_origin_that_is_none_is_refused_with_its_text() {
-    for wrong in [
-        "console.example.com",
-        "https://",
-        "https://a/",
-        "null",
-        "https://a b",
-    ] {
+    for wrong in ["console.example.com", "https://", "https://a/", "null", "https://a b"] {
         let settings = with_origins(&[wrong]);
         let error = front(axum::Router::new(), axum::Router::new(), &settings).unwrap_err();
         assert!(error.to_string().contains(wrong), "{error}");

@@ -33,10 +33,7 @@ fn from_documents<T: DeserializeOwned>(
     documents: &[String],
     operation: &'static str,
 ) -> Result<Vec<T>, StoreError> {
-    documents
-        .iter()
-        .map(|document| from_document(document, operation))
-        .collect()
+    documents.iter().map(|document| from_document(document, operation)).collect()
 }
 
 /// Writes a document.
@@ -50,11 +47,9 @@ fn from_bytes<const LENGTH: usize>(
     bytes: &[u8],
     operation: &'static str,
 ) -> Result<[u8; LENGTH], StoreError> {
-    bytes
-        .try_into()
-        .map_err(|error: std::array::TryFromSliceError| {
-            StoreError::new(StoreErrorKind::Corrupt, operation, error)
-        })
+    bytes.try_into().map_err(|error: std::array::TryFromSliceError| {
+        StoreError::new(StoreErrorKind::Corrupt, operation, error)
+    })
 }
 
 /// Reads a time.

@@ -71,11 +71,7 @@ pub(super) fn kind(error: &sqlx::Error) -> StoreErrorKind {
             | Error::Encode(_)
             | Error::Decode(_)
     );
-    if is_about_a_row {
-        StoreErrorKind::Corrupt
-    } else {
-        StoreErrorKind::Unavailable
-    }
+    if is_about_a_row { StoreErrorKind::Corrupt } else { StoreErrorKind::Unavailable }
 }
 
 fn kind_of_code(code: i32) -> StoreErrorKind {

@@ -16,9 +16,7 @@ struct Folder {
 
 impl Folder {
     fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-        }
+        Self { folder: tempfile::tempdir().unwrap() }
     }
 
     fn file(&self) -> PathBuf {
@@ -50,10 +48,7 @@ async fn a_new_file_is_made_migrated_once_and_healthy() {
     let store = SqliteStore::open(&folder.file()).await.unwrap();
     let error = store.check().await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    assert!(
-        explain(&error).contains("lacks the migration 0001_create_schema"),
-        "{error:?}"
-    );
+    assert!(explain(&error).contains("lacks the migration 0001_create_schema"), "{error:?}");
 
     assert_eq!(store.migrate().await.unwrap(), ["0001_create_schema"]);
     assert!(store.migrate().await.unwrap().is_empty());
@@ -69,23 +64,11 @@ async fn files_are_readable_only_by_their_owner() {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder.folder.path()).unwrap() {
         let entry = entry.unwrap();
-        assert_eq!(
-            entry.metadata().unwrap().permissions().mode() & 0o777,
-            0o600,
-            "{entry:?}"
-        );
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();
-    assert_eq!(
-        names,
-        [
-            "quetra.db",
-            "quetra.db-shm",
-            "quetra.db-wal",
-            "quetra.db.lock"
-        ]
-    );
+    assert_eq!(names, ["quetra.db", "quetra.db-shm", "quetra.db-wal", "quetra.db.lock"]);
     drop(store);
 }
 
@@ -103,19 +86,11 @@ async fn connections_are_durable_bounded_and_readers_cannot_write() {
         ("PRAGMA mmap_size", 0),
         ("PRAGMA journal_size_limit", 64 * 1024 * 1024),
     ] {
-        let found: i64 = sqlx::query_scalar(pragma)
-            .fetch_one(store.writer())
-            .await
-            .unwrap();
+        let found: i64 = sqlx::query_scalar(pragma).fetch_one(store.writer()).await.unwrap();
         assert_eq!(found, wanted, "{pragma}");
     }
-    let written = sqlx::query("DELETE FROM organization")
-        .execute(store.reader())
-        .await;
-    assert_eq!(
-        classify("x", written.unwrap_err()).kind,
-        StoreErrorKind::Unavailable
-    );
+    let written = sqlx::query("DELETE FROM organization").execute(store.reader()).await;
+    assert_eq!(classify("x", written.unwrap_err()).kind, StoreErrorKind::Unavailable);
 }
 
 #[tokio::test]
@@ -156,12 +131,7 @@ async fn closing_leaves_one_whole_file_that_can_be_opened_again() {
     assert!(!folder.folder.path().join("quetra.db-wal").exists());
     let error = clone.check().await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    SqliteStore::open(&folder.file())
-        .await
-        .unwrap()
-        .check()
-        .await
-        .unwrap();
+    SqliteStore::open(&folder.file()).await.unwrap().check().await.unwrap();
 }
 
 #[tokio::test]
@@ -173,10 +143,7 @@ async fn a_read_only_file_is_refused_and_named() {
     fs::set_permissions(folder.file(), permissions).unwrap();
     let error = SqliteStore::open(&folder.file()).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    assert!(
-        explain(&error).contains("quetra.db is read-only"),
-        "{error:?}"
-    );
+    assert!(explain(&error).contains("quetra.db is read-only"), "{error:?}");
 }
 
 #[tokio::test]
@@ -190,16 +157,10 @@ async fn a_newer_schema_is_refused() {
     .execute(store.writer())
     .await
     .unwrap();
-    for error in [
-        store.check().await.unwrap_err(),
-        store.migrate().await.unwrap_err(),
-    ] {
+    for error in [store.check().await.unwrap_err(), store.migrate().await.unwrap_err()] {
         assert_eq!(error.kind, StoreErrorKind::Unavailable);
         let text = explain(&error);
-        assert!(
-            text.contains("has schema 9000, which is newer than this server"),
-            "{text}"
-        );
+        assert!(text.contains("has schema 9000, which is newer than this server"), "{text}");
     }
 }
 
@@ -211,11 +172,7 @@ async fn a_changed_migration_is_refused() {
     change.execute(store.writer()).await.unwrap();
     let error = store.migrate().await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    assert!(
-        explain(&error).contains("has been modified"),
-        "{}",
-        explain(&error)
-    );
+    assert!(explain(&error).contains("has been modified"), "{}", explain(&error));
 }
 
 #[tokio::test]
@@ -224,11 +181,7 @@ async fn a_file_that_is_no_database_is_corrupt() {
     fs::write(folder.file(), "this is not a database, ".repeat(100)).unwrap();
     let error = SqliteStore::open(&folder.file()).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Corrupt);
-    assert!(
-        explain(&error).contains("not a database"),
-        "{}",
-        explain(&error)
-    );
+    assert!(explain(&error).contains("not a database"), "{}", explain(&error));
 }
 
 #[tokio::test]
@@ -246,10 +199,7 @@ async fn a_damaged_page_is_corrupt() {
     bytes[start..start + 4096].fill(0xab);
     fs::write(folder.file(), bytes).unwrap();
     let store = SqliteStore::open(&folder.file()).await.unwrap();
-    assert_eq!(
-        store.check().await.unwrap_err().kind,
-        StoreErrorKind::Corrupt
-    );
+    assert_eq!(store.check().await.unwrap_err().kind, StoreErrorKind::Corrupt);
 }
 
 #[tokio::test]
@@ -258,33 +208,19 @@ async fn a_missing_folder_is_named() {
     let path = folder.folder.path().join("nowhere").join("quetra.db");
     let error = SqliteStore::open(&path).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    assert!(
-        explain(&error).contains("nowhere/quetra.db cannot be opened"),
-        "{error:?}"
-    );
+    assert!(explain(&error).contains("nowhere/quetra.db cannot be opened"), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_file_locked_from_outside_is_unavailable() {
     let folder = Folder::new();
     let store = migrated(&folder.file()).await;
-    let mut other = SqliteConnectOptions::new()
-        .filename(folder.file())
-        .connect()
-        .await
-        .unwrap();
+    let mut other = SqliteConnectOptions::new().filename(folder.file()).connect().await.unwrap();
     let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    sqlx::query("PRAGMA busy_timeout = 20")
-        .execute(store.writer())
-        .await
-        .unwrap();
+    sqlx::query("PRAGMA busy_timeout = 20").execute(store.writer()).await.unwrap();
     let error = store.begin("write something").await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    assert!(
-        explain(&error).contains("database is locked"),
-        "{}",
-        explain(&error)
-    );
+    assert!(explain(&error).contains("database is locked"), "{}", explain(&error));
     store.check().await.unwrap(); // reading goes on
 
     drop(held);
@@ -301,26 +237,15 @@ async fn a_full_disk_is_unavailable_and_over_once_there_is_space() {
             .bind(size.to_string())
             .bind("x".repeat(usize::try_from(size).unwrap()))
     };
-    let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
-        .fetch_one(store.writer())
-        .await
-        .unwrap();
+    let pages: i64 =
+        sqlx::query_scalar("PRAGMA page_count").fetch_one(store.writer()).await.unwrap();
     assert!(pages < 100);
-    sqlx::query("PRAGMA max_page_count = 100")
-        .execute(store.writer())
-        .await
-        .unwrap();
+    sqlx::query("PRAGMA max_page_count = 100").execute(store.writer()).await.unwrap();
 
     let mut transaction = store.begin("write a lot").await.unwrap();
     fill(1).execute(&mut *transaction).await.unwrap();
-    let error = fill(1_000_000)
-        .execute(&mut *transaction)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        classify("write a lot", error).kind,
-        StoreErrorKind::Unavailable
-    );
+    let error = fill(1_000_000).execute(&mut *transaction).await.unwrap_err();
+    assert_eq!(classify("write a lot", error).kind, StoreErrorKind::Unavailable);
     drop(transaction);
 
     // Without the check of the pool, the driver would refuse every transaction from here on. The
@@ -328,10 +253,8 @@ async fn a_full_disk_is_unavailable_and_over_once_there_is_space() {
     let mut transaction = store.begin("write a lot").await.unwrap();
     fill(1_000_000).execute(&mut *transaction).await.unwrap();
     store.finish(transaction, "write a lot").await.unwrap();
-    let receipts: i64 = sqlx::query_scalar("SELECT count(*) FROM receipt")
-        .fetch_one(store.reader())
-        .await
-        .unwrap();
+    let receipts: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM receipt").fetch_one(store.reader()).await.unwrap();
     assert_eq!(receipts, 1);
 }
 
@@ -350,16 +273,11 @@ async fn a_dropped_transaction_or_begin_leaves_nothing_open() {
             std::future::pending::<()>().await;
         };
         // Given up at any point: queued, beginning, inserting, waiting.
-        tokio::time::timeout(Duration::from_micros(delay_micros), write)
-            .await
-            .unwrap_err();
+        tokio::time::timeout(Duration::from_micros(delay_micros), write).await.unwrap_err();
         let transaction = store.begin("write").await.unwrap();
         store.finish(transaction, "write").await.unwrap();
     }
-    let row = sqlx::query("SELECT count(*) FROM receipt")
-        .fetch_one(store.reader())
-        .await
-        .unwrap();
+    let row = sqlx::query("SELECT count(*) FROM receipt").fetch_one(store.reader()).await.unwrap();
     assert_eq!(row.get::<i64, _>(0), 0);
 }
 
@@ -379,44 +297,20 @@ async fn errors_of_the_driver_have_their_kinds() {
             "INSERT INTO signing_key VALUES (randomblob(16), '', zeroblob(32), x'', 0)",
             StoreErrorKind::Conflict, // foreign key
         ),
-        (
-            "UPDATE organization SET frozen = 2",
-            StoreErrorKind::Corrupt,
-        ), // check
-        (
-            "UPDATE organization SET slug = NULL",
-            StoreErrorKind::Corrupt,
-        ),
-        (
-            "UPDATE organization SET frozen = 'a'",
-            StoreErrorKind::Corrupt,
-        ), // type
+        ("UPDATE organization SET frozen = 2", StoreErrorKind::Corrupt), // check
+        ("UPDATE organization SET slug = NULL", StoreErrorKind::Corrupt),
+        ("UPDATE organization SET frozen = 'a'", StoreErrorKind::Corrupt), // type
         ("SELECT nothing", StoreErrorKind::Corrupt),
     ] {
         let error = sqlx::query(sql).execute(store.writer()).await.unwrap_err();
         assert_eq!(classify("x", error).kind, wanted, "{sql}");
     }
-    let row = sqlx::query("SELECT 'text'")
-        .fetch_one(store.reader())
-        .await
-        .unwrap();
+    let row = sqlx::query("SELECT 'text'").fetch_one(store.reader()).await.unwrap();
     let error = row.try_get::<i64, _>(0).unwrap_err();
     assert_eq!(failure::kind(&error), StoreErrorKind::Corrupt);
-    assert_eq!(
-        failure::kind(&sqlx::Error::PoolTimedOut),
-        StoreErrorKind::Timeout
-    );
-    assert_eq!(
-        failure::kind(&sqlx::Error::WorkerCrashed),
-        StoreErrorKind::Timeout
-    );
-    assert_eq!(
-        failure::kind(&sqlx::Error::PoolClosed),
-        StoreErrorKind::Unavailable
-    );
+    assert_eq!(failure::kind(&sqlx::Error::PoolTimedOut), StoreErrorKind::Timeout);
+    assert_eq!(failure::kind(&sqlx::Error::WorkerCrashed), StoreErrorKind::Timeout);
+    assert_eq!(failure::kind(&sqlx::Error::PoolClosed), StoreErrorKind::Unavailable);
     let io = io::Error::from(io::ErrorKind::StorageFull);
-    assert_eq!(
-        failure::kind(&sqlx::Error::Io(io)),
-        StoreErrorKind::Unavailable
-    );
+    assert_eq!(failure::kind(&sqlx::Error::Io(io)), StoreErrorKind::Unavailable);
 }

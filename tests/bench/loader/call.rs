@@ -38,16 +38,10 @@ pub(crate) struct Keys {
 impl Keys {
     /// Starts at the time of day, which no earlier run against the same server did.
     pub(crate) fn new() -> Self {
-        let now = std::time::UNIX_EPOCH
-            .elapsed()
-            .expect("the clock is past 1970")
-            .as_millis();
+        let now = std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_millis();
         let mut run = [0; 8];
         write_hex(&mut run, now as u64);
-        Self {
-            run,
-            next: AtomicU64::new(0),
-        }
+        Self { run, next: AtomicU64::new(0) }
     }
 }
 
@@ -99,20 +93,11 @@ impl Template {
         *request.uri_mut() = format!("http://{authority}{path}").parse()?;
         let headers = request.headers_mut();
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/grpc"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         if !key.is_empty() {
             headers.insert(header::AUTHORIZATION, format!("Bearer {key}").parse()?);
         }
-        Ok(Self {
-            calls: calls.clone(),
-            request,
-            body,
-            agent_at,
-            key_at,
-        })
+        Ok(Self { calls: calls.clone(), request, body, agent_at, key_at })
     }
 
     /// The body of the next call: a copy in which only the agent and the key are new.
@@ -145,15 +130,8 @@ impl Template {
         let mut message = Bytes::new();
         while let Some(chunk) = response.body_mut().data().await {
             let chunk = chunk?;
-            response
-                .body_mut()
-                .flow_control()
-                .release_capacity(chunk.len())?;
-            message = if message.is_empty() {
-                chunk
-            } else {
-                [message, chunk].concat().into()
-            };
+            response.body_mut().flow_control().release_capacity(chunk.len())?;
+            message = if message.is_empty() { chunk } else { [message, chunk].concat().into() };
         }
         match response.body_mut().trailers().await? {
             Some(trailers) => check_status(&trailers)?,
@@ -163,9 +141,7 @@ impl Template {
     }
 
     fn check_reply(&self, framed: &[u8]) -> anyhow::Result<()> {
-        let message = framed
-            .get(FRAME_HEAD..)
-            .context("the reply has no message")?;
+        let message = framed.get(FRAME_HEAD..).context("the reply has no message")?;
         if message.starts_with(&WANTED_FIRST_BYTES) {
             return Ok(());
         }
@@ -174,20 +150,14 @@ impl Template {
             Calls::Evaluate(..) => {
                 let reply = v1::EvaluateResponse::decode(message)?;
                 let decision = reply.decision();
-                Err(WrongDecision {
-                    decision,
-                    explanation: reply.explanation,
-                }
-                .into())
+                Err(WrongDecision { decision, explanation: reply.explanation }.into())
             }
         }
     }
 }
 
 fn check_status(headers: &HeaderMap) -> anyhow::Result<()> {
-    let status = headers
-        .get("grpc-status")
-        .context("the reply has no grpc-status")?;
+    let status = headers.get("grpc-status").context("the reply has no grpc-status")?;
     if status != "0" {
         bail!("grpc-status {status:?}, {:?}", headers.get("grpc-message"));
     }
@@ -210,9 +180,7 @@ fn spend() -> Vec<u8> {
 }
 
 fn position(body: &[u8], place: &str) -> anyhow::Result<usize> {
-    let found = body
-        .windows(place.len())
-        .position(|window| window == place.as_bytes());
+    let found = body.windows(place.len()).position(|window| window == place.as_bytes());
     found.context("the encoded request lacks a place to patch")
 }
 

@@ -29,10 +29,7 @@ waiting helps. In REST it is `{error, reason, details}` with the same word.
 
 /// Text for one cell of a table.
 fn cell(text: &str) -> String {
-    text.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .replace('|', "\\|")
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
 /// Words as code spans, or a dash.
@@ -40,11 +37,7 @@ fn spans(words: &[String]) -> String {
     if words.is_empty() {
         return "–".to_owned();
     }
-    words
-        .iter()
-        .map(|word| format!("`{word}`"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ")
 }
 
 fn error_reasons(page: &mut String, pool: &DescriptorPool) {
@@ -54,16 +47,8 @@ fn error_reasons(page: &mut String, pool: &DescriptorPool) {
         let reason = reason(&name, &text).unwrap_or_else(|complaint| panic!("{complaint}"));
         let (when, remedy) = (cell(&reason.when), cell(&reason.remedy));
         let (word, code, metadata) = (reason.word, reason.code, reason.metadata);
-        let metadata = if metadata == "none" {
-            "–".to_owned()
-        } else {
-            metadata
-        };
-        writeln!(
-            page,
-            "| `{word}` | `{code}` | {when} | {remedy} | {metadata} |"
-        )
-        .unwrap();
+        let metadata = if metadata == "none" { "–".to_owned() } else { metadata };
+        writeln!(page, "| `{word}` | `{code}` | {when} | {remedy} | {metadata} |").unwrap();
     }
 }
 
@@ -83,12 +68,7 @@ fn rpcs(page: &mut String, pool: &DescriptorPool) {
         let reasons = spans(&declared(&method, "reasons").unwrap_or_default());
         let writes = cell(&effect(&method, "Writes:").unwrap_or_default());
         let retry = cell(&effect(&method, "Retry:").unwrap_or_default());
-        writeln!(
-            page,
-            "| {} | {roles} | {writes} | {retry} | {reasons} |",
-            method.name()
-        )
-        .unwrap();
+        writeln!(page, "| {} | {roles} | {writes} | {retry} | {reasons} |", method.name()).unwrap();
     }
 }
 
@@ -103,10 +83,7 @@ fn rejection_reasons(page: &mut String, pool: &DescriptorPool) {
 
 /// The whole page.
 pub(super) fn errors(pool: &DescriptorPool) -> String {
-    assert!(
-        !comment_is_lost(pool),
-        "the descriptors carry no comments: see build.rs"
-    );
+    assert!(!comment_is_lost(pool), "the descriptors carry no comments: see build.rs");
     let mut page = HEAD.to_owned();
     error_reasons(&mut page, pool);
     rpcs(&mut page, pool);
@@ -115,7 +92,5 @@ pub(super) fn errors(pool: &DescriptorPool) -> String {
 }
 
 fn comment_is_lost(pool: &DescriptorPool) -> bool {
-    methods(pool)
-        .iter()
-        .all(|method| comment(&method.parent_file(), method.path()).is_empty())
+    methods(pool).iter().all(|method| comment(&method.parent_file(), method.path()).is_empty())
 }

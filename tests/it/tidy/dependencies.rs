@@ -17,17 +17,13 @@ fn policy() -> toml::Table {
 /// The strings of an array at `table.key`.
 fn strings(policy: &toml::Table, table: &str, key: &str) -> BTreeSet<String> {
     let entries = policy[table][key].as_array().unwrap().iter();
-    entries
-        .map(|entry| entry.as_str().unwrap().to_owned())
-        .collect()
+    entries.map(|entry| entry.as_str().unwrap().to_owned()).collect()
 }
 
 fn locked() -> Vec<toml::Table> {
     let lock: toml::Table = read("Cargo.lock").parse().unwrap();
     let packages = lock["package"].as_array().unwrap().iter();
-    packages
-        .map(|package| package.as_table().unwrap().clone())
-        .collect()
+    packages.map(|package| package.as_table().unwrap().clone()).collect()
 }
 
 #[test]
@@ -37,11 +33,7 @@ fn every_dependency_comes_from_an_allowed_registry() {
         let name = package["name"].as_str().unwrap();
         let source = package.get("source").and_then(toml::Value::as_str);
         let Some(source) = source else {
-            assert_eq!(
-                name,
-                env!("CARGO_PKG_NAME"),
-                "a dependency outside any registry"
-            );
+            assert_eq!(name, env!("CARGO_PKG_NAME"), "a dependency outside any registry");
             continue;
         };
         let registry = source.strip_prefix("registry+").unwrap_or(source);
@@ -54,17 +46,11 @@ fn protocol_crates_exist_once() {
     let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for package in locked() {
         let text = |key: &str| package[key].as_str().unwrap().to_owned();
-        versions
-            .entry(text("name"))
-            .or_default()
-            .push(text("version"));
+        versions.entry(text("name")).or_default().push(text("version"));
     }
     let policy = policy();
     let single = policy["bans"]["deny"].as_array().unwrap();
-    assert!(
-        single.len() >= 5,
-        "deny.toml lists the crates that may exist once"
-    );
+    assert!(single.len() >= 5, "deny.toml lists the crates that may exist once");
     for entry in single {
         let name = entry["crate"].as_str().unwrap();
         let found = versions.get(name).map_or(0, Vec::len);
@@ -74,10 +60,7 @@ fn protocol_crates_exist_once() {
 
 /// Whether an SPDX expression can be satisfied with the allowed licences. `/` is the old `OR`.
 fn satisfied(expression: &str, allowed: &BTreeSet<String>) -> bool {
-    let spaced = expression
-        .replace('(', " ( ")
-        .replace(')', " ) ")
-        .replace('/', " OR ");
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut words = spaced.split_whitespace().peekable();
     let result = either(&mut words, allowed);
     result && words.peek().is_none()
@@ -117,28 +100,15 @@ fn licence(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
 fn packages() -> Vec<Value> {
     let rustc = Command::new("rustc").arg("-vV").output().unwrap();
     let rustc = String::from_utf8(rustc.stdout).unwrap();
-    let host = rustc
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .unwrap();
+    let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     // For other platforms' crates cargo would need the network; those are cargo-deny's.
     let metadata = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--format-version=1",
-            "--locked",
-            "--offline",
-            "--filter-platform",
-        ])
+        .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"])
         .arg(host)
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(
-        metadata.status.success(),
-        "{}",
-        String::from_utf8_lossy(&metadata.stderr)
-    );
+    assert!(metadata.status.success(), "{}", String::from_utf8_lossy(&metadata.stderr));
     let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
@@ -147,18 +117,10 @@ fn packages() -> Vec<Value> {
 fn every_licence_is_on_the_list() {
     let allowed = strings(&policy(), "licenses", "allow");
     let packages = packages();
-    assert!(
-        packages.len() > 100,
-        "cargo described only {} packages",
-        packages.len()
-    );
+    assert!(packages.len() > 100, "cargo described only {} packages", packages.len());
     for package in packages {
         let expression = package["license"].as_str().unwrap_or("no licence field");
-        assert!(
-            satisfied(expression, &allowed),
-            "{}: {expression}",
-            package["name"]
-        );
+        assert!(satisfied(expression, &allowed), "{}: {expression}", package["name"]);
     }
 }
 

@@ -27,10 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rest", &["proto", "grpc::status", "forms"]),
     ("connect", &["proto", "grpc::status", "forms"]),
     ("serve", &["proto", "grpc::status", "forms"]),
-    (
-        "cli",
-        &["app", "config", "proto", "forms", "telemetry", "terminal"],
-    ),
+    ("cli", &["app", "config", "proto", "forms", "telemetry", "terminal"]),
     ("app", ALL),
     ("main", ALL),
     ("lib", ALL),
@@ -49,9 +46,8 @@ fn code(text: &str) -> String {
     let mut code = String::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
-        let next_is_module = lines
-            .peek()
-            .is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'));
+        let next_is_module =
+            lines.peek().is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'));
         if line == "#[cfg(test)]" && next_is_module {
             break;
         }
@@ -78,16 +74,10 @@ fn paths(code: &str) -> Vec<String> {
 
 /// Follows `a::{b, c::d}` to `depth` segments and returns how many bytes it read.
 fn expand(prefix: &str, rest: &str, depth: usize, found: &mut Vec<String>) -> usize {
-    let length = rest
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .unwrap_or(rest.len());
+    let length = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
     let (name, after) = rest.split_at(length);
     if !name.is_empty() {
-        let path = if prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{prefix}::{name}")
-        };
+        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}::{name}") };
         return match after.strip_prefix("::") {
             Some(deeper) if depth > 1 => length + 2 + expand(&path, deeper, depth - 1, found),
             _ => {
@@ -123,9 +113,7 @@ fn expand(prefix: &str, rest: &str, depth: usize, found: &mut Vec<String>) -> us
 /// Whether `segment` looks like a module: modules are lower case, items of a trait file are not,
 /// and its functions are named as values, which no rule of layers forbids.
 fn is_home(owner: &str, segment: &str, homes: &[String]) -> bool {
-    homes
-        .iter()
-        .any(|home| home == &format!("{owner}::{segment}"))
+    homes.iter().any(|home| home == &format!("{owner}::{segment}"))
 }
 
 /// The adapters of `ADAPTED` that exist: `src/store/sqlite.rs` is `store::sqlite`.
@@ -143,10 +131,7 @@ fn layering(file: &SourceFile, homes: &[String]) -> Vec<String> {
         return Vec::new();
     };
     let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == own) else {
-        return vec![format!(
-            "{}: `{own}` has no row in tests/it/tidy/layers.rs",
-            file.path
-        )];
+        return vec![format!("{}: `{own}` has no row in tests/it/tidy/layers.rs", file.path)];
     };
     if allowed == &ALL || file.path.ends_with("/tests.rs") {
         return Vec::new();
@@ -160,10 +145,7 @@ fn layering(file: &SourceFile, homes: &[String]) -> Vec<String> {
         if is_module && !named {
             complaints.push(format!("{}: `{own}` may not name `{path}`", file.path));
         } else if first != own && is_home(first, second, homes) {
-            complaints.push(format!(
-                "{}: name the trait, not its home `{path}`",
-                file.path
-            ));
+            complaints.push(format!("{}: name the trait, not its home `{path}`", file.path));
         }
     }
     if code.contains("super::super::super") {
@@ -184,66 +166,18 @@ fn the_layering_rule_can_complain() {
     let check = |path: &str, text: &str| {
         layering(&SourceFile::new(path, text), &["store::sqlite".to_owned()]).len()
     };
-    assert_eq!(
-        check("src/domain/money.rs", "use crate::domain::id::OrgId;"),
-        0
-    );
+    assert_eq!(check("src/domain/money.rs", "use crate::domain::id::OrgId;"), 0);
     assert_eq!(check("src/domain/money.rs", "use crate::clock::Clock;"), 1);
     assert_eq!(check("src/domain.rs", "// crate::clock is not here\n"), 0);
-    assert_eq!(
-        check(
-            "src/domain.rs",
-            "#[cfg(test)]\nmod tests {\n use crate::clock;\n}"
-        ),
-        0
-    );
-    assert_eq!(
-        check(
-            "src/engine/budget.rs",
-            "use crate::{domain::id, clock::Clock};"
-        ),
-        0
-    );
-    assert_eq!(
-        check(
-            "src/engine/budget.rs",
-            "use crate::{\n  grpc,\n  config::{A, b::C},\n};"
-        ),
-        3
-    );
-    assert_eq!(
-        check(
-            "src/engine/budget.rs",
-            "use crate::store::{AgentStore, StoreError};"
-        ),
-        0
-    );
-    assert_eq!(
-        check(
-            "src/engine/budget.rs",
-            "use crate::store::sqlite::SqliteStore;"
-        ),
-        1
-    );
-    assert_eq!(
-        check("src/engine/budget.rs", "use crate::store::{self, sqlite};"),
-        1
-    );
-    assert_eq!(
-        check("src/store/sqlite.rs", "use crate::store::sqlite::row;"),
-        0
-    );
-    assert_eq!(
-        check("src/rest.rs", "let x = crate::grpc::status::reason(1);"),
-        0
-    );
-    assert_eq!(
-        check("src/rest.rs", "let x = crate::grpc::auth::check(1);"),
-        1
-    );
-    assert_eq!(
-        check("src/app.rs", "use crate::store::sqlite::SqliteStore;"),
-        0
-    );
+    assert_eq!(check("src/domain.rs", "#[cfg(test)]\nmod tests {\n use crate::clock;\n}"), 0);
+    assert_eq!(check("src/engine/budget.rs", "use crate::{domain::id, clock::Clock};"), 0);
+    assert_eq!(check("src/engine/budget.rs", "use crate::{\n  grpc,\n  config::{A, b::C},\n};"), 3);
+    assert_eq!(check("src/engine/budget.rs", "use crate::store::{AgentStore, StoreError};"), 0);
+    assert_eq!(check("src/engine/budget.rs", "use crate::store::sqlite::SqliteStore;"), 1);
+    assert_eq!(check("src/engine/budget.rs", "use crate::store::{self, sqlite};"), 1);
+    assert_eq!(check("src/store/sqlite.rs", "use crate::store::sqlite::row;"), 0);
+    assert_eq!(check("src/rest.rs", "let x = crate::grpc::status::reason(1);"), 0);
+    assert_eq!(check("src/rest.rs", "let x = crate::grpc::auth::check(1);"), 1);
+    assert_eq!(check("src/app.rs", "use crate::store::sqlite::SqliteStore;"), 0);
     assert_eq!(check("src/newcomer.rs", ""), 1);
 }

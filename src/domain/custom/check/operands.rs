@@ -32,20 +32,12 @@ impl Operands<'_> {
     }
 
     fn wants(&self, wanted: &str) -> Misfit {
-        let found = self
-            .operands
-            .iter()
-            .take(FOUND_MAX)
-            .map(|o| o.kind().to_string());
+        let found = self.operands.iter().take(FOUND_MAX).map(|o| o.kind().to_string());
         let mut found: Vec<String> = found.collect();
         if self.count() > FOUND_MAX {
             found.push("…".into());
         }
-        let found = if found.is_empty() {
-            "nothing".into()
-        } else {
-            found.join(", ")
-        };
+        let found = if found.is_empty() { "nothing".into() } else { found.join(", ") };
         Misfit(format!("`{}` wants {wanted}, found {found}", self.label))
     }
 
@@ -61,33 +53,15 @@ impl Operands<'_> {
     }
 
     pub(super) fn bools(self) -> Result<Vec<BoolExpr>, Misfit> {
-        self.all(Kind::Bool, |o| {
-            if let Typed::Bool(expr) = o {
-                Some(expr)
-            } else {
-                None
-            }
-        })
+        self.all(Kind::Bool, |o| if let Typed::Bool(expr) = o { Some(expr) } else { None })
     }
 
     pub(super) fn ints(self) -> Result<Vec<IntExpr>, Misfit> {
-        self.all(Kind::Int, |o| {
-            if let Typed::Int(expr) = o {
-                Some(expr)
-            } else {
-                None
-            }
-        })
+        self.all(Kind::Int, |o| if let Typed::Int(expr) = o { Some(expr) } else { None })
     }
 
     pub(super) fn texts(self) -> Result<Vec<TextExpr>, Misfit> {
-        self.all(Kind::Text, |o| {
-            if let Typed::Text(expr) = o {
-                Some(expr)
-            } else {
-                None
-            }
-        })
+        self.all(Kind::Text, |o| if let Typed::Text(expr) = o { Some(expr) } else { None })
     }
 
     /// Exactly `N` operands of one type.
@@ -115,11 +89,7 @@ impl Operands<'_> {
             return Err(self.wants("bool"));
         }
         let terms = self.bools()?;
-        Ok(Typed::Bool(BoolExpr::Logic {
-            decisive,
-            absorbs_errors,
-            terms,
-        }))
+        Ok(Typed::Bool(BoolExpr::Logic { decisive, absorbs_errors, terms }))
     }
 
     /// `condition, value, condition, value, …, otherwise`.
@@ -138,15 +108,8 @@ impl Operands<'_> {
         let kind = otherwise.kind();
         values.push(otherwise);
         let label = self.label;
-        let conditions = Operands {
-            label,
-            operands: conditions,
-        }
-        .bools()?;
-        let values = Operands {
-            label,
-            operands: values,
-        };
+        let conditions = Operands { label, operands: conditions }.bools()?;
+        let values = Operands { label, operands: values };
         Ok(match kind {
             Kind::Bool => Typed::Bool(BoolExpr::If(arms(conditions, values.bools()?, shape)?)),
             Kind::Int => Typed::Int(IntExpr::If(arms(conditions, values.ints()?, shape)?)),
@@ -158,30 +121,16 @@ impl Operands<'_> {
     pub(super) fn compare(self, by: Comparison, operands_max: usize) -> Result<Typed, Misfit> {
         let misfit = self.wants("operands of one type");
         if self.count() < 2 || self.count() > operands_max {
-            let wanted = if operands_max == 2 {
-                "2 operands"
-            } else {
-                "2 or 3 operands"
-            };
+            let wanted = if operands_max == 2 { "2 operands" } else { "2 or 3 operands" };
             return Err(self.wants(wanted));
         }
         let is_equality = matches!(by, Comparison::Equal | Comparison::NotEqual);
         let compared = match self.first_kind() {
-            Some(Kind::Int) => self
-                .ints()
-                .ok()
-                .and_then(|o| pair(by, o))
-                .map(BoolExpr::Ints),
-            Some(Kind::Text) => self
-                .texts()
-                .ok()
-                .and_then(|o| pair(by, o))
-                .map(BoolExpr::Texts),
-            Some(Kind::Bool) if is_equality => self
-                .bools()
-                .ok()
-                .and_then(|o| pair(by, o))
-                .map(BoolExpr::Bools),
+            Some(Kind::Int) => self.ints().ok().and_then(|o| pair(by, o)).map(BoolExpr::Ints),
+            Some(Kind::Text) => self.texts().ok().and_then(|o| pair(by, o)).map(BoolExpr::Texts),
+            Some(Kind::Bool) if is_equality => {
+                self.bools().ok().and_then(|o| pair(by, o)).map(BoolExpr::Bools)
+            }
             Some(Kind::Bool | Kind::Ints | Kind::Texts) | None => {
                 return Err(self.wants(if is_equality {
                     "bool, int or string"
@@ -195,22 +144,14 @@ impl Operands<'_> {
 
     pub(super) fn math(self, by: Math) -> Result<Typed, Misfit> {
         let one_is_enough = !matches!(by, Math::Subtract | Math::Divide | Math::Remainder);
-        let fits = if one_is_enough {
-            self.count() >= 1
-        } else {
-            self.count() == 2
-        };
+        let fits = if one_is_enough { self.count() >= 1 } else { self.count() == 2 };
         if !fits {
             return Err(self.wants(if one_is_enough { "int" } else { "2 operands" }));
         }
         let misfit = self.wants("int");
         let mut operands = self.ints()?.into_iter();
         let first = Box::new(operands.next().ok_or(misfit)?);
-        Ok(Typed::Int(IntExpr::Math {
-            by,
-            first,
-            rest: operands.collect(),
-        }))
+        Ok(Typed::Int(IntExpr::Math { by, first, rest: operands.collect() }))
     }
 
     pub(super) fn join(self) -> Result<Typed, Misfit> {
@@ -235,10 +176,8 @@ impl Operands<'_> {
         } else {
             "a string or an int, then a list literal of the same"
         });
-        let operands: [Typed; 2] = self
-            .operands
-            .try_into()
-            .map_err(|_| Misfit(misfit.0.clone()))?;
+        let operands: [Typed; 2] =
+            self.operands.try_into().map_err(|_| Misfit(misfit.0.clone()))?;
         Ok(Typed::Bool(match operands {
             [Typed::Int(value), Typed::Ints(mut list)] => {
                 list.sort_unstable();
@@ -260,10 +199,7 @@ impl Operands<'_> {
 
     pub(super) fn search(self, search: fn(TextExpr) -> Search) -> Result<Typed, Misfit> {
         let [text, part] = self.exactly(Operands::texts)?;
-        Ok(Typed::Bool(BoolExpr::Search(Box::new((
-            text,
-            search(part),
-        )))))
+        Ok(Typed::Bool(BoolExpr::Search(Box::new((text, search(part))))))
     }
 
     pub(super) fn matches(self) -> Result<Typed, Misfit> {
@@ -277,9 +213,7 @@ impl Operands<'_> {
             return Err(refuse(format!("is longer than {PATTERN_MAX} bytes")));
         }
         let mut builder = RegexBuilder::new(&pattern);
-        builder
-            .size_limit(PATTERN_BYTES_MAX)
-            .dfa_size_limit(PATTERN_BYTES_MAX);
+        builder.size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX);
         let pattern = builder.build().map_err(|error| {
             let is_large = matches!(error, regex::Error::CompiledTooBig(_));
             let why = if is_large {
@@ -289,22 +223,14 @@ impl Operands<'_> {
             };
             refuse(why.into())
         })?;
-        Ok(Typed::Bool(BoolExpr::Search(Box::new((
-            text,
-            Search::Matches(pattern),
-        )))))
+        Ok(Typed::Bool(BoolExpr::Search(Box::new((text, Search::Matches(pattern))))))
     }
 }
 
 fn pair<E>(by: Comparison, operands: Vec<E>) -> Option<Box<Compare<E>>> {
     let mut operands = operands.into_iter();
     let (left, right) = (operands.next()?, operands.next()?);
-    Some(Box::new(Compare {
-        by,
-        left,
-        right,
-        end: operands.next(),
-    }))
+    Some(Box::new(Compare { by, left, right, end: operands.next() }))
 }
 
 /// Joins conditions and values; the last value belongs to no condition.
@@ -314,8 +240,5 @@ fn arms<E>(
     shape: Misfit,
 ) -> Result<Box<Choice<E>>, Misfit> {
     let otherwise = values.pop().ok_or(shape)?;
-    Ok(Box::new(Choice {
-        arms: conditions.into_iter().zip(values).collect(),
-        otherwise,
-    }))
+    Ok(Box::new(Choice { arms: conditions.into_iter().zip(values).collect(), otherwise }))
 }

@@ -74,22 +74,11 @@ fn cel_names_what_keeps_it_from_an_answer() {
         ("amount + 9223372036854775807 > 0", overflow("+")),
         ("-amount - 9223372036854775807 < 0", overflow("-")),
         ("amount * 9223372036854775807 > 0", overflow("*")),
-        (
-            "-(amount - 1500 - 9223372036854775807 - 1) > 0",
-            overflow("-"),
-        ),
-        (
-            "(amount - 1500 - 9223372036854775807 - 1) / -1 > 0",
-            overflow("/"),
-        ),
+        ("-(amount - 1500 - 9223372036854775807 - 1) > 0", overflow("-")),
+        ("(amount - 1500 - 9223372036854775807 - 1) / -1 > 0", overflow("/")),
         ("amount / (amount - 1500) > 0", by_zero("/")),
         ("amount % (amount - 1500) >= 0", by_zero("%")),
-        (
-            "int(metadata.team) > 0",
-            Err(CustomFailure::NotAnInteger {
-                text: "research".into(),
-            }),
-        ),
+        ("int(metadata.team) > 0", Err(CustomFailure::NotAnInteger { text: "research".into() })),
     ];
     for (source, expected) in table {
         assert_eq!(answer(Engine::Cel, source), expected, "{source}");
@@ -120,10 +109,7 @@ fn the_record_name_makes_optional_variables_askable() {
         ("has(spend.amount) && spend.amount == amount", true),
         ("has(spend.metadata.team) && 'team' in spend.metadata", true),
         ("has(metadata.note) || 'note' in metadata", false),
-        (
-            "has(spend.protocol) ? spend.protocol == 'x402' : amount < 2000",
-            true,
-        ),
+        ("has(spend.protocol) ? spend.protocol == 'x402' : amount < 2000", true),
         ("spend.metadata['team'] == spend.metadata.team", true),
     ];
     for (source, expected) in table {
@@ -144,10 +130,7 @@ fn jsonlogic_answers() {
         (r#"{">":[1501,{"var":"amount"},0]}"#, true),
         (r#"{">=":[1500,{"var":"amount"}]}"#, true),
         (r#"{"<":["a",{"var":"vendor"},"p"]}"#, true),
-        (
-            r#"{"in":[{"var":"vendor"},["z.com","openai.com","a.com"]]}"#,
-            true,
-        ),
+        (r#"{"in":[{"var":"vendor"},["z.com","openai.com","a.com"]]}"#, true),
         (r#"{"in":[{"var":"weekday"},[5,4,3,2,1]]}"#, true),
         (r#"{"in":[{"var":"amount"},[]]}"#, false),
         (r#"{"in":["nai",{"var":"vendor"}]}"#, true),
@@ -204,18 +187,9 @@ fn a_missing_variable_fails_every_jsonlogic_operator() {
         r#"{"==":[{"if":[true,X,"b"]},"b"]}"#,
     ];
     for operand in operands {
-        for name in [
-            "protocol",
-            "description",
-            "metadata.nothing",
-            "metadata.note",
-        ] {
+        for name in ["protocol", "description", "metadata.nothing", "metadata.note"] {
             let source = operand.replace('X', &format!(r#"{{"var":"{name}"}}"#));
-            assert_eq!(
-                answer(Engine::JsonLogic, &source),
-                missing(name),
-                "{source}"
-            );
+            assert_eq!(answer(Engine::JsonLogic, &source), missing(name), "{source}");
         }
     }
 }
@@ -223,26 +197,14 @@ fn a_missing_variable_fails_every_jsonlogic_operator() {
 #[test]
 fn jsonlogic_guards_keep_a_missing_variable_unread() {
     let table = [
-        (
-            r#"{"missing":["category","amount","metadata.team"]}"#,
-            false,
-        ),
+        (r#"{"missing":["category","amount","metadata.team"]}"#, false),
         (r#"{"missing":["category","protocol"]}"#, true),
         (r#"{"missing":"metadata.note"}"#, true),
         (r#"{"missing_some":[1,["category","protocol"]]}"#, false),
         (r#"{"missing_some":[2,["category","protocol"]]}"#, true),
-        (
-            r#"{"and":[{"!":{"missing":["protocol"]}},{"==":[{"var":"protocol"},"x"]}]}"#,
-            false,
-        ),
-        (
-            r#"{"or":[{"missing":["protocol"]},{"==":[{"var":"protocol"},"x"]}]}"#,
-            true,
-        ),
-        (
-            r#"{"if":[{"missing":["protocol"]},true,{"==":[{"var":"protocol"},"x"]}]}"#,
-            true,
-        ),
+        (r#"{"and":[{"!":{"missing":["protocol"]}},{"==":[{"var":"protocol"},"x"]}]}"#, false),
+        (r#"{"or":[{"missing":["protocol"]},{"==":[{"var":"protocol"},"x"]}]}"#, true),
+        (r#"{"if":[{"missing":["protocol"]},true,{"==":[{"var":"protocol"},"x"]}]}"#, true),
         (r#"{"==":[{"var":["protocol","none"]},"none"]}"#, true),
         (r#"{"==":[{"var":["category","none"]},"compute"]}"#, true),
         (r#"{"==":[{"var":["metadata.note","none"]},"none"]}"#, true),
@@ -255,24 +217,15 @@ fn jsonlogic_guards_keep_a_missing_variable_unread() {
 
 #[test]
 fn an_empty_required_variable_counts_as_missing() {
-    let sample = Sample {
-        vendor: String::new(),
-        ..Sample::new()
-    };
+    let sample = Sample { vendor: String::new(), ..Sample::new() };
     let rule = compile(Engine::Cel, "vendor != 'evil.com'");
     assert_eq!(rule.evaluate(&sample.facts()), missing("vendor"));
 }
 
 #[test]
 fn too_much_text_is_not_read() {
-    let sample = Sample {
-        description: Some("x".repeat(1_000_000)),
-        ..Sample::new()
-    };
-    for source in [
-        "!description.matches('y')",
-        "!description.contains('y') || true",
-    ] {
+    let sample = Sample { description: Some("x".repeat(1_000_000)), ..Sample::new() };
+    for source in ["!description.matches('y')", "!description.contains('y') || true"] {
         let rule = compile(Engine::Cel, source);
         let expected = Err(CustomFailure::CostExceeded { max: STEPS_MAX });
         assert_eq!(rule.evaluate(&sample.facts()), expected, "{source}");
@@ -281,25 +234,16 @@ fn too_much_text_is_not_read() {
 
 #[test]
 fn the_largest_useful_text_is_read() {
-    let sample = Sample {
-        description: Some("x".repeat(4096)),
-        ..Sample::new()
-    };
+    let sample = Sample { description: Some("x".repeat(4096)), ..Sample::new() };
     let source = vec!["description.contains('y')"; 70].join("||");
-    assert_eq!(
-        compile(Engine::Cel, &source).evaluate(&sample.facts()),
-        Ok(false)
-    );
+    assert_eq!(compile(Engine::Cel, &source).evaluate(&sample.facts()), Ok(false));
 }
 
 #[test]
 fn a_failure_echoes_little_and_on_one_line() {
     let value = format!("a\n\u{202e}{}", "é".repeat(500));
     let metadata = BTreeMap::from([("limit".to_owned(), value)]);
-    let sample = Sample {
-        metadata,
-        ..Sample::new()
-    };
+    let sample = Sample { metadata, ..Sample::new() };
     let rule = compile(Engine::Cel, "int(metadata.limit) > 0");
     let message = rule.evaluate(&sample.facts()).unwrap_err().to_string();
     assert!(message.starts_with("`a\\n\\u{202e}éé"), "{message}");
@@ -314,8 +258,5 @@ fn a_rule_keeps_its_source_and_language() {
     let rule = shared(&compile(Engine::Cel, "amount < 5"));
     assert_eq!((rule.engine(), rule.source()), (Engine::Cel, "amount < 5"));
     assert_eq!(rule, compile(Engine::Cel, "amount < 5"));
-    assert_ne!(
-        compile(Engine::Cel, "true"),
-        compile(Engine::JsonLogic, "true")
-    );
+    assert_ne!(compile(Engine::Cel, "true"), compile(Engine::JsonLogic, "true"));
 }

@@ -25,10 +25,7 @@ fn survives(engine: Engine, source: &str) {
 
 /// A piece repeated as often as it fits into `max` bytes, and far beyond.
 fn repeated(piece: &str, max: usize) -> [String; 2] {
-    [
-        piece.repeat(max.div_ceil(piece.len())),
-        piece.repeat(1_000_000_usize.div_ceil(piece.len())),
-    ]
+    [piece.repeat(max.div_ceil(piece.len())), piece.repeat(1_000_000_usize.div_ceil(piece.len()))]
 }
 
 const PIECES: &[&str] = &[
@@ -109,19 +106,8 @@ fn repeated_pieces_of_cel_crash_nothing() {
 
 #[test]
 fn repeated_pieces_of_json_crash_nothing() {
-    let pieces = [
-        "[",
-        "{",
-        "{\"!\":",
-        "{\"!\":[",
-        "{\"and\":[true,",
-        "\"",
-        "[1,",
-        "-",
-        "9",
-        "\\u",
-        "{\"a",
-    ];
+    let pieces =
+        ["[", "{", "{\"!\":", "{\"!\":[", "{\"and\":[true,", "\"", "[1,", "-", "9", "\\u", "{\"a"];
     for piece in pieces {
         for source in repeated(piece, 16_000) {
             survives(Engine::JsonLogic, &source);
@@ -189,17 +175,8 @@ fn brackets_cannot_hide_from_the_scan_where_the_parser_would_see_them() {
 
 #[test]
 fn a_pattern_that_backtracks_elsewhere_ends_on_long_text() {
-    let sample = Sample {
-        description: Some("aaaaaaaaaaaaaaab".repeat(256)),
-        ..Sample::new()
-    };
-    for pattern in [
-        "(a+)+$",
-        "(a|a)*c",
-        "(.*)*x",
-        "(a?){200}a{200}",
-        "(\\\\w+\\\\s?)*!",
-    ] {
+    let sample = Sample { description: Some("aaaaaaaaaaaaaaab".repeat(256)), ..Sample::new() };
+    for pattern in ["(a+)+$", "(a|a)*c", "(.*)*x", "(a?){200}a{200}", "(\\\\w+\\\\s?)*!"] {
         let source = format!("description.matches('{pattern}')");
         if let Ok(rule) = CustomRule::compile(Engine::Cel, &source) {
             assert_eq!(rule.evaluate(&sample.facts()), Ok(false), "{source}");

@@ -10,18 +10,12 @@ fn sources_are_as_long_as_their_limit_and_no_longer() {
     let cel = format!("true{}", " ".repeat(CEL_SOURCE_MAX - 4));
     compile(Engine::Cel, &cel);
     let found = CEL_SOURCE_MAX + 1;
-    let too_long = CustomError::TooLong {
-        found,
-        max: CEL_SOURCE_MAX,
-    };
+    let too_long = CustomError::TooLong { found, max: CEL_SOURCE_MAX };
     assert_eq!(refusal(Engine::Cel, &format!("{cel} ")), too_long);
     let json = format!("true{}", " ".repeat(JSON_LOGIC_SOURCE_MAX - 4));
     compile(Engine::JsonLogic, &json);
     let found = JSON_LOGIC_SOURCE_MAX + 1;
-    let too_long = CustomError::TooLong {
-        found,
-        max: JSON_LOGIC_SOURCE_MAX,
-    };
+    let too_long = CustomError::TooLong { found, max: JSON_LOGIC_SOURCE_MAX };
     assert_eq!(refusal(Engine::JsonLogic, &format!("{json} ")), too_long);
 }
 
@@ -43,10 +37,7 @@ fn nesting_is_as_deep_as_the_limit_and_no_deeper() {
 
 #[test]
 fn nodes_are_as_many_as_the_limit_and_no_more() {
-    let too_many = CustomError::TooMany {
-        what: "nodes",
-        max: NODES_MAX,
-    };
+    let too_many = CustomError::TooMany { what: "nodes", max: NODES_MAX };
     let all = |n: usize| format!(r#"{{"and":[{}]}}"#, vec!["true"; n].join(","));
     compile(Engine::JsonLogic, &all(NODES_MAX - 1));
     assert_eq!(refusal(Engine::JsonLogic, &all(NODES_MAX)), too_many);
@@ -57,18 +48,10 @@ fn nodes_are_as_many_as_the_limit_and_no_more() {
 
 #[test]
 fn a_list_of_a_thousand_is_one_node() {
-    let list = |n: usize| {
-        (0..n)
-            .map(|i| format!("\"v{i}\""))
-            .collect::<Vec<_>>()
-            .join(",")
-    };
+    let list = |n: usize| (0..n).map(|i| format!("\"v{i}\"")).collect::<Vec<_>>().join(",");
     let json = |n: usize| format!(r#"{{"in":[{{"var":"vendor"}},[{}]]}}"#, list(n));
     assert_eq!(answer(Engine::JsonLogic, &json(1000)), Ok(false));
-    let too_many = CustomError::TooMany {
-        what: "entries in a list",
-        max: 1000,
-    };
+    let too_many = CustomError::TooMany { what: "entries in a list", max: 1000 };
     assert_eq!(refusal(Engine::JsonLogic, &json(1001)), too_many);
     let cel = |n: usize| format!("amount in [{}]", vec!["1"; n].join(","));
     assert_eq!(answer(Engine::Cel, &cel(1000)), Ok(false));
@@ -82,10 +65,7 @@ fn a_refusal_echoes_little_and_on_one_line() {
     let message = refusal(Engine::JsonLogic, &source).to_string();
     let echoed = message.split('`').nth(1).unwrap();
     assert!(echoed.starts_with("a\\n\\u{202e}\\u{7}bbb"), "{echoed}");
-    assert!(
-        echoed.chars().count() < 90 && echoed.ends_with('…'),
-        "{echoed}"
-    );
+    assert!(echoed.chars().count() < 90 && echoed.ends_with('…'), "{echoed}");
     let message = refusal(Engine::Cel, &format!("true {}", "\u{202e}".repeat(500))).to_string();
     assert!(message.is_ascii() || message.contains('…'), "{message}");
     assert!(!message.contains('\u{202e}'), "{message}");

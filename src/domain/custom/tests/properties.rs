@@ -11,11 +11,7 @@ use super::*;
 pub(super) fn reference(source: &str, facts: &Facts<'_>) -> Option<bool> {
     let program = cel::Program::compile(source).ok()?;
     let mut context = cel::Context::default();
-    let numbers = [
-        ("amount", facts.amount),
-        ("hour", facts.hour),
-        ("minute", facts.minute),
-    ];
+    let numbers = [("amount", facts.amount), ("hour", facts.hour), ("minute", facts.minute)];
     for (name, value) in numbers.into_iter().chain([("weekday", facts.weekday)]) {
         context.add_variable_from_value(name, value);
     }
@@ -23,18 +19,14 @@ pub(super) fn reference(source: &str, facts: &Facts<'_>) -> Option<bool> {
     for (name, value) in required.into_iter().chain([("agent_id", facts.agent_id)]) {
         context.add_variable_from_value(name, value.to_owned());
     }
-    for (name, value) in [
-        ("category", facts.category),
-        ("description", facts.description),
-    ] {
+    for (name, value) in [("category", facts.category), ("description", facts.description)] {
         if let Some(value) = value {
             context.add_variable_from_value(name, value.to_owned());
         }
     }
     let metadata = facts.metadata.iter().filter(|(_, value)| !value.is_empty());
-    let metadata: std::collections::HashMap<String, String> = metadata
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let metadata: std::collections::HashMap<String, String> =
+        metadata.map(|(key, value)| (key.clone(), value.clone())).collect();
     context.add_variable_from_value("metadata", metadata);
     match program.execute(&context) {
         Ok(cel::Value::Bool(answer)) => Some(answer),
@@ -50,29 +42,20 @@ struct Pair {
 }
 
 fn pair(cel: impl Into<String>, json: impl Into<String>) -> Pair {
-    Pair {
-        cel: cel.into(),
-        json: json.into(),
-    }
+    Pair { cel: cel.into(), json: json.into() }
 }
 
 fn binary(left: &Pair, operator: (&str, &str), right: &Pair) -> Pair {
     let (in_cel, in_json) = operator;
     let cel = format!("({} {in_cel} {})", left.cel, right.cel);
-    Pair {
-        cel,
-        json: format!(r#"{{"{in_json}":[{},{}]}}"#, left.json, right.json),
-    }
+    Pair { cel, json: format!(r#"{{"{in_json}":[{},{}]}}"#, left.json, right.json) }
 }
 
 fn choice(of: &(Pair, Pair, Pair)) -> Pair {
     let (condition, value, otherwise) = of;
     let cel = format!("({} ? {} : {})", condition.cel, value.cel, otherwise.cel);
     let (a, b, c) = (&condition.json, &value.json, &otherwise.json);
-    Pair {
-        cel,
-        json: format!(r#"{{"if":[{a},{b},{c}]}}"#),
-    }
+    Pair { cel, json: format!(r#"{{"if":[{a},{b},{c}]}}"#) }
 }
 
 fn int() -> impl Strategy<Value = Pair> + Clone {
@@ -90,13 +73,7 @@ fn int() -> impl Strategy<Value = Pair> + Clone {
 }
 
 fn text() -> impl Strategy<Value = Pair> + Clone {
-    let variables = &[
-        "vendor",
-        "category",
-        "description",
-        "metadata.team",
-        "metadata.no",
-    ];
+    let variables = &["vendor", "category", "description", "metadata.team", "metadata.no"];
     let variables = prop::sample::select(&variables[..]);
     let constants = prop::sample::select(&["openai.com", "compute", "a", "research"][..]);
     let leaf = prop_oneof![
@@ -112,10 +89,7 @@ fn boolean() -> impl Strategy<Value = Pair> + Clone {
     let compare = prop::sample::select(&["==", "!=", "<", "<=", ">", ">="][..]);
     let listed = |value: Pair| {
         let cel = format!("({} in ['compute', 'a'])", value.cel);
-        Pair {
-            cel,
-            json: format!(r#"{{"in":[{},["compute","a"]]}}"#, value.json),
-        }
+        Pair { cel, json: format!(r#"{{"in":[{},["compute","a"]]}}"#, value.json) }
     };
     let leaf = prop_oneof![
         any::<bool>().prop_map(|value| pair(value.to_string(), value.to_string())),

@@ -48,12 +48,10 @@ fn messages_may_be_nested_64_deep_and_no_deeper() {
 
 #[test]
 fn every_shape_of_field_is_walked() {
-    // node { numbers: [1, 1] packed, numbers: 2 alone, note: "x", by_name { "k": { name: "long" } } }
+    // node { numbers: [1, 1] packed, numbers: 2 alone, note: "x", by_name { "k": {name: "long"} } }
     let node = [
         &[0x1a, 0x02, 0x02, 0x02, 0x18, 0x04, 0x2a, 0x01, b'x'][..],
-        &[
-            0x3a, 0x0b, 0x0a, 0x01, b'k', 0x12, 0x06, 0x12, 0x04, b'l', b'o', b'n', b'g',
-        ],
+        &[0x3a, 0x0b, 0x0a, 0x01, b'k', 0x12, 0x06, 0x12, 0x04, b'l', b'o', b'n', b'g'],
         &[0x22, 0x08, 1, 2, 3, 4, 5, 6, 7, 8],
     ]
     .concat();
@@ -84,10 +82,7 @@ fn an_explicit_zero_of_a_required_plain_field_counts_as_absent() {
 
 /// What prost-reflect, another decoder, makes of the bytes.
 fn reference(pool: &DescriptorPool, bytes: &[u8]) -> Result<DynamicMessage, prost::DecodeError> {
-    DynamicMessage::decode(
-        pool.get_message_by_name("test.v1.TreeRequest").unwrap(),
-        bytes,
-    )
+    DynamicMessage::decode(pool.get_message_by_name("test.v1.TreeRequest").unwrap(), bytes)
 }
 
 proptest! {

@@ -63,9 +63,10 @@ pub(super) async fn save(
         execute(transaction, "move counters", COUNTERS, rows).await?;
     }
     if !effects.tallies.is_empty() {
-        let rows = effects.tallies.iter().map(|(mandate, tally)| {
-            (hex::encode(mandate.as_bytes()), tally.count, tally.sum)
-        });
+        let rows = effects
+            .tallies
+            .iter()
+            .map(|(mandate, tally)| (hex::encode(mandate.as_bytes()), tally.count, tally.sum));
         let rows = json(&rows.collect::<Vec<_>>())?;
         execute(transaction, "move tallies", TALLIES, rows).await?;
     }

@@ -41,9 +41,7 @@ impl KeyStore for SqliteStore {
 fn api_key(row: &SqliteRow, operation: &'static str) -> Result<ApiKey, StoreError> {
     let time = |column: usize| {
         let micros: Option<i64> = row.try_get(column).map_err(failed(operation))?;
-        micros
-            .map(|micros| from_micros(micros, operation))
-            .transpose()
+        micros.map(|micros| from_micros(micros, operation)).transpose()
     };
     let document: &str = row.try_get(0).map_err(failed(operation))?;
     let digest: &[u8] = row.try_get(1).map_err(failed(operation))?;

@@ -27,9 +27,7 @@ impl MandateStore for SqliteStore {
             .fetch_optional(self.reader())
             .await
             .map_err(failed(READ))?;
-        document
-            .map(|document| from_document(&document, READ))
-            .transpose()
+        document.map(|document| from_document(&document, READ)).transpose()
     }
 
     async fn mandate_version(
@@ -46,9 +44,7 @@ impl MandateStore for SqliteStore {
             .fetch_optional(self.reader())
             .await
             .map_err(failed(READ))?;
-        document
-            .map(|document| from_document(&document, READ))
-            .transpose()
+        document.map(|document| from_document(&document, READ)).transpose()
     }
 
     async fn mandate_versions(
@@ -81,18 +77,9 @@ impl MandateStore for SqliteStore {
     ) -> Result<Vec<Mandate>, StoreError> {
         const LIST: &str = "list mandates";
         let sql = match filter {
-            MandateFilter {
-                agent: Some(_),
-                status: _,
-            } => LIST_MANDATES_BY_AGENT,
-            MandateFilter {
-                agent: None,
-                status: Some(_),
-            } => LIST_MANDATES_BY_STATUS,
-            MandateFilter {
-                agent: None,
-                status: None,
-            } => LIST_MANDATES,
+            MandateFilter { agent: Some(_), status: _ } => LIST_MANDATES_BY_AGENT,
+            MandateFilter { agent: None, status: Some(_) } => LIST_MANDATES_BY_STATUS,
+            MandateFilter { agent: None, status: None } => LIST_MANDATES,
         };
         let mut query = sqlx::query_scalar(sql)
             .bind(org.as_bytes().as_slice())
@@ -132,8 +119,6 @@ fn snapshot(row: &SqliteRow) -> Result<Snapshot, StoreError> {
     Ok(Snapshot {
         org: from_document(row.try_get(0).map_err(failed(SNAPSHOT))?, SNAPSHOT)?,
         agent: from_document(row.try_get(1).map_err(failed(SNAPSHOT))?, SNAPSHOT)?,
-        mandate: mandate
-            .map(|document| from_document(document, SNAPSHOT))
-            .transpose()?,
+        mandate: mandate.map(|document| from_document(document, SNAPSHOT)).transpose()?,
     })
 }

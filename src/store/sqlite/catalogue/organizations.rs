@@ -25,17 +25,13 @@ impl OrgStore for SqliteStore {
             .fetch_optional(self.reader())
             .await
             .map_err(failed(READ))?;
-        document
-            .map(|document| from_document(&document, READ))
-            .transpose()
+        document.map(|document| from_document(&document, READ)).transpose()
     }
 
     async fn orgs(&self) -> Result<Vec<Organization>, StoreError> {
         const LIST: &str = "list organizations";
-        let documents: Vec<String> = sqlx::query_scalar(LIST_ORGS)
-            .fetch_all(self.reader())
-            .await
-            .map_err(failed(LIST))?;
+        let documents: Vec<String> =
+            sqlx::query_scalar(LIST_ORGS).fetch_all(self.reader()).await.map_err(failed(LIST))?;
         from_documents(&documents, LIST)
     }
 
@@ -88,9 +84,7 @@ impl AgentStore for SqliteStore {
             .fetch_optional(self.reader())
             .await
             .map_err(failed(READ))?;
-        document
-            .map(|document| from_document(&document, READ))
-            .transpose()
+        document.map(|document| from_document(&document, READ)).transpose()
     }
 
     async fn agents(

@@ -35,14 +35,9 @@ struct Fixture {
 impl Fixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&folder.path().join("quetra.db"))
-            .await
-            .unwrap();
+        let store = SqliteStore::open(&folder.path().join("quetra.db")).await.unwrap();
         store.migrate().await.unwrap();
-        Self {
-            store,
-            _folder: folder,
-        }
+        Self { store, _folder: folder }
     }
 
     /// With organizations 1 and 2, and agent 1 of organization 1.
@@ -116,11 +111,7 @@ fn org(number: u32) -> Organization {
 }
 
 fn signing_key(id: &str) -> SigningKeyRow {
-    SigningKeyRow {
-        key_id: id.to_owned(),
-        public_key: [3; 32],
-        sealed: vec![1, 2, 3],
-    }
+    SigningKeyRow { key_id: id.to_owned(), public_key: [3; 32], sealed: vec![1, 2, 3] }
 }
 
 fn agent(org: u32, number: u32) -> Agent {
@@ -160,9 +151,7 @@ fn mandate(agent: u32, number: u32, status: MandateStatus) -> Mandate {
             },
             rules: vec![
                 RuleSpec::MaxAmount { amount: 700 },
-                RuleSpec::Category {
-                    allowed: vec!["books".to_owned()],
-                },
+                RuleSpec::Category { allowed: vec!["books".to_owned()] },
             ],
             valid_from: at(0),
             valid_until: Some(at(1000)),
@@ -179,11 +168,7 @@ fn mandate(agent: u32, number: u32, status: MandateStatus) -> Mandate {
 /// The version after this one.
 fn next(mandate: &Mandate, status: MandateStatus) -> Mandate {
     let version = mandate.version.checked_add(1).unwrap();
-    Mandate {
-        version,
-        status,
-        ..mandate.clone()
-    }
+    Mandate { version, status, ..mandate.clone() }
 }
 
 /// A credential of organization 1.
@@ -227,11 +212,7 @@ async fn no_statement_reads_a_whole_table_or_sorts() {
     let fixture = Fixture::new().await;
     for (name, sql) in ALL {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-        for row in sqlx::query(explain)
-            .fetch_all(fixture.store.reader())
-            .await
-            .unwrap()
-        {
+        for row in sqlx::query(explain).fetch_all(fixture.store.reader()).await.unwrap() {
             let step: &str = row.get("detail");
             // There are few organizations, and few signing keys of each.
             let is_small = matches!(*name, "LIST_ORGS" | "READ_SIGNING_KEYS");
@@ -253,19 +234,11 @@ async fn ten_thousand_mandates_have_their_snapshots() {
             current_mandate: Some(mandate_id(number)),
             ..agent(1, number)
         }));
-        changes.push(Change::CreateMandate(mandate(
-            number,
-            number,
-            MandateStatus::Active,
-        )));
+        changes.push(Change::CreateMandate(mandate(number, number, MandateStatus::Active)));
     }
     fixture.store.commit(changes, None).await.unwrap();
     for number in numbers {
-        let snapshot = fixture
-            .store
-            .snapshot(org_id(1), agent_id(number), None)
-            .await
-            .unwrap();
+        let snapshot = fixture.store.snapshot(org_id(1), agent_id(number), None).await.unwrap();
         assert_eq!(snapshot.unwrap().mandate.unwrap().id, mandate_id(number));
     }
 }

@@ -176,12 +176,7 @@ fn bind_agent<'a>(
         .bind(agent.org_id.as_bytes().as_slice())
         .bind(&agent.name)
         .bind(agent.status.word())
-        .bind(
-            agent
-                .current_mandate
-                .as_ref()
-                .map(|id| id.as_bytes().as_slice()),
-        )
+        .bind(agent.current_mandate.as_ref().map(|id| id.as_bytes().as_slice()))
         .bind(agent.version)
         .bind(to_document(agent, operation)?))
 }

@@ -50,9 +50,9 @@ impl Where {
         T: sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
     {
         self.sql.push_str(piece);
-        self.values
-            .add(value)
-            .map_err(|error| StoreError::new(StoreErrorKind::Corrupt, "list transactions", error))?;
+        self.values.add(value).map_err(|error| {
+            StoreError::new(StoreErrorKind::Corrupt, "list transactions", error)
+        })?;
         self.sql.push_str(&format!("${}", self.values.len()));
         Ok(())
     }

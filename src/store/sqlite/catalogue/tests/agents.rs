@@ -7,101 +7,43 @@ use super::*;
 #[tokio::test]
 async fn an_agent_is_read_as_it_was_written_and_only_by_its_organization() {
     let Fixture { store, _folder } = Fixture::seeded().await;
-    assert_eq!(
-        store.agent(org_id(1), agent_id(1)).await.unwrap(),
-        Some(agent(1, 1))
-    );
+    assert_eq!(store.agent(org_id(1), agent_id(1)).await.unwrap(), Some(agent(1, 1)));
     assert_eq!(store.agent(org_id(2), agent_id(1)).await.unwrap(), None);
-    assert!(
-        store
-            .agents(org_id(2), None, all())
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert!(
-        store
-            .snapshot(org_id(2), agent_id(1), None)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(store.agents(org_id(2), None, all()).await.unwrap().is_empty());
+    assert!(store.snapshot(org_id(2), agent_id(1), None).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_name_is_taken_only_within_an_organization() {
     let fixture = Fixture::seeded().await;
-    let same_name = Agent {
-        name: agent(1, 1).name,
-        ..agent(1, 2)
-    };
-    fixture
-        .commit_conflicts([Change::CreateAgent(same_name.clone())])
-        .await;
-    fixture
-        .commit_conflicts([Change::CreateAgent(agent(1, 1))])
-        .await;
-    fixture
-        .commit_conflicts([Change::CreateAgent(agent(3, 3))])
-        .await; // no such organization
-    let elsewhere = Agent {
-        org_id: org_id(2),
-        ..same_name
-    };
-    fixture
-        .commit([Change::CreateAgent(elsewhere)])
-        .await
-        .unwrap();
+    let same_name = Agent { name: agent(1, 1).name, ..agent(1, 2) };
+    fixture.commit_conflicts([Change::CreateAgent(same_name.clone())]).await;
+    fixture.commit_conflicts([Change::CreateAgent(agent(1, 1))]).await;
+    fixture.commit_conflicts([Change::CreateAgent(agent(3, 3))]).await; // no such organization
+    let elsewhere = Agent { org_id: org_id(2), ..same_name };
+    fixture.commit([Change::CreateAgent(elsewhere)]).await.unwrap();
 }
 
 #[tokio::test]
 async fn an_agent_changes_only_from_the_version_that_was_read() {
     let fixture = Fixture::seeded().await;
-    fixture
-        .commit([Change::CreateAgent(agent(1, 2))])
-        .await
-        .unwrap();
+    fixture.commit([Change::CreateAgent(agent(1, 2))]).await.unwrap();
     let changed = Agent {
         name: "renamed".to_owned(),
         status: AgentStatus::Suspended,
         version: 2,
         ..agent(1, 1)
     };
-    fixture
-        .commit([Change::ReplaceAgent(changed.clone(), 1)])
-        .await
-        .unwrap();
-    assert_eq!(
-        fixture.store.agent(org_id(1), agent_id(1)).await.unwrap(),
-        Some(changed.clone())
-    );
+    fixture.commit([Change::ReplaceAgent(changed.clone(), 1)]).await.unwrap();
+    assert_eq!(fixture.store.agent(org_id(1), agent_id(1)).await.unwrap(), Some(changed.clone()));
 
-    fixture
-        .commit_conflicts([Change::ReplaceAgent(changed.clone(), 1)])
-        .await; // stale
-    fixture
-        .commit_conflicts([Change::ReplaceAgent(changed.clone(), 2)])
-        .await; // does not grow
-    let taken = Agent {
-        name: agent(1, 2).name,
-        version: 3,
-        ..changed.clone()
-    };
-    fixture
-        .commit_conflicts([Change::ReplaceAgent(taken, 2)])
-        .await;
-    let foreign = Agent {
-        org_id: org_id(2),
-        version: 3,
-        ..changed.clone()
-    };
-    fixture
-        .commit_conflicts([Change::ReplaceAgent(foreign, 2)])
-        .await;
-    assert_eq!(
-        fixture.store.agent(org_id(1), agent_id(1)).await.unwrap(),
-        Some(changed)
-    );
+    fixture.commit_conflicts([Change::ReplaceAgent(changed.clone(), 1)]).await; // stale
+    fixture.commit_conflicts([Change::ReplaceAgent(changed.clone(), 2)]).await; // does not grow
+    let taken = Agent { name: agent(1, 2).name, version: 3, ..changed.clone() };
+    fixture.commit_conflicts([Change::ReplaceAgent(taken, 2)]).await;
+    let foreign = Agent { org_id: org_id(2), version: 3, ..changed.clone() };
+    fixture.commit_conflicts([Change::ReplaceAgent(foreign, 2)]).await;
+    assert_eq!(fixture.store.agent(org_id(1), agent_id(1)).await.unwrap(), Some(changed));
 }
 
 #[tokio::test]
@@ -113,34 +55,17 @@ async fn agents_are_listed_by_name_page_by_page() {
             0 => AgentStatus::Suspended,
             _ => AgentStatus::Active,
         };
-        let agent = Agent {
-            status,
-            ..agent(1, number)
-        };
-        fixture
-            .commit([Change::CreateAgent(agent.clone())])
-            .await
-            .unwrap();
+        let agent = Agent { status, ..agent(1, number) };
+        fixture.commit([Change::CreateAgent(agent.clone())]).await.unwrap();
         wanted.push(agent);
     }
-    fixture
-        .commit([Change::CreateAgent(agent(2, 8))])
-        .await
-        .unwrap();
+    fixture.commit([Change::CreateAgent(agent(2, 8))]).await.unwrap();
 
-    for status in [
-        None,
-        Some(AgentStatus::Suspended),
-        Some(AgentStatus::Decommissioned),
-    ] {
+    for status in [None, Some(AgentStatus::Suspended), Some(AgentStatus::Decommissioned)] {
         let mut found = Vec::new();
         loop {
             let after = found.last().map(|agent: &Agent| agent.name.clone());
-            let more = fixture
-                .store
-                .agents(org_id(1), status, page(after, 2))
-                .await
-                .unwrap();
+            let more = fixture.store.agents(org_id(1), status, page(after, 2)).await.unwrap();
             if more.is_empty() {
                 break;
             }

@@ -17,41 +17,25 @@ async fn a_credential_is_read_as_it_was_written_and_its_digest_only_from_its_col
         revoked_at: Some(at_micros(2)),
         ..key(1, Role::Agent, Some(1))
     };
-    fixture
-        .commit([Change::CreateKey(written.clone())])
-        .await
-        .unwrap();
+    fixture.commit([Change::CreateKey(written.clone())]).await.unwrap();
     assert_eq!(fixture.store.key(key_id(1)).await.unwrap(), Some(written));
     assert_eq!(fixture.store.key(key_id(2)).await.unwrap(), None);
-    fixture
-        .commit_conflicts([Change::CreateKey(key(1, Role::Reader, None))])
-        .await;
+    fixture.commit_conflicts([Change::CreateKey(key(1, Role::Reader, None))]).await;
 
     let document: String = sqlx::query_scalar("SELECT document FROM api_key")
         .fetch_one(fixture.store.reader())
         .await
         .unwrap();
-    assert!(
-        !document.contains("digest") && !document.contains("9,9"),
-        "{document}"
-    );
+    assert!(!document.contains("digest") && !document.contains("9,9"), "{document}");
 }
 
 #[tokio::test]
 async fn a_credential_is_bound_only_to_an_agent_of_its_organization() {
     let fixture = Fixture::seeded().await;
-    fixture
-        .commit_conflicts([Change::CreateKey(key(1, Role::Agent, Some(2)))])
-        .await;
-    let foreign = ApiKey {
-        org_id: org_id(2),
-        ..key(1, Role::Agent, Some(1))
-    };
+    fixture.commit_conflicts([Change::CreateKey(key(1, Role::Agent, Some(2)))]).await;
+    let foreign = ApiKey { org_id: org_id(2), ..key(1, Role::Agent, Some(1)) };
     fixture.commit_conflicts([Change::CreateKey(foreign)]).await;
-    let nowhere = ApiKey {
-        org_id: org_id(3),
-        ..key(1, Role::Admin, None)
-    };
+    let nowhere = ApiKey { org_id: org_id(3), ..key(1, Role::Admin, None) };
     fixture.commit_conflicts([Change::CreateKey(nowhere)]).await;
 }
 
@@ -59,47 +43,27 @@ async fn a_credential_is_bound_only_to_an_agent_of_its_organization() {
 async fn credentials_are_listed_newest_first_page_by_page() {
     let fixture = Fixture::seeded().await;
     for number in 1..=5 {
-        fixture
-            .commit([Change::CreateKey(key(number, Role::Reader, None))])
-            .await
-            .unwrap();
+        fixture.commit([Change::CreateKey(key(number, Role::Reader, None))]).await.unwrap();
     }
     let mut found = Vec::new();
     loop {
-        let after = found
-            .last()
-            .map(|key: &ApiKey| hex::encode(key.id.as_bytes()));
+        let after = found.last().map(|key: &ApiKey| hex::encode(key.id.as_bytes()));
         let more = fixture.store.keys(org_id(1), page(after, 2)).await.unwrap();
         if more.is_empty() {
             break;
         }
         found.extend(more);
     }
-    let wanted: Vec<_> = (1..=5)
-        .rev()
-        .map(|number| key(number, Role::Reader, None))
-        .collect();
+    let wanted: Vec<_> = (1..=5).rev().map(|number| key(number, Role::Reader, None)).collect();
     assert_eq!(found, wanted);
-    assert!(
-        fixture
-            .store
-            .keys(org_id(2), all())
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(fixture.store.keys(org_id(2), all()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_credential_is_revoked_once_and_by_its_organization() {
     let fixture = Fixture::seeded().await;
-    fixture
-        .commit([Change::CreateKey(key(1, Role::Reader, None))])
-        .await
-        .unwrap();
-    fixture
-        .commit_conflicts([Change::RevokeKey(org_id(2), key_id(1), at(5))])
-        .await;
+    fixture.commit([Change::CreateKey(key(1, Role::Reader, None))]).await.unwrap();
+    fixture.commit_conflicts([Change::RevokeKey(org_id(2), key_id(1), at(5))]).await;
     fixture.commit([revoke(1, 5)]).await.unwrap();
     let revoked = fixture.store.key(key_id(1)).await.unwrap().unwrap();
     assert_eq!(revoked.revoked_at, Some(at_micros(5)));
@@ -110,14 +74,8 @@ async fn a_credential_is_revoked_once_and_by_its_organization() {
 #[tokio::test]
 async fn the_last_working_admin_key_stays() {
     let fixture = Fixture::seeded().await;
-    let expired = ApiKey {
-        expires_at: Some(at(1)),
-        ..key(2, Role::Admin, None)
-    };
-    let foreign = ApiKey {
-        org_id: org_id(2),
-        ..key(3, Role::Admin, None)
-    };
+    let expired = ApiKey { expires_at: Some(at(1)), ..key(2, Role::Admin, None) };
+    let foreign = ApiKey { org_id: org_id(2), ..key(3, Role::Admin, None) };
     fixture
         .commit([
             Change::CreateKey(key(1, Role::Admin, None)),
@@ -131,24 +89,12 @@ async fn the_last_working_admin_key_stays() {
     fixture.commit([revoke(2, 5)]).await.unwrap(); // it works no more anyway
     fixture.commit([revoke(4, 5)]).await.unwrap();
 
-    let second = ApiKey {
-        expires_at: Some(at(100)),
-        ..key(5, Role::Admin, None)
-    };
+    let second = ApiKey { expires_at: Some(at(100)), ..key(5, Role::Admin, None) };
     fixture.commit([Change::CreateKey(second)]).await.unwrap();
     fixture.commit_conflicts([revoke(1, 100)]).await; // by then the second has expired
     fixture.commit([revoke(1, 5)]).await.unwrap();
     fixture.commit_conflicts([revoke(5, 6)]).await;
-    assert_eq!(
-        fixture
-            .store
-            .key(key_id(5))
-            .await
-            .unwrap()
-            .unwrap()
-            .revoked_at,
-        None
-    );
+    assert_eq!(fixture.store.key(key_id(5)).await.unwrap().unwrap().revoked_at, None);
 }
 
 #[tokio::test]
@@ -163,10 +109,8 @@ async fn of_two_revocations_at_once_one_admin_key_stays() {
             ])
             .await
             .unwrap();
-        let (one, other) = tokio::join!(
-            fixture.commit([revoke(first, 5)]),
-            fixture.commit([revoke(second, 5)])
-        );
+        let (one, other) =
+            tokio::join!(fixture.commit([revoke(first, 5)]), fixture.commit([revoke(second, 5)]));
         assert_ne!(one.is_ok(), other.is_ok(), "round {round}");
         // Out of the way of the next round, past the guard.
         let kept = if one.is_ok() { second } else { first };
@@ -189,22 +133,10 @@ async fn both_admin_keys_are_not_revoked_by_one_commit() {
         .await
         .unwrap();
     fixture.commit_conflicts([revoke(1, 5), revoke(2, 5)]).await;
-    assert_eq!(
-        fixture
-            .store
-            .key(key_id(1))
-            .await
-            .unwrap()
-            .unwrap()
-            .revoked_at,
-        None
-    );
+    assert_eq!(fixture.store.key(key_id(1)).await.unwrap().unwrap().revoked_at, None);
     // A replacement in the same commit is enough.
     let fresh = Change::CreateKey(key(3, Role::Admin, None));
-    fixture
-        .commit([fresh, revoke(1, 5), revoke(2, 5)])
-        .await
-        .unwrap();
+    fixture.commit([fresh, revoke(1, 5), revoke(2, 5)]).await.unwrap();
 }
 
 #[tokio::test]
@@ -223,43 +155,23 @@ async fn all_credentials_of_an_agent_are_revoked_together() {
         .unwrap();
     let foreign = Change::RevokeKeysOf(org_id(2), agent_id(1), at(4));
     fixture.commit([foreign]).await.unwrap();
-    fixture
-        .commit([Change::RevokeKeysOf(org_id(1), agent_id(1), at(5))])
-        .await
-        .unwrap();
+    fixture.commit([Change::RevokeKeysOf(org_id(1), agent_id(1), at(5))]).await.unwrap();
     let mut found = Vec::new();
     for number in 1..=4 {
-        found.push(
-            fixture
-                .store
-                .key(key_id(number))
-                .await
-                .unwrap()
-                .unwrap()
-                .revoked_at,
-        );
+        found.push(fixture.store.key(key_id(number)).await.unwrap().unwrap().revoked_at);
     }
     assert_eq!(found, [Some(at_micros(5)), Some(at_micros(1)), None, None]);
-    fixture
-        .commit([Change::RevokeKeysOf(org_id(1), agent_id(9), at(5))])
-        .await
-        .unwrap();
+    fixture.commit([Change::RevokeKeysOf(org_id(1), agent_id(9), at(5))]).await.unwrap();
 }
 
 #[tokio::test]
 async fn the_last_use_of_a_credential_only_moves_forward() {
     let fixture = Fixture::seeded().await;
-    fixture
-        .commit([Change::CreateKey(key(1, Role::Reader, None))])
-        .await
-        .unwrap();
+    fixture.commit([Change::CreateKey(key(1, Role::Reader, None))]).await.unwrap();
     let store = &fixture.store;
     store.touch_keys(Vec::new()).await.unwrap();
     for (second, wanted) in [(5, 5), (3, 5), (8, 8)] {
-        store
-            .touch_keys(vec![(key_id(1), at(second)), (key_id(9), at(99))])
-            .await
-            .unwrap();
+        store.touch_keys(vec![(key_id(1), at(second)), (key_id(9), at(99))]).await.unwrap();
         let found = store.key(key_id(1)).await.unwrap().unwrap();
         assert_eq!(found.last_used_at, Some(at_micros(wanted)));
     }

@@ -15,39 +15,18 @@ async fn every_version_of_a_mandate_can_be_read() {
     let fixture = Fixture::seeded().await;
     let first = mandate(1, 1, Draft);
     let second = next(&first, Active);
-    let third = Mandate {
-        name: "renamed".to_owned(),
-        ..next(&second, Paused)
-    };
-    fixture
-        .commit([Change::CreateMandate(first.clone())])
-        .await
-        .unwrap();
-    fixture
-        .commit([Change::ReplaceMandate(second.clone(), 1)])
-        .await
-        .unwrap();
-    fixture
-        .commit([Change::ReplaceMandate(third.clone(), 2)])
-        .await
-        .unwrap();
+    let third = Mandate { name: "renamed".to_owned(), ..next(&second, Paused) };
+    fixture.commit([Change::CreateMandate(first.clone())]).await.unwrap();
+    fixture.commit([Change::ReplaceMandate(second.clone(), 1)]).await.unwrap();
+    fixture.commit([Change::ReplaceMandate(third.clone(), 2)]).await.unwrap();
 
     let Fixture { store, _folder } = fixture;
     let (org, id) = (org_id(1), mandate_id(1));
     assert_eq!(store.mandate(org, id).await.unwrap().as_ref(), Some(&third));
     for version in [&first, &second, &third] {
-        let found = store
-            .mandate_version(org, id, version.version)
-            .await
-            .unwrap();
+        let found = store.mandate_version(org, id, version.version).await.unwrap();
         assert_eq!(found.as_ref(), Some(version));
-        assert_eq!(
-            store
-                .mandate_version(org_id(2), id, version.version)
-                .await
-                .unwrap(),
-            None
-        );
+        assert_eq!(store.mandate_version(org_id(2), id, version.version).await.unwrap(), None);
     }
     assert_eq!(store.mandate_version(org, id, 4).await.unwrap(), None);
     assert_eq!(store.mandate(org_id(2), id).await.unwrap(), None);
@@ -56,73 +35,34 @@ async fn every_version_of_a_mandate_can_be_read() {
         let page = page(after.map(str::to_owned), limit);
         store.mandate_versions(org, id, page).await.unwrap()
     };
-    assert_eq!(
-        versions(None, 9).await,
-        [third.clone(), second.clone(), first.clone()]
-    );
+    assert_eq!(versions(None, 9).await, [third.clone(), second.clone(), first.clone()]);
     assert_eq!(versions(None, 2).await, [third, second]);
     assert_eq!(versions(Some("2"), 2).await, [first]);
     assert!(versions(Some("1"), 2).await.is_empty());
-    assert!(
-        store
-            .mandate_versions(org_id(2), id, all())
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(store.mandate_versions(org_id(2), id, all()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_mandate_changes_only_from_the_version_that_was_read() {
     let fixture = Fixture::seeded().await;
-    fixture
-        .commit([Change::CreateAgent(agent(1, 2))])
-        .await
-        .unwrap();
+    fixture.commit([Change::CreateAgent(agent(1, 2))]).await.unwrap();
     let first = mandate(1, 1, Draft);
     let second = next(&first, Active);
-    fixture
-        .commit([Change::CreateMandate(first.clone())])
-        .await
-        .unwrap();
-    fixture
-        .commit_conflicts([Change::CreateMandate(first.clone())])
-        .await;
-    fixture
-        .commit([Change::ReplaceMandate(second.clone(), 1)])
-        .await
-        .unwrap();
+    fixture.commit([Change::CreateMandate(first.clone())]).await.unwrap();
+    fixture.commit_conflicts([Change::CreateMandate(first.clone())]).await;
+    fixture.commit([Change::ReplaceMandate(second.clone(), 1)]).await.unwrap();
 
-    fixture
-        .commit_conflicts([Change::ReplaceMandate(second.clone(), 1)])
-        .await; // stale
-    fixture
-        .commit_conflicts([Change::ReplaceMandate(second.clone(), 2)])
-        .await; // does not grow
+    fixture.commit_conflicts([Change::ReplaceMandate(second.clone(), 1)]).await; // stale
+    fixture.commit_conflicts([Change::ReplaceMandate(second.clone(), 2)]).await; // does not grow
     let third = next(&second, Paused);
     for foreign in [
-        Mandate {
-            org_id: org_id(2),
-            ..third.clone()
-        },
-        Mandate {
-            agent_id: agent_id(2),
-            ..third.clone()
-        },
-        Mandate {
-            id: mandate_id(2),
-            ..third.clone()
-        },
+        Mandate { org_id: org_id(2), ..third.clone() },
+        Mandate { agent_id: agent_id(2), ..third.clone() },
+        Mandate { id: mandate_id(2), ..third.clone() },
     ] {
-        fixture
-            .commit_conflicts([Change::ReplaceMandate(foreign, 2)])
-            .await;
+        fixture.commit_conflicts([Change::ReplaceMandate(foreign, 2)]).await;
     }
-    let versions = fixture
-        .store
-        .mandate_versions(org_id(1), mandate_id(1), all())
-        .await
-        .unwrap();
+    let versions = fixture.store.mandate_versions(org_id(1), mandate_id(1), all()).await.unwrap();
     assert_eq!(versions, [second, first]);
 }
 
@@ -130,49 +70,26 @@ async fn a_mandate_changes_only_from_the_version_that_was_read() {
 async fn a_mandate_belongs_to_an_agent_of_its_organization() {
     let fixture = Fixture::seeded().await;
     let nobody = mandate(9, 1, Draft);
-    fixture
-        .commit_conflicts([Change::CreateMandate(nobody)])
-        .await;
-    let foreign = Mandate {
-        org_id: org_id(2),
-        ..mandate(1, 1, Draft)
-    };
-    fixture
-        .commit_conflicts([Change::CreateMandate(foreign)])
-        .await;
+    fixture.commit_conflicts([Change::CreateMandate(nobody)]).await;
+    let foreign = Mandate { org_id: org_id(2), ..mandate(1, 1, Draft) };
+    fixture.commit_conflicts([Change::CreateMandate(foreign)]).await;
 }
 
 #[tokio::test]
 async fn a_second_active_mandate_of_an_agent_is_a_conflict() {
     let fixture = Fixture::seeded().await;
-    fixture
-        .commit([Change::CreateAgent(agent(1, 2))])
-        .await
-        .unwrap();
+    fixture.commit([Change::CreateAgent(agent(1, 2))]).await.unwrap();
     let first = mandate(1, 1, Active);
     let second = mandate(1, 2, Draft);
     fixture
-        .commit([
-            Change::CreateMandate(first.clone()),
-            Change::CreateMandate(second.clone()),
-        ])
+        .commit([Change::CreateMandate(first.clone()), Change::CreateMandate(second.clone())])
         .await
         .unwrap();
-    fixture
-        .commit_conflicts([Change::CreateMandate(mandate(1, 3, Active))])
-        .await;
-    fixture
-        .commit_conflicts([Change::ReplaceMandate(next(&second, Active), 1)])
-        .await;
-    assert_eq!(
-        fixture.store.mandate(org_id(1), second.id).await.unwrap(),
-        Some(second.clone())
-    );
+    fixture.commit_conflicts([Change::CreateMandate(mandate(1, 3, Active))]).await;
+    fixture.commit_conflicts([Change::ReplaceMandate(next(&second, Active), 1)]).await;
+    assert_eq!(fixture.store.mandate(org_id(1), second.id).await.unwrap(), Some(second.clone()));
 
-    fixture
-        .commit([Change::CreateMandate(mandate(2, 4, Active))])
-        .await
-        .unwrap();
+    fixture.commit([Change::CreateMandate(mandate(2, 4, Active))]).await.unwrap();
     fixture
         .commit([
             Change::ReplaceMandate(next(&first, Revoked), 1),
@@ -204,37 +121,21 @@ async fn only_a_draft_of_the_version_that_was_read_is_deleted() {
     ] {
         fixture.commit_conflicts([change]).await;
     }
-    fixture
-        .commit([Change::DeleteDraft(org_id(1), first.id, 2)])
-        .await
-        .unwrap();
-    let versions = fixture
-        .store
-        .mandate_versions(org_id(1), first.id, all())
-        .await
-        .unwrap();
+    fixture.commit([Change::DeleteDraft(org_id(1), first.id, 2)]).await.unwrap();
+    let versions = fixture.store.mandate_versions(org_id(1), first.id, all()).await.unwrap();
     assert!(versions.is_empty());
-    assert_eq!(
-        fixture.store.mandate(org_id(1), active.id).await.unwrap(),
-        Some(active)
-    );
+    assert_eq!(fixture.store.mandate(org_id(1), active.id).await.unwrap(), Some(active));
 }
 
 #[tokio::test]
 async fn mandates_are_listed_newest_first_page_by_page() {
     let fixture = Fixture::seeded().await;
-    fixture
-        .commit([Change::CreateAgent(agent(1, 2))])
-        .await
-        .unwrap();
+    fixture.commit([Change::CreateAgent(agent(1, 2))]).await.unwrap();
     let mut wanted = Vec::new();
     for number in 1..=9 {
         let status = if number % 3 == 0 { Paused } else { Draft };
         let mandate = mandate(1 + number % 2, number, status);
-        fixture
-            .commit([Change::CreateMandate(mandate.clone())])
-            .await
-            .unwrap();
+        fixture.commit([Change::CreateMandate(mandate.clone())]).await.unwrap();
         wanted.insert(0, mandate);
     }
     let store = &fixture.store;
@@ -244,10 +145,7 @@ async fn mandates_are_listed_newest_first_page_by_page() {
             let mut found = Vec::new();
             loop {
                 let after = found.last().map(sort_key);
-                let more = store
-                    .mandates(org_id(1), filter, page(after, 2))
-                    .await
-                    .unwrap();
+                let more = store.mandates(org_id(1), filter, page(after, 2)).await.unwrap();
                 if more.is_empty() {
                     break;
                 }
@@ -257,13 +155,7 @@ async fn mandates_are_listed_newest_first_page_by_page() {
             wanted.retain(|mandate| agent.is_none_or(|agent| mandate.agent_id == agent));
             wanted.retain(|mandate| status.is_none_or(|status| mandate.status == status));
             assert_eq!(found, wanted, "{filter:?}");
-            assert!(
-                store
-                    .mandates(org_id(2), filter, all())
-                    .await
-                    .unwrap()
-                    .is_empty()
-            );
+            assert!(store.mandates(org_id(2), filter, all()).await.unwrap().is_empty());
         }
     }
 }
@@ -298,36 +190,18 @@ async fn a_snapshot_has_the_named_mandate_or_else_the_current_one() {
         .await
         .unwrap();
     let found = async |named| {
-        let snapshot = fixture
-            .store
-            .snapshot(org_id(1), agent_id(1), named)
-            .await
-            .unwrap();
+        let snapshot = fixture.store.snapshot(org_id(1), agent_id(1), named).await.unwrap();
         let snapshot = snapshot.unwrap();
-        assert_eq!(
-            (snapshot.org.id, snapshot.agent.id),
-            (org_id(1), agent_id(1))
-        );
+        assert_eq!((snapshot.org.id, snapshot.agent.id), (org_id(1), agent_id(1)));
         snapshot.mandate.map(|mandate| mandate.id)
     };
     assert_eq!(found(None).await, None); // none is current yet
-    let owner = Agent {
-        current_mandate: Some(mandate_id(1)),
-        version: 2,
-        ..agent(1, 1)
-    };
-    fixture
-        .commit([Change::ReplaceAgent(owner, 1)])
-        .await
-        .unwrap();
+    let owner = Agent { current_mandate: Some(mandate_id(1)), version: 2, ..agent(1, 1) };
+    fixture.commit([Change::ReplaceAgent(owner, 1)]).await.unwrap();
     assert_eq!(found(None).await, Some(mandate_id(1)));
     assert_eq!(found(Some(mandate_id(2))).await, Some(mandate_id(2)));
     assert_eq!(found(Some(mandate_id(3))).await, None); // another agent's
     assert_eq!(found(Some(mandate_id(4))).await, None);
-    let unknown = fixture
-        .store
-        .snapshot(org_id(1), agent_id(9), None)
-        .await
-        .unwrap();
+    let unknown = fixture.store.snapshot(org_id(1), agent_id(9), None).await.unwrap();
     assert!(unknown.is_none());
 }

@@ -1,0 +1,258 @@
+//! A real server for each test: its own folder, its own free port, its own clock if asked for.
+//!
+//! The server runs in the test's process, through the same composition root as the binary. When it
+//! is stopped, its database is checked (`harness/ledger_check`): counters, tallies and the record
+//! must agree. Not here: starting the binary itself, which only the crash and CLI tests do.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quetra::app::{FirstStart, Started, serve_with_clock};
+use quetra::clock::{Clock, SystemClock};
+use quetra::config::{DatabaseUrl, LogFormat, MasterKeySource, Mode, ServerConfig};
+use quetra::proto::v1;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+pub(crate) mod ledger_check;
+
+/// Adds a credential to every call.
+#[derive(Clone)]
+pub(crate) struct Bearer(pub(crate) String);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if !self.0.is_empty() {
+            let value = MetadataValue::try_from(format!("Bearer {}", self.0)).unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+/// A channel with a credential.
+pub(crate) type Link = InterceptedService<Channel, Bearer>;
+
+/// A server with the demo organization.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) first: FirstStart,
+    pub(crate) folder: Folder,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Where a server keeps its files.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("quetra-it-").tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.0.path().join("quetra.db")
+    }
+}
+
+/// The settings of a test's server; change what the test is about.
+pub(crate) fn config(folder: &Folder) -> ServerConfig {
+    ServerConfig {
+        mode: Mode::Dev,
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: folder.path().to_owned(),
+        database: DatabaseUrl::Sqlite(folder.database()),
+        master_key: MasterKeySource::DevFile(folder.path().join("master.key")),
+        geo_database: None,
+        cors_allowed_origins: Vec::new(),
+        behind_tls_proxy: false,
+        log: "warn".to_owned(),
+        log_format: LogFormat::Text,
+        request_timeout: Duration::from_secs(10),
+        max_in_flight: 4_096,
+        max_concurrent_streams: 1_024,
+        requests_per_second: None,
+        worker_threads: None,
+    }
+}
+
+/// A running server, and what was made on its first start.
+pub(crate) async fn run(
+    config: ServerConfig,
+    clock: Arc<dyn Clock>,
+) -> (Started, oneshot::Sender<()>, JoinHandle<anyhow::Result<()>>) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (tell, told) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        let shutdown = async { drop(stopped.await) };
+        let ready = |started: &Started| {
+            let started = Started { addr: started.addr, first_start: started.first_start.clone() };
+            drop(tell.send(started));
+        };
+        serve_with_clock(config, clock, shutdown, ready).await
+    });
+    match told.await {
+        Ok(started) => (started, stop, task),
+        Err(_) => panic!("the server did not start: {:?}", task.await),
+    }
+}
+
+impl Server {
+    /// A fresh server on the system's clock.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}, Arc::new(SystemClock)).await
+    }
+
+    /// A fresh server with changed settings and a clock.
+    pub(crate) async fn with(
+        change: impl FnOnce(&mut ServerConfig),
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let folder = Folder::new();
+        let mut config = config(&folder);
+        change(&mut config);
+        let (started, stop, task) = run(config, clock).await;
+        let first = started.first_start.expect("a fresh folder has a first start");
+        Self { addr: started.addr, first, folder, stop: Some(stop), task }
+    }
+
+    /// Stops gracefully and checks the books.
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        self.task.await.unwrap().unwrap();
+        ledger_check::check(&self.folder.database()).await;
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub(crate) async fn link(&self, key: &str) -> Link {
+        let channel = Channel::from_shared(self.url()).unwrap().connect().await.unwrap();
+        InterceptedService::new(channel, Bearer(key.to_owned()))
+    }
+
+    pub(crate) async fn admin(&self) -> Clients {
+        Clients::new(self.link(&self.first.admin_key).await)
+    }
+
+    pub(crate) async fn agent(&self) -> Clients {
+        Clients::new(self.link(&self.first.agent_key).await)
+    }
+
+    pub(crate) async fn with_key(&self, key: &str) -> Clients {
+        Clients::new(self.link(key).await)
+    }
+
+    /// A second tenant on the same server: an admin of an organization made by hand.
+    pub(crate) fn agent_id(&self) -> String {
+        self.first.agent_id.clone()
+    }
+}
+
+/// A client of every service, with one credential.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    pub(crate) evaluate: v1::evaluate_service_client::EvaluateServiceClient<Link>,
+    pub(crate) budget: v1::budget_service_client::BudgetServiceClient<Link>,
+    pub(crate) transactions: v1::transactions_service_client::TransactionsServiceClient<Link>,
+    pub(crate) mandates: v1::mandates_service_client::MandatesServiceClient<Link>,
+    pub(crate) agents: v1::agents_service_client::AgentsServiceClient<Link>,
+    pub(crate) organization: v1::organization_service_client::OrganizationServiceClient<Link>,
+}
+
+impl Clients {
+    pub(crate) fn new(link: Link) -> Self {
+        Self {
+            evaluate: v1::evaluate_service_client::EvaluateServiceClient::new(link.clone()),
+            budget: v1::budget_service_client::BudgetServiceClient::new(link.clone()),
+            transactions: v1::transactions_service_client::TransactionsServiceClient::new(
+                link.clone(),
+            ),
+            mandates: v1::mandates_service_client::MandatesServiceClient::new(link.clone()),
+            agents: v1::agents_service_client::AgentsServiceClient::new(link.clone()),
+            organization: v1::organization_service_client::OrganizationServiceClient::new(link),
+        }
+    }
+
+    /// A new agent with an active mandate; the ids of both.
+    pub(crate) async fn agent_with_mandate(
+        &mut self,
+        budget: v1::Budget,
+        rules: Vec<v1::Rule>,
+    ) -> (String, String) {
+        let name = format!("agent {}", unique());
+        let request = v1::RegisterAgentRequest { name, ..Default::default() };
+        let agent = self.agents.register_agent(request).await.unwrap().into_inner();
+        let agent_id = agent.agent.unwrap().id;
+        let mandate_id = self.mandate(&agent_id, budget, rules).await;
+        let request = v1::ActivateMandateRequest { mandate_id: mandate_id.clone() };
+        self.mandates.activate_mandate(request).await.unwrap();
+        (agent_id, mandate_id)
+    }
+
+    /// A draft; its id.
+    pub(crate) async fn mandate(
+        &mut self,
+        agent_id: &str,
+        budget: v1::Budget,
+        rules: Vec<v1::Rule>,
+    ) -> String {
+        let request = v1::CreateMandateRequest {
+            agent_id: agent_id.to_owned(),
+            name: "a mandate".to_owned(),
+            budget: Some(budget),
+            rules,
+            ..Default::default()
+        };
+        let created = self.mandates.create_mandate(request).await.unwrap().into_inner();
+        created.mandate.unwrap().id
+    }
+
+    /// Evaluates and returns the answer.
+    pub(crate) async fn spend(&mut self, request: v1::EvaluateRequest) -> v1::EvaluateResponse {
+        self.evaluate.evaluate(request).await.unwrap().into_inner()
+    }
+}
+
+/// A number that no other call in this process gets.
+pub(crate) fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Dollars without a reset.
+pub(crate) fn budget(total: i64, per_transaction: i64) -> v1::Budget {
+    v1::Budget {
+        total,
+        per_transaction,
+        currency: "USD".to_owned(),
+        reset: v1::Period::None.into(),
+    }
+}
+
+/// A spend at an allowed vendor, with a fresh key.
+pub(crate) fn ask(agent_id: &str, amount: i64) -> v1::EvaluateRequest {
+    v1::EvaluateRequest {
+        agent_id: agent_id.to_owned(),
+        amount: Some(amount),
+        currency: "USD".to_owned(),
+        vendor: "firecrawl.dev".to_owned(),
+        category: "research".to_owned(),
+        idempotency_key: format!("test-{:08}", unique()),
+        ..Default::default()
+    }
+}
