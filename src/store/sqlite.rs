@@ -184,6 +184,13 @@ impl SqliteStore {
         &self.reader
     }
 
+    /// The pool of the connection that writes, for tests that damage things; everything else
+    /// writes in a transaction.
+    #[cfg(test)]
+    pub(crate) const fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
     /// Starts a transaction that writes. It holds the write lock from the start, so that what it
     /// reads stays true; dropping it, or the future of this call, undoes it.
     ///
