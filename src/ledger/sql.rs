@@ -4,22 +4,20 @@
 //! is no queue of row locks. Every command is ruled on by `domain::ledger` on a book that has just
 //! what the batch names, and nobody is answered before the commit. Not here: SQL (`sql/sqlite`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use self::sqlite::SqliteHome;
+use self::sqlite::{SqliteHome, SqliteLane};
 use super::{Durability, Ledger, LedgerError};
 use crate::clock::Clock;
 use crate::domain::id::{MandateId, TransactionId};
 use crate::domain::ledger::{
-    Book, Claim, CounterKey, Decide, Decided, Level, Resolve, ResolveError, Resolved, Tally,
-    WindowLevel,
+    Book, Claim, CounterKey, Decide, Decided, Level, Resolve, ResolveError, Resolved, WindowLevel,
 };
-use crate::domain::transaction::TransactionRecord;
 use crate::store::{StoreError, StoreErrorKind};
 
 pub mod sqlite;
@@ -42,17 +40,17 @@ enum Answer {
     Resolve(Result<Resolved, ResolveError>),
 }
 
-/// What a batch changed.
+/// What a batch changed, as names of what the book now says.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     /// New records, in order.
-    pub(crate) recorded: Vec<TransactionRecord>,
+    pub(crate) recorded: Vec<TransactionId>,
     /// Records whose state changed.
-    pub(crate) resolved: HashMap<TransactionId, TransactionRecord>,
-    /// Counters that moved, with their new level.
-    pub(crate) counters: Vec<(CounterKey, Level)>,
+    pub(crate) resolved: HashSet<TransactionId>,
+    /// Counters that moved.
+    pub(crate) counters: HashSet<CounterKey>,
     /// Tallies that moved.
-    pub(crate) tallies: Vec<(MandateId, Tally)>,
+    pub(crate) tallies: HashSet<MandateId>,
 }
 
 impl Effects {
@@ -73,16 +71,22 @@ impl SqlLedger {
     /// ledger is gone and all that was queued is answered.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be opened or read.
     pub async fn open(
         home: SqliteHome,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        let home = Arc::new(home);
-        let head = home.head().await?;
-        let lane = Lane { home: Arc::clone(&home), clock, head };
-        Ok((Self { queue, home }, lane.run(jobs)))
+        let (lane, head) = home.lane().await?;
+        let lane = Lane { home: lane, clock, head };
+        let running = async move {
+            // The database's calls block: the lane has a thread of its own.
+            let lane = tokio::task::spawn_blocking(move || lane.run(jobs));
+            if let Err(error) = lane.await {
+                tracing::error!(%error, "the ledger's lane ended early; nothing is approved now");
+            }
+        };
+        Ok((Self { queue, home: Arc::new(home) }, running))
     }
 
     async fn ask<T>(
@@ -116,8 +120,7 @@ impl Ledger for SqlLedger {
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError> {
-        let mut book = self.home.look(claim, now).await?;
-        Ok(book.peek(claim, now))
+        Ok(self.home.look(claim, now).await?)
     }
 
     fn durability(&self) -> Durability {
@@ -135,47 +138,47 @@ pub(crate) struct Head {
 }
 
 struct Lane {
-    home: Arc<SqliteHome>,
+    home: SqliteLane,
     clock: Arc<dyn Clock>,
     head: Head,
 }
 
 impl Lane {
-    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        while jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        while jobs.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
             metrics::histogram!("quetra_ledger_batch_size")
                 .record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-            match self.attempt(&batch).await {
+            match self.attempt(&batch) {
                 Ok(answers) => answer(batch.drain(..), answers),
                 // One command the database refuses must not take its neighbours down with it.
                 Err(error) if error.kind == StoreErrorKind::Unavailable || batch.len() == 1 => {
                     refuse(batch.drain(..), error);
                 }
-                Err(_) => self.one_by_one(batch.drain(..)).await,
+                Err(_) => self.one_by_one(batch.drain(..)),
             }
         }
     }
 
-    async fn one_by_one(&mut self, jobs: impl Iterator<Item = Job> + Send) {
+    fn one_by_one(&mut self, jobs: impl Iterator<Item = Job>) {
         for job in jobs {
             let single = [job];
-            match self.attempt(&single).await {
+            match self.attempt(&single) {
                 Ok(answers) => answer(single.into_iter(), answers),
                 Err(error) => refuse(single.into_iter(), error),
             }
         }
     }
 
-    async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, StoreError> {
+    fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, StoreError> {
+        let batch = self.home.begin()?;
         let now = self.clock.now().max(self.head.floor);
-        let mut transaction = self.home.begin().await?;
-        let mut book = transaction.load(&Needs::of(jobs), now).await?;
+        let mut book = batch.load(&Needs::of(jobs), now)?;
         let (answers, effects) = rule(&mut book, jobs, now);
         if !effects.is_empty() {
-            let head = transaction.save(&effects, self.head).await?;
-            transaction.commit().await?;
-            self.head = Head { seq: head, floor: now };
+            let seq = batch.save(&book, &effects, self.head)?;
+            batch.commit()?;
+            self.head = Head { seq, floor: now };
         }
         Ok(answers)
     }
@@ -184,36 +187,30 @@ impl Lane {
 /// Rules on every command in arrival order, and gathers what moved.
 fn rule(book: &mut Book, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects) {
     let mut effects = Effects::default();
-    let mut counters = HashSet::new();
-    let mut tallies = HashSet::new();
     let mut answers = Vec::with_capacity(jobs.len());
     for job in jobs {
         answers.push(match job {
             Job::Decide(command, _) => {
                 let decided = book.decide(command, now);
                 if let Decided::Ruled(record) = &decided {
-                    counters.extend(record.charged.iter().cloned());
+                    effects.counters.extend(record.charged.iter().cloned());
                     if !record.charged.is_empty() {
-                        tallies.extend(record.mandate().map(|(id, _)| id));
+                        effects.tallies.extend(record.mandate().map(|(id, _)| id));
                     }
-                    effects.recorded.push(record.as_ref().clone());
+                    effects.recorded.push(record.id);
                 }
                 Answer::Decide(decided)
             }
             Job::Resolve(command, _) => {
                 let resolved = book.resolve(command, now);
                 if let Ok(Resolved { record, changed: true }) = &resolved {
-                    counters.extend(record.charged.iter().cloned());
-                    effects.resolved.insert(record.id, record.as_ref().clone());
+                    effects.counters.extend(record.charged.iter().cloned());
+                    effects.resolved.insert(record.id);
                 }
                 Answer::Resolve(resolved)
             }
         });
     }
-    let level = |key: CounterKey| book.counters.get(&key).map(|level| (key, *level));
-    effects.counters = counters.into_iter().filter_map(level).collect();
-    let tally = |id: MandateId| book.tallies.get(&id).map(|tally| (id, *tally));
-    effects.tallies = tallies.into_iter().filter_map(tally).collect();
     (answers, effects)
 }
 

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{StoreError, StoreErrorKind};
 
@@ -22,8 +24,8 @@ mod catalogue;
 mod failure;
 pub(crate) mod spends;
 
-pub(crate) use failure::classify;
 use failure::{Refused, failed};
+pub(crate) use failure::{classify, classify_lane};
 
 /// The schema this server knows; embedded, so that the binary is all there is to install.
 static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
@@ -53,8 +55,32 @@ const PROBE: &str = "SELECT version FROM organization LIMIT 1"; // not in any in
 pub struct SqliteStore {
     writer: SqlitePool,
     reader: SqlitePool,
+    /// Whose turn it is to write: SQLite has one writer, and this queue is fair.
+    turn: Arc<Mutex<()>>,
     lock: Arc<File>,
     path: Arc<Path>,
+}
+
+/// A transaction that writes, and the turn to do so.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    // Dropped first: the transaction ends before the turn does.
+    transaction: Transaction<'static, Sqlite>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Deref for Writing {
+    type Target = Transaction<'static, Sqlite>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Writing {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.transaction
+    }
 }
 
 impl SqliteStore {
@@ -108,7 +134,8 @@ impl SqliteStore {
             .connect_with(options.read_only(true).pragma("cache_size", "-8000"))
             .await
             .map_err(failed(OPEN))?;
-        Ok(Self { writer, reader, lock: Arc::new(lock), path: path.into() })
+        let turn = Arc::default();
+        Ok(Self { writer, reader, turn, lock: Arc::new(lock), path: path.into() })
     }
 
     /// Brings the schema up to date; each migration wholly or not at all. Returns the names of
@@ -196,11 +223,21 @@ impl SqliteStore {
     ///
     /// # Errors
     /// When the writer cannot be had in time.
-    pub(crate) async fn begin(
-        &self,
-        operation: &'static str,
-    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed(operation))
+    pub(crate) async fn begin(&self, operation: &'static str) -> Result<Writing, StoreError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await;
+        Ok(Writing { transaction: transaction.map_err(failed(operation))?, _turn: turn })
+    }
+
+    /// Waits for the turn to write, for a connection that is not of these pools; never on a thread
+    /// of the runtime.
+    pub(crate) fn wait_for_turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).blocking_lock_owned()
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Commits. When it returns, the transaction survives a power loss.
@@ -209,10 +246,10 @@ impl SqliteStore {
     /// A timeout when the disk failed: after a restart the transaction may turn out to be there.
     pub(crate) async fn finish(
         &self,
-        transaction: Transaction<'static, Sqlite>,
+        writing: Writing,
         operation: &'static str,
     ) -> Result<(), StoreError> {
-        transaction.commit().await.map_err(|error| {
+        writing.transaction.commit().await.map_err(|error| {
             let kind = match failure::kind(&error) {
                 StoreErrorKind::Unavailable if failure::is_io(&error) => StoreErrorKind::Timeout,
                 kind @ (StoreErrorKind::Unavailable

@@ -47,6 +47,13 @@ pub(crate) fn classify(operation: &'static str, error: sqlx::Error) -> StoreErro
     StoreError::new(kind(&error), operation, error)
 }
 
+/// [`classify`], for the driver of the ledger's lane.
+pub(crate) fn classify_lane(operation: &'static str, error: rusqlite::Error) -> StoreError {
+    // Everything but SQLite's own failures is about a value that is not what the schema promises.
+    let failure = error.sqlite_error().map(|failure| kind_of_code(failure.extended_code));
+    StoreError::new(failure.unwrap_or(StoreErrorKind::Corrupt), operation, error)
+}
+
 /// [`classify`], for `map_err`.
 pub(super) fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
     move |error| classify(operation, error)

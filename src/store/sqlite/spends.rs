@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::domain::decision::Verdict;
 use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
@@ -23,7 +21,7 @@ use crate::store::{StoreError, StoreErrorKind};
 
 mod lists;
 
-/// The columns of a row, in the order that [`record`] reads them by name.
+/// The columns of a row, in the order that the ledger writes them.
 pub(crate) const COLUMNS: &str = "seq, id, org_id, agent_id, mandate_id, decided_at, updated_at, \
      verdict, state, amount, settled, refunded, currency, vendor, category, idempotency_key, \
      request_hash, approvals_before, sum_before, evidence";
@@ -102,70 +100,110 @@ fn counter_key(mandate: MandateId, text: &str, starts_at: i64) -> Option<Counter
     Some(CounterKey { mandate, subject, period, starts_at })
 }
 
-/// Reads a row that was selected with [`COLUMNS`].
-///
-/// # Errors
-/// When the row cannot be understood.
-pub(crate) fn record(row: &SqliteRow) -> Result<(i64, TransactionRecord), StoreError> {
-    try_record(row)
-        .map_err(|error| StoreError::new(StoreErrorKind::Corrupt, "read a transaction", error))
+/// One row as it is stored, whichever driver read it.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct SpendRow {
+    pub(crate) seq: i64,
+    id: Vec<u8>,
+    org_id: Vec<u8>,
+    agent_id: Vec<u8>,
+    decided_at: i64,
+    updated_at: i64,
+    verdict: String,
+    state: String,
+    amount: i64,
+    settled: Option<i64>,
+    refunded: Option<i64>,
+    currency: String,
+    vendor: String,
+    category: Option<String>,
+    idempotency_key: String,
+    request_hash: Vec<u8>,
+    approvals_before: i64,
+    sum_before: i64,
+    evidence: String,
 }
 
 type RowError = Box<dyn std::error::Error + Send + Sync>;
 
-fn try_record(row: &SqliteRow) -> Result<(i64, TransactionRecord), RowError> {
-    let text: &str = row.try_get("evidence")?;
-    let document: Document<'_> = serde_json::from_str(text)?;
-    let vendor: &str = row.try_get("vendor")?;
-    let spend = Spend {
-        agent_id: AgentId::from_bytes(bytes(row, "agent_id")?),
-        amount: row.try_get("amount")?,
-        currency: Currency::parse(row.try_get("currency")?)?,
-        vendor: Vendor::parse(vendor)?,
-        vendor_raw: document.vendor_raw.map_or_else(|| vendor.to_owned(), Cow::into_owned),
-        category: row.try_get("category")?,
-        description: document.description.map(Cow::into_owned),
-        protocol: document.protocol,
-        metadata: document.metadata.map(Cow::into_owned).unwrap_or_default(),
-    };
-    let evidence = document.evidence.into_owned();
-    let charged = match &evidence.standing.mandate {
-        None => Some(Vec::new()),
-        Some(mandate) => {
-            let keys = document.charged.iter();
-            keys.map(|(text, at)| counter_key(mandate.id, text, *at)).collect::<Option<_>>()
-        }
-    };
-    let record = TransactionRecord {
-        id: TransactionId::from_bytes(bytes(row, "id")?),
-        org_id: OrgId::from_bytes(bytes(row, "org_id")?),
-        spend,
-        idempotency_key: row.try_get("idempotency_key")?,
-        request_hash: bytes(row, "request_hash")?,
-        verdict: word::<Verdict>(row, "verdict")?,
-        state: word::<TransactionState>(row, "state")?,
-        evidence,
-        charged: charged.ok_or("a charged counter cannot be understood")?,
-        tally_before: Tally {
-            count: row.try_get("approvals_before")?,
-            sum: row.try_get("sum_before")?,
-        },
-        settled: row.try_get("settled")?,
-        refunded: row.try_get("refunded")?,
-        decided_at: Timestamp::from_microsecond(row.try_get("decided_at")?)?,
-        updated_at: Timestamp::from_microsecond(row.try_get("updated_at")?)?,
-        took_micros: document.took,
-    };
-    Ok((row.try_get("seq")?, record))
-}
+impl SpendRow {
+    /// Reads a row that the ledger's driver selected with [`COLUMNS`].
+    pub(crate) fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: row.get("seq")?,
+            id: row.get("id")?,
+            org_id: row.get("org_id")?,
+            agent_id: row.get("agent_id")?,
+            decided_at: row.get("decided_at")?,
+            updated_at: row.get("updated_at")?,
+            verdict: row.get("verdict")?,
+            state: row.get("state")?,
+            amount: row.get("amount")?,
+            settled: row.get("settled")?,
+            refunded: row.get("refunded")?,
+            currency: row.get("currency")?,
+            vendor: row.get("vendor")?,
+            category: row.get("category")?,
+            idempotency_key: row.get("idempotency_key")?,
+            request_hash: row.get("request_hash")?,
+            approvals_before: row.get("approvals_before")?,
+            sum_before: row.get("sum_before")?,
+            evidence: row.get("evidence")?,
+        })
+    }
 
-fn bytes(row: &SqliteRow, column: &str) -> Result<[u8; 16], RowError> {
-    let bytes: &[u8] = row.try_get(column)?;
-    Ok(bytes.try_into()?)
+    /// The transaction of the row.
+    ///
+    /// # Errors
+    /// When the row cannot be understood.
+    pub(crate) fn record(self) -> Result<TransactionRecord, StoreError> {
+        self.try_record()
+            .map_err(|error| StoreError::new(StoreErrorKind::Corrupt, "read a transaction", error))
+    }
+
+    fn try_record(self) -> Result<TransactionRecord, RowError> {
+        let document: Document<'_> = serde_json::from_str(&self.evidence)?;
+        let evidence = document.evidence.into_owned();
+        let charged = match &evidence.standing.mandate {
+            None => Some(Vec::new()),
+            Some(mandate) => {
+                let keys = document.charged.iter();
+                keys.map(|(text, at)| counter_key(mandate.id, text, *at)).collect::<Option<_>>()
+            }
+        };
+        let raw = document.vendor_raw.map(Cow::into_owned);
+        let spend = Spend {
+            agent_id: AgentId::from_bytes(self.agent_id.as_slice().try_into()?),
+            amount: self.amount,
+            currency: Currency::parse(&self.currency)?,
+            vendor: Vendor::parse(&self.vendor)?,
+            vendor_raw: raw.unwrap_or(self.vendor),
+            category: self.category,
+            description: document.description.map(Cow::into_owned),
+            protocol: document.protocol,
+            metadata: document.metadata.map(Cow::into_owned).unwrap_or_default(),
+        };
+        Ok(TransactionRecord {
+            id: TransactionId::from_bytes(self.id.as_slice().try_into()?),
+            org_id: OrgId::from_bytes(self.org_id.as_slice().try_into()?),
+            spend,
+            idempotency_key: self.idempotency_key,
+            request_hash: self.request_hash.as_slice().try_into()?,
+            verdict: word::<Verdict>(&self.verdict)?,
+            state: word::<TransactionState>(&self.state)?,
+            evidence,
+            charged: charged.ok_or("a charged counter cannot be understood")?,
+            tally_before: Tally { count: self.approvals_before, sum: self.sum_before },
+            settled: self.settled,
+            refunded: self.refunded,
+            decided_at: Timestamp::from_microsecond(self.decided_at)?,
+            updated_at: Timestamp::from_microsecond(self.updated_at)?,
+            took_micros: document.took,
+        })
+    }
 }
 
 /// Reads a word that serde knows as an enum.
-fn word<T: for<'de> Deserialize<'de>>(row: &SqliteRow, column: &str) -> Result<T, RowError> {
-    let word: &str = row.try_get(column)?;
+fn word<T: for<'de> Deserialize<'de>>(word: &str) -> Result<T, RowError> {
     Ok(T::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(word))?)
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, Row};
 
-use super::{COLUMNS, record};
+use super::{COLUMNS, SpendRow};
 use crate::domain::id::{OrgId, TransactionId};
 use crate::domain::transaction::TransactionRecord;
 use crate::store::sqlite::{SqliteStore, classify};
@@ -66,13 +66,13 @@ impl TransactionStore for SqliteStore {
         id: TransactionId,
     ) -> Result<Option<TransactionRecord>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM spend WHERE id = $1 AND org_id = $2");
-        let row = sqlx::query(AssertSqlSafe(sql))
+        let row = sqlx::query_as::<_, SpendRow>(AssertSqlSafe(sql))
             .bind(id.as_bytes().as_slice())
             .bind(org.as_bytes().as_slice())
             .fetch_optional(self.reader())
             .await
             .map_err(|error| classify("read a transaction", error))?;
-        row.map(|row| record(&row).map(|(_, record)| record)).transpose()
+        row.map(SpendRow::record).transpose()
     }
 
     async fn transactions(
@@ -93,11 +93,11 @@ impl TransactionStore for SqliteStore {
         clause.and(order, i64::from(page.limit))?;
         clause.and(" OFFSET ", i64::from(page.skip))?;
         let sql = format!("SELECT {COLUMNS} FROM spend {}", clause.sql);
-        let rows = sqlx::query_with(AssertSqlSafe(sql), clause.values)
+        let rows = sqlx::query_as_with::<_, SpendRow, _>(AssertSqlSafe(sql), clause.values)
             .fetch_all(self.reader())
             .await
             .map_err(|error| classify("list transactions", error))?;
-        rows.iter().map(record).collect()
+        rows.into_iter().map(|row| Ok((row.seq, row.record()?))).collect()
     }
 
     async fn count_transactions(

@@ -1,0 +1,257 @@
+//! Reading what a batch names into a book, by point look-ups.
+//!
+//! Every look-up is by a key or the start of an index, so its cost does not grow with the record.
+//! Not here: writing (`save`).
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use serde::Deserialize;
+use serde::de::value::{Error as WordError, StrDeserializer};
+
+use super::{Needs, corrupt, failed, fill};
+use crate::domain::agent::AgentStatus;
+use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
+use crate::domain::ledger::{Approval, Book, Charge, Level, Subject, Tally};
+use crate::domain::mandate::MandateStatus;
+use crate::store::StoreError;
+use crate::store::sqlite::spends::{self, SpendRow};
+
+const ORG: &str = "SELECT version, frozen FROM organization WHERE id = ?1";
+
+const AGENT: &str = "SELECT status, current_mandate FROM agent WHERE id = ?1";
+
+const MANDATE: &str = "SELECT version, status FROM mandate WHERE id = ?1";
+
+const TALLY: &str = "SELECT approvals, approved_sum FROM tally WHERE mandate_id = ?1";
+
+const COUNTER: &str =
+    "SELECT spent, held FROM counter WHERE mandate_id = ?1 AND subject = ?2 AND starts_at = ?3";
+
+/// The first approval in a window; the index has approvals only.
+const APPROVAL: &str = "
+SELECT decided_at, approvals_before, sum_before FROM spend
+WHERE mandate_id = ?1 AND decided_at > ?2 AND verdict <> 'rejected'
+ORDER BY decided_at, seq LIMIT 1";
+
+/// What a new counter starts at: everything of its window that was spent before it existed.
+const SUM_UP: &str = "
+SELECT
+  coalesce(sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
+    WHEN 'refunded' THEN settled - refunded ELSE 0 END), 0),
+  coalesce(sum(CASE state WHEN 'pending_approval' THEN amount ELSE 0 END), 0)
+FROM spend
+WHERE mandate_id = ?1 AND verdict <> 'rejected' AND decided_at >= ?2 AND decided_at < ?3
+  AND CASE ?4
+    WHEN 'budget' THEN 1
+    WHEN 'category' THEN category = ?5
+    ELSE vendor = ?5 OR substr(vendor, -length(?5) - 1) = '.' || ?5
+  END";
+
+const LOAD: &str = "load a batch";
+
+/// The statements of one batch, prepared once for the connection.
+struct Statements<'c> {
+    connection: &'c Connection,
+    counter: CachedStatement<'c>,
+    approval: CachedStatement<'c>,
+    known: CachedStatement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn prepare(connection: &'c Connection) -> Result<Self, StoreError> {
+        let known = format!("SELECT {} FROM spend WHERE id = ?1", spends::COLUMNS);
+        Ok(Self {
+            connection,
+            counter: connection.prepare_cached(COUNTER).map_err(failed(LOAD))?,
+            approval: connection.prepare_cached(APPROVAL).map_err(failed(LOAD))?,
+            known: connection.prepare_cached(&known).map_err(failed(LOAD))?,
+        })
+    }
+
+    /// A counter that exists.
+    fn counter(
+        &mut self,
+        key: &crate::domain::ledger::CounterKey,
+    ) -> Result<Option<Level>, StoreError> {
+        let subject = spends::subject_text(key);
+        let starts_at = key.starts_at.as_microsecond();
+        self.counter
+            .query_row(params![key.mandate.as_bytes(), subject, starts_at], |row| {
+                Ok(Level { spent: row.get(0)?, held: row.get(1)? })
+            })
+            .optional()
+            .map_err(failed(LOAD))
+    }
+
+    fn sum_up(&self, charge: &Charge) -> Result<Level, StoreError> {
+        let (kind, subject) = match &charge.key.subject {
+            Subject::Budget => ("budget", ""),
+            Subject::Vendor(vendor) => ("vendor", vendor.canonical()),
+            Subject::Category(category) => ("category", category.as_str()),
+        };
+        let starts_at = charge.key.starts_at.as_microsecond();
+        let ends_at = charge.ends_at.map_or(i64::MAX, Timestamp::as_microsecond);
+        let mandate = charge.key.mandate.as_bytes();
+        self.connection
+            .prepare_cached(SUM_UP)
+            .and_then(|mut statement| {
+                statement.query_row(params![mandate, starts_at, ends_at, kind, subject], |row| {
+                    Ok(Level { spent: row.get(0)?, held: row.get(1)? })
+                })
+            })
+            .map_err(failed("sum up a counter"))
+    }
+
+    fn first_approval(
+        &mut self,
+        mandate: MandateId,
+        start: Timestamp,
+    ) -> Result<Option<Approval>, StoreError> {
+        let found = self
+            .approval
+            .query_row(params![mandate.as_bytes(), start.as_microsecond()], |row| {
+                Ok((row.get(0)?, Tally { count: row.get(1)?, sum: row.get(2)? }))
+            })
+            .optional()
+            .map_err(failed(LOAD))?;
+        let Some((at, before)) = found else { return Ok(None) };
+        let at = Timestamp::from_microsecond(at).map_err(corrupt)?;
+        Ok(Some(Approval { at, before }))
+    }
+
+    /// A transaction that exists already: repeated, or about to be resolved.
+    fn known(&mut self, book: &mut Book, id: TransactionId) -> Result<(), StoreError> {
+        let row =
+            self.known.query_row([id.as_bytes()], SpendRow::of).optional().map_err(failed(LOAD))?;
+        let Some(row) = row else { return Ok(()) };
+        let record = row.record()?;
+        for key in &record.charged {
+            if !book.counters.contains_key(key) {
+                let level = self.counter(key)?.ok_or_else(|| corrupt("a counter is missing"))?;
+                book.counters.insert(key.clone(), level);
+            }
+        }
+        book.transactions.insert(id, record);
+        Ok(())
+    }
+}
+
+pub(super) fn load(
+    connection: &Connection,
+    needs: &Needs<'_>,
+    now: Timestamp,
+) -> Result<Book, StoreError> {
+    let mut book = Book::default();
+    let mut statements = Statements::prepare(connection)?;
+    for decide in &needs.decides {
+        org(connection, &mut book, decide.org_id)?;
+        agent(connection, &mut book, decide.spend.agent_id)?;
+        if let Some(mandate) = &decide.evidence.standing.mandate {
+            load_mandate(connection, &mut book, mandate.id)?;
+        }
+        statements.known(&mut book, decide.id)?;
+    }
+    let mut starts = HashSet::new();
+    for claim in &needs.claims {
+        load_tally(connection, &mut book, claim.mandate)?;
+        for charge in &claim.charges {
+            if !book.counters.contains_key(&charge.key) {
+                let level = match statements.counter(&charge.key)? {
+                    Some(level) => level,
+                    None => statements.sum_up(charge)?,
+                };
+                book.counters.insert(charge.key.clone(), level);
+            }
+        }
+        for test in &claim.windows {
+            let start = test.start(now);
+            if starts.insert((claim.mandate, start)) {
+                let first = statements.first_approval(claim.mandate, start)?;
+                book.approvals.entry(claim.mandate).or_default().extend(first);
+            }
+        }
+    }
+    for approvals in book.approvals.values_mut() {
+        approvals.sort_by_key(|approval| approval.at);
+    }
+    for id in &needs.resolves {
+        statements.known(&mut book, *id)?;
+    }
+    Ok(book)
+}
+
+fn org(connection: &Connection, book: &mut Book, id: OrgId) -> Result<(), StoreError> {
+    if book.orgs.contains_key(&id) {
+        return Ok(());
+    }
+    let found = connection
+        .prepare_cached(ORG)
+        .and_then(|mut statement| {
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            statement.query_row([id.as_bytes()], read).optional()
+        })
+        .map_err(failed(LOAD))?;
+    if let Some(found) = found {
+        fill(book.orgs.entry(id), found);
+    }
+    Ok(())
+}
+
+fn agent(connection: &Connection, book: &mut Book, id: AgentId) -> Result<(), StoreError> {
+    if book.agents.contains_key(&id) {
+        return Ok(());
+    }
+    let found = connection
+        .prepare_cached(AGENT)
+        .and_then(|mut statement| {
+            let read = |row: &rusqlite::Row<'_>| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, Option<[u8; 16]>>(1)?))
+            };
+            statement.query_row([id.as_bytes()], read).optional()
+        })
+        .map_err(failed(LOAD))?;
+    if let Some((status, current)) = found {
+        let status = word::<AgentStatus>(&status)?;
+        fill(book.agents.entry(id), (status, current.map(MandateId::from_bytes)));
+    }
+    Ok(())
+}
+
+fn load_mandate(connection: &Connection, book: &mut Book, id: MandateId) -> Result<(), StoreError> {
+    if book.mandates.contains_key(&id) {
+        return Ok(());
+    }
+    let found = connection
+        .prepare_cached(MANDATE)
+        .and_then(|mut statement| {
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, String>(1)?));
+            statement.query_row([id.as_bytes()], read).optional()
+        })
+        .map_err(failed(LOAD))?;
+    if let Some((version, status)) = found {
+        fill(book.mandates.entry(id), (version, word::<MandateStatus>(&status)?));
+    }
+    Ok(())
+}
+
+fn load_tally(connection: &Connection, book: &mut Book, id: MandateId) -> Result<(), StoreError> {
+    if book.tallies.contains_key(&id) {
+        return Ok(());
+    }
+    let found = connection
+        .prepare_cached(TALLY)
+        .and_then(|mut statement| {
+            let read = |row: &rusqlite::Row<'_>| Ok(Tally { count: row.get(0)?, sum: row.get(1)? });
+            statement.query_row([id.as_bytes()], read).optional()
+        })
+        .map_err(failed(LOAD))?;
+    fill(book.tallies.entry(id), found.unwrap_or_default());
+    Ok(())
+}
+
+/// Reads a word that serde knows as an enum.
+fn word<T: for<'de> Deserialize<'de>>(word: &str) -> Result<T, StoreError> {
+    T::deserialize(StrDeserializer::<WordError>::new(word)).map_err(corrupt)
+}
