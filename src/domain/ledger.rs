@@ -5,6 +5,7 @@
 //! durability, batching, locks (`ledger/…`), and rules that need no state (`evaluate`).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,14 @@ pub struct Tally {
     pub count: i64,
     /// Their amounts, modulo 2^64.
     pub sum: i64,
+}
+
+impl Tally {
+    /// The tally after one more approval.
+    #[must_use]
+    pub const fn and(self, amount: Minor) -> Self {
+        Self { count: self.count.wrapping_add(1), sum: self.sum.wrapping_add(amount) }
+    }
 }
 
 /// One approval in the history of a mandate: when, and the tally before it.
@@ -195,9 +204,9 @@ pub struct Decide {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decided {
     /// A new decision; it is recorded.
-    Ruled(Box<TransactionRecord>),
+    Ruled(Arc<TransactionRecord>),
     /// The key was used for the same request; nothing happened.
-    Replayed(Box<TransactionRecord>),
+    Replayed(Arc<TransactionRecord>),
     /// The key was used for another request; nothing happened.
     KeyReused,
     /// Something changed since the rules were tested; nothing happened, test them again.
@@ -222,7 +231,7 @@ pub struct Book {
     /// first approval after it.
     pub approvals: HashMap<MandateId, Vec<Approval>>,
     /// Records.
-    pub transactions: HashMap<TransactionId, TransactionRecord>,
+    pub transactions: HashMap<TransactionId, Arc<TransactionRecord>>,
 }
 
 impl Book {
@@ -230,7 +239,7 @@ impl Book {
     pub fn decide(&mut self, command: &Decide, now: Timestamp) -> Decided {
         if let Some(record) = self.transactions.get(&command.id) {
             return if record.request_hash == command.request_hash {
-                Decided::Replayed(Box::new(record.clone()))
+                Decided::Replayed(Arc::clone(record))
             } else {
                 Decided::KeyReused
             };
@@ -240,9 +249,9 @@ impl Book {
         {
             return Decided::Stale;
         }
-        let record = self.rule(command, now);
-        self.transactions.insert(record.id, record.clone());
-        Decided::Ruled(Box::new(record))
+        let record = Arc::new(self.rule(command, now));
+        self.transactions.insert(record.id, Arc::clone(&record));
+        Decided::Ruled(record)
     }
 
     /// How things stand for a command; `None` when its organization or agent is gone.
@@ -341,9 +350,7 @@ impl Book {
             let side = if claim.hold { &mut level.held } else { &mut level.spent };
             *side = side.saturating_add(amount);
         }
-        let after =
-            Tally { count: before.count.wrapping_add(1), sum: before.sum.wrapping_add(amount) };
-        self.tallies.insert(claim.mandate, after);
+        self.tallies.insert(claim.mandate, before.and(amount));
         self.approvals.entry(claim.mandate).or_default().push(Approval { at: now, before });
     }
 }

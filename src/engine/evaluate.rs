@@ -5,6 +5,7 @@
 //! atomic effect (`ledger`).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
@@ -39,7 +40,7 @@ pub struct EvaluateAsk {
 #[derive(Clone, Debug)]
 pub struct Decisive {
     /// The record.
-    pub record: TransactionRecord,
+    pub record: Arc<TransactionRecord>,
     /// The decision, every rule's result included.
     pub decision: Decision,
     /// Made by an earlier call with the same key.
@@ -134,10 +135,10 @@ impl Engine {
                 took_micros: i64::try_from(took).unwrap_or(i64::MAX),
             };
             match self.ledger.decide(command).await? {
-                Decided::Ruled(record) => return Ok(concluded(&screened, *record)),
+                Decided::Ruled(record) => return Ok(concluded(&screened, record)),
                 Decided::Replayed(record) => {
                     let decision = self.decision_of(&record).await?;
-                    return Ok(Decisive { record: *record, decision, replayed: true });
+                    return Ok(Decisive { record, decision, replayed: true });
                 }
                 Decided::KeyReused => return Err(EngineError::KeyReused),
                 Decided::Stale => frame = self.fresh_frame(org, agent, ask.mandate).await?,
@@ -231,7 +232,7 @@ fn ruling(record: &TransactionRecord) -> Ruling<'_> {
     }
 }
 
-fn concluded(screened: &Screened, record: TransactionRecord) -> Decisive {
+fn concluded(screened: &Screened, record: Arc<TransactionRecord>) -> Decisive {
     metrics::counter!("quetra_decisions_total", "decision" => record.verdict.word()).increment(1);
     let decision = conclude(screened, &record.spend, &ruling(&record));
     Decisive { record, decision, replayed: false }

@@ -2,6 +2,8 @@
 //!
 //! Not here: making decisions (`evaluate`).
 
+use std::sync::Arc;
+
 use super::access::Principal;
 use super::evaluate::Decisive;
 use super::pages::{PageAsk, Paged};
@@ -39,7 +41,7 @@ impl Engine {
             .filter(|record| caller.sees(record.spend.agent_id))
             .ok_or(EngineError::NotFound("transaction"))?;
         let decision = self.decision_of(&record).await?;
-        Ok(Decisive { record, decision, replayed: false })
+        Ok(Decisive { record: Arc::new(record), decision, replayed: false })
     }
 
     /// A page of transactions, newest first, and how many there are if that was asked.
@@ -80,7 +82,7 @@ impl Engine {
         let mut items = Vec::with_capacity(paged.items.len());
         for (_, record) in paged.items {
             let decision = self.decision_of(&record).await?;
-            items.push(Decisive { record, decision, replayed: false });
+            items.push(Decisive { record: Arc::new(record), decision, replayed: false });
         }
         let total = match ask.count {
             true => Some(self.catalogue.count_transactions(caller.org_id, filter).await?),
@@ -107,7 +109,7 @@ impl Engine {
             }
             ResolveError::Exceeds { available } => EngineError::AmountExceeds { available },
         })?;
-        let record = *resolved.record;
+        let record = resolved.record;
         let budget = match record.mandate() {
             None => None,
             Some((mandate, _)) => match self.catalogue.mandate(caller.org_id, mandate).await? {

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::sqlite::{SqliteHome, SqliteLane};
 use super::{Durability, Ledger, LedgerError};
 use crate::clock::Clock;
-use crate::domain::id::{MandateId, TransactionId};
+use crate::domain::id::TransactionId;
 use crate::domain::ledger::{
     Book, Claim, CounterKey, Decide, Decided, Level, Resolve, ResolveError, Resolved, WindowLevel,
 };
@@ -49,8 +49,6 @@ pub(crate) struct Effects {
     pub(crate) resolved: HashSet<TransactionId>,
     /// Counters that moved.
     pub(crate) counters: HashSet<CounterKey>,
-    /// Tallies that moved.
-    pub(crate) tallies: HashSet<MandateId>,
 }
 
 impl Effects {
@@ -78,12 +76,19 @@ impl SqlLedger {
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let (lane, head) = home.lane().await?;
-        let lane = Lane { home: lane, clock, head };
+        let mut lane = Lane { home: lane, clock, head };
+        let checkpoints = lane.home.checkpoints();
         let running = async move {
-            // The database's calls block: the lane has a thread of its own.
+            // The database's calls block: each has a thread of its own.
+            let checkpoints = tokio::task::spawn_blocking(checkpoints);
             let lane = tokio::task::spawn_blocking(move || lane.run(jobs));
             if let Err(error) = lane.await {
                 tracing::error!(%error, "the ledger's lane ended early; nothing is approved now");
+            }
+            match checkpoints.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the log is not moved any more"),
+                Err(error) => tracing::error!(%error, "the log is not moved any more"),
             }
         };
         Ok((Self { queue, home: Arc::new(home) }, running))
@@ -194,9 +199,6 @@ fn rule(book: &mut Book, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects)
                 let decided = book.decide(command, now);
                 if let Decided::Ruled(record) = &decided {
                     effects.counters.extend(record.charged.iter().cloned());
-                    if !record.charged.is_empty() {
-                        effects.tallies.extend(record.mandate().map(|(id, _)| id));
-                    }
                     effects.recorded.push(record.id);
                 }
                 Answer::Decide(decided)

@@ -4,6 +4,8 @@
 //! Approvals stay in the tally: giving money back never restores a rate limit. Not here: who may
 //! do it (`engine`).
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::{Book, Level};
@@ -58,7 +60,7 @@ pub enum ResolveError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// The transaction.
-    pub record: Box<TransactionRecord>,
+    pub record: Arc<TransactionRecord>,
     /// `false` when the same act was done before.
     pub changed: bool,
 }
@@ -76,14 +78,18 @@ impl Book {
             .filter(|record| record.org_id == command.org_id)
             .filter(|record| command.agent.is_none_or(|agent| record.spend.agent_id == agent))
             .ok_or(ResolveError::NotFound)?;
-        let mut after = record.clone();
+        let before = record.load();
+        let mut after = record.as_ref().clone();
         let changed = after.perform(command.act)?;
         if changed {
             after.updated_at = now;
-            self.release(record.load(), &after);
-            self.transactions.insert(command.id, after.clone());
         }
-        Ok(Resolved { record: Box::new(after), changed })
+        let after = Arc::new(after);
+        if changed {
+            self.release(before, &after);
+            self.transactions.insert(command.id, Arc::clone(&after));
+        }
+        Ok(Resolved { record: after, changed })
     }
 
     fn release(&mut self, before: Level, after: &TransactionRecord) {

@@ -1,5 +1,6 @@
 //! Transactions and their filters.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::decision::{duration, reason, rule_result, verdict};
@@ -15,6 +16,7 @@ use crate::store::TransactionFilter;
 
 pub(in crate::grpc) fn transaction(decisive: Decisive) -> v1::Transaction {
     let Decisive { record, decision, .. } = decisive;
+    let record = Arc::unwrap_or_clone(record);
     let before = record.evidence.levels.first().copied().unwrap_or_default().committed();
     let after = decision.budget.map_or(before, |budget| budget.spent.saturating_add(budget.held));
     let (mandate_id, mandate_version) =

@@ -5,6 +5,7 @@
 //! writer. Not here: what the numbers mean (`domain::ledger`), the row's form (`store::sqlite`).
 
 use std::collections::hash_map::Entry;
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +13,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use tokio::sync::OwnedMutexGuard;
 
+use self::checkpoint::Checkpoints;
 use super::{Effects, Head, Needs};
 use crate::domain::ledger::{Book, Claim, Level, WindowLevel};
 use crate::store::sqlite::{SqliteStore, classify_lane};
 use crate::store::{StoreError, StoreErrorKind};
 
+mod checkpoint;
 mod load;
 mod save;
 
@@ -32,7 +35,7 @@ PRAGMA fullfsync = ON;
 PRAGMA temp_store = MEMORY;
 PRAGMA mmap_size = 0;
 PRAGMA cache_size = -16000;
-PRAGMA wal_autocheckpoint = 4000;
+PRAGMA wal_autocheckpoint = 0;
 PRAGMA journal_size_limit = 67108864;";
 
 const HEAD: &str = "SELECT seq, decided_at FROM spend WHERE seq = (SELECT max(seq) FROM spend)";
@@ -89,7 +92,9 @@ impl SqliteHome {
                 .map_err(failed("find the end of the record"))?;
             let (seq, floor) = found.unwrap_or((0, 0));
             let floor = Timestamp::from_microsecond(floor).map_err(corrupt)?;
-            Ok((SqliteLane { store, connection }, Head { seq, floor }))
+            let (recorded, entries) = mpsc::channel();
+            let checkpoints = Some(Checkpoints::new(store.clone(), entries));
+            Ok((SqliteLane { store, connection, recorded, checkpoints }, Head { seq, floor }))
         })
         .await
     }
@@ -122,9 +127,18 @@ impl SqliteHome {
 pub(crate) struct SqliteLane {
     store: SqliteStore,
     connection: Connection,
+    /// Tells how many entries were recorded; closed when the lane ends.
+    recorded: Sender<usize>,
+    checkpoints: Option<Checkpoints>,
 }
 
 impl SqliteLane {
+    /// What must run beside the lane, on its own thread, and ends after it. There is one.
+    pub(crate) fn checkpoints(&mut self) -> impl FnOnce() -> Result<(), StoreError> + use<> {
+        let checkpoints = self.checkpoints.take();
+        move || checkpoints.map_or(Ok(()), Checkpoints::run)
+    }
+
     /// Begins a batch, when it is its turn.
     pub(crate) fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
         let turn = self.store.wait_for_turn();
@@ -132,7 +146,7 @@ impl SqliteLane {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed("begin a batch"))?;
-        Ok(Batch { transaction, _turn: turn })
+        Ok(Batch { transaction, recorded: &self.recorded, _turn: turn })
     }
 }
 
@@ -141,6 +155,7 @@ impl SqliteLane {
 pub(crate) struct Batch<'a> {
     // Dropped first: the transaction ends before the turn does.
     transaction: Transaction<'a>,
+    recorded: &'a Sender<usize>,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -156,7 +171,10 @@ impl Batch<'_> {
         effects: &Effects,
         head: Head,
     ) -> Result<i64, StoreError> {
-        save::save(&self.transaction, book, effects, head)
+        let seq = save::save(&self.transaction, book, effects, head)?;
+        // Nobody listens only when the log is not moved any more, which was logged.
+        drop(self.recorded.send(effects.recorded.len()));
+        Ok(seq)
     }
 
     /// Commits. An error of the disk here is a timeout: after a restart the batch may be there.

@@ -243,15 +243,15 @@ async fn a_full_disk_is_unavailable_and_over_once_there_is_space() {
     sqlx::query("PRAGMA max_page_count = 100").execute(store.writer()).await.unwrap();
 
     let mut transaction = store.begin("write a lot").await.unwrap();
-    fill(1).execute(&mut *transaction).await.unwrap();
-    let error = fill(1_000_000).execute(&mut *transaction).await.unwrap_err();
+    fill(1).execute(&mut **transaction).await.unwrap();
+    let error = fill(1_000_000).execute(&mut **transaction).await.unwrap_err();
     assert_eq!(classify("write a lot", error).kind, StoreErrorKind::Unavailable);
     drop(transaction);
 
     // Without the check of the pool, the driver would refuse every transaction from here on. The
     // new connection also has no limit, as if space had been made.
     let mut transaction = store.begin("write a lot").await.unwrap();
-    fill(1_000_000).execute(&mut *transaction).await.unwrap();
+    fill(1_000_000).execute(&mut **transaction).await.unwrap();
     store.finish(transaction, "write a lot").await.unwrap();
     let receipts: i64 =
         sqlx::query_scalar("SELECT count(*) FROM receipt").fetch_one(store.reader()).await.unwrap();
@@ -267,7 +267,7 @@ async fn a_dropped_transaction_or_begin_leaves_nothing_open() {
             let mut transaction = store.begin("write").await.unwrap();
             sqlx::query("INSERT INTO receipt VALUES (x'00', $1, zeroblob(16), '', 0)")
                 .bind(delay_micros.to_string())
-                .execute(&mut *transaction)
+                .execute(&mut **transaction)
                 .await
                 .unwrap();
             std::future::pending::<()>().await;

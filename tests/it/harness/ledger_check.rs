@@ -24,14 +24,6 @@ SELECT hex(c.mandate_id) AS mandate, c.subject, c.starts_at, c.spent, c.held,
       AND k.value ->> 1 = c.starts_at) AS held_again
 FROM counter c";
 
-const TALLIES: &str = "
-SELECT hex(t.mandate_id) AS mandate, t.approvals, t.approved_sum,
-  (SELECT count(*) FROM spend s WHERE s.mandate_id = t.mandate_id AND s.verdict <> 'rejected')
-    AS approvals_again,
-  (SELECT coalesce(sum(amount), 0) FROM spend s
-    WHERE s.mandate_id = t.mandate_id AND s.verdict <> 'rejected') AS sum_again
-FROM tally t";
-
 const RECORD: &str = "
 SELECT seq, hex(id) AS id, hex(mandate_id) AS mandate, decided_at, verdict, amount,
   approvals_before, sum_before FROM spend ORDER BY seq";
@@ -52,14 +44,6 @@ pub(crate) async fn violations(database: &Path) -> Vec<String> {
         if spent.0 != spent.1 || held.0 != held.1 {
             let (mandate, subject): (String, String) = (row.get("mandate"), row.get("subject"));
             found.push(format!("counter {mandate} {subject}: spent {spent:?}, held {held:?}"));
-        }
-    }
-    for row in query(TALLIES).fetch_all(&pool).await.unwrap() {
-        let count: (i64, i64) = (row.get("approvals"), row.get("approvals_again"));
-        let sum: (i64, i64) = (row.get("approved_sum"), row.get("sum_again"));
-        if count.0 != count.1 || sum.0 != sum.1 {
-            let mandate: String = row.get("mandate");
-            found.push(format!("tally {mandate}: count {count:?}, sum {sum:?}"));
         }
     }
     found.extend(record_violations(&pool).await);

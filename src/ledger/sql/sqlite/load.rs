@@ -4,6 +4,7 @@
 //! Not here: writing (`save`).
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
@@ -24,7 +25,11 @@ const AGENT: &str = "SELECT status, current_mandate FROM agent WHERE id = ?1";
 
 const MANDATE: &str = "SELECT version, status FROM mandate WHERE id = ?1";
 
-const TALLY: &str = "SELECT approvals, approved_sum FROM tally WHERE mandate_id = ?1";
+/// The last approval: the tally is what was before it, and itself.
+const LAST: &str = "
+SELECT approvals_before, sum_before, amount FROM spend
+WHERE mandate_id = ?1 AND verdict <> 'rejected'
+ORDER BY decided_at DESC, seq DESC LIMIT 1";
 
 const COUNTER: &str =
     "SELECT spent, held FROM counter WHERE mandate_id = ?1 AND subject = ?2 AND starts_at = ?3";
@@ -133,7 +138,7 @@ impl<'c> Statements<'c> {
                 book.counters.insert(key.clone(), level);
             }
         }
-        book.transactions.insert(id, record);
+        book.transactions.insert(id, Arc::new(record));
         Ok(())
     }
 }
@@ -241,9 +246,12 @@ fn load_tally(connection: &Connection, book: &mut Book, id: MandateId) -> Result
         return Ok(());
     }
     let found = connection
-        .prepare_cached(TALLY)
+        .prepare_cached(LAST)
         .and_then(|mut statement| {
-            let read = |row: &rusqlite::Row<'_>| Ok(Tally { count: row.get(0)?, sum: row.get(1)? });
+            let read = |row: &rusqlite::Row<'_>| {
+                let before = Tally { count: row.get(0)?, sum: row.get(1)? };
+                Ok(before.and(row.get(2)?))
+            };
             statement.query_row([id.as_bytes()], read).optional()
         })
         .map_err(failed(LOAD))?;

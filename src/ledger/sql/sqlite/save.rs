@@ -1,4 +1,4 @@
-//! Writing what a batch changed: new records, moved counters and tallies, changed states.
+//! Writing what a batch changed: new records, moved counters, changed states.
 //!
 //! Not here: when to commit (`ledger::sql`).
 
@@ -17,11 +17,6 @@ const COUNTER: &str = "
 INSERT INTO counter (mandate_id, subject, starts_at, spent, held) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (mandate_id, subject, starts_at)
 DO UPDATE SET spent = excluded.spent, held = excluded.held";
-
-const TALLY: &str = "
-INSERT INTO tally (mandate_id, approvals, approved_sum) VALUES (?1, ?2, ?3)
-ON CONFLICT (mandate_id)
-DO UPDATE SET approvals = excluded.approvals, approved_sum = excluded.approved_sum";
 
 const RESOLVE: &str = "
 UPDATE spend SET state = ?1, settled = ?2, refunded = ?3, updated_at = ?4 WHERE id = ?5";
@@ -59,13 +54,6 @@ pub(super) fn save(
         counter
             .execute(params![mandate, subject, starts_at, level.spent, level.held])
             .map_err(failed("move counters"))?;
-    }
-    let mut tally = connection.prepare_cached(TALLY).map_err(failed("move tallies"))?;
-    for id in &effects.tallies {
-        let now = book.tallies.get(id).ok_or_else(missing)?;
-        tally
-            .execute(params![id.as_bytes(), now.count, now.sum])
-            .map_err(failed("move tallies"))?;
     }
     Ok(seq)
 }

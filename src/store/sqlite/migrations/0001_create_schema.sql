@@ -99,13 +99,6 @@ CREATE TABLE counter (
     PRIMARY KEY (mandate_id, subject, starts_at)
 ) STRICT, WITHOUT ROWID;
 
--- All approvals ever made under a mandate: differences of it are sliding windows.
-CREATE TABLE tally (
-    mandate_id       BLOB    NOT NULL PRIMARY KEY,
-    approvals        INTEGER NOT NULL,
-    approved_sum     INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
 -- The record of decisions: appended, then only its state, settlement and refund change.
 CREATE TABLE spend (
     seq              INTEGER NOT NULL PRIMARY KEY,
@@ -125,6 +118,7 @@ CREATE TABLE spend (
     category         TEXT,
     idempotency_key  TEXT    NOT NULL,
     request_hash     BLOB    NOT NULL CHECK (length(request_hash) = 16),
+    -- All approvals under the mandate before this entry: differences are sliding windows.
     approvals_before INTEGER NOT NULL,
     sum_before       INTEGER NOT NULL,
     -- The rest of the request and what the decision was based on, as JSON.
