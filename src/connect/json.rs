@@ -49,7 +49,8 @@ pub(super) fn to_message(descriptor: &MessageDescriptor, body: &[u8]) -> Result<
 pub(super) fn from_bytes(descriptor: MessageDescriptor, bytes: &[u8]) -> Result<Bytes, Status> {
     let message = decode(descriptor, bytes)?;
     let mut written = serde_json::Serializer::new(Vec::with_capacity(bytes.len()));
-    let options = SerializeOptions::new().skip_default_fields(true);
+    // Clients of other languages read both; people want to see what is false and zero.
+    let options = SerializeOptions::new().skip_default_fields(false);
     match message.serialize_with_options(&mut written, &options) {
         Ok(()) => Ok(Bytes::from(written.into_inner())),
         Err(error) => {

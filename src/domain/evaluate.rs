@@ -227,7 +227,7 @@ fn standing_reasons(case: &Case<'_>) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let mut add = |reason, source, detail: String| reasons.push(Reason { reason, source, detail });
     if case.standing.frozen {
-        let detail = "the organization is frozen; an administrator must unfreeze it".to_owned();
+        let detail = "the organization is frozen, an administrator must unfreeze it".to_owned();
         add(RejectionReason::OrganizationFrozen, "organization", detail);
     }
     if case.standing.agent != AgentStatus::Active {
@@ -235,7 +235,7 @@ fn standing_reasons(case: &Case<'_>) -> Vec<Reason> {
         add(RejectionReason::AgentNotActive, "agent", detail);
     }
     let (Some(standing), Some(compiled)) = (&case.standing.mandate, case.mandate) else {
-        let detail = "the agent has no active mandate; an administrator must activate one";
+        let detail = "the agent has no active mandate, an administrator must activate one";
         add(RejectionReason::NoActiveMandate, "mandate", detail.to_owned());
         return reasons;
     };
@@ -243,7 +243,7 @@ fn standing_reasons(case: &Case<'_>) -> Vec<Reason> {
     let over = policy.valid_until.filter(|end| *end <= case.now);
     match (standing.status, over) {
         (MandateStatus::Draft, _) => {
-            let detail = "the mandate is a draft; an administrator must activate it".to_owned();
+            let detail = "the mandate is a draft, an administrator must activate it".to_owned();
             add(RejectionReason::NoActiveMandate, "mandate", detail);
         }
         (MandateStatus::Revoked, _) => {
@@ -257,7 +257,7 @@ fn standing_reasons(case: &Case<'_>) -> Vec<Reason> {
             add(RejectionReason::MandateExpired, "mandate", detail);
         }
         (MandateStatus::Paused, None) => {
-            let detail = "the mandate is paused; an administrator must resume it".to_owned();
+            let detail = "the mandate is paused, an administrator must resume it".to_owned();
             add(RejectionReason::MandatePaused, "mandate", detail);
         }
         (MandateStatus::Active, None) => {}

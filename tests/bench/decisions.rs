@@ -77,6 +77,7 @@ async fn full(options: &Options) -> anyhow::Result<()> {
     let mut table = Table::new();
     table.note("machine", &format!("{} cores, shared with the loader", machine::cores()));
 
+    rules::measure(&mut table)?;
     let (server, agents) = start(&data, &mut table).await?;
     let keys = Arc::new(Keys::new());
     let calls = Calls::Evaluate(Arc::clone(&agents), Arc::clone(&keys));

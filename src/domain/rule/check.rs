@@ -90,7 +90,7 @@ pub fn currency(spend: &Spend, budget: &Budget) -> RuleResult {
         return Outcome::passed(RULE, format!("the currency is {}", budget.currency)).0;
     }
     let detail = format!(
-        "the mandate is in {}, not in {}; there is no conversion",
+        "the mandate is in {}, not in {}, and there is no conversion",
         budget.currency, spend.currency
     );
     Outcome::failed(RULE, RejectionReason::CurrencyMismatch, detail).0
@@ -114,7 +114,7 @@ fn ceiling(
         let detail = format!("{amount} is within {limit} for one transaction");
         return Outcome::passed(rule_type, detail).numbers(most, spend.amount, most).0;
     }
-    let detail = format!("{amount} is above {limit} for one transaction; ask for less");
+    let detail = format!("{amount} is above {limit} for one transaction, ask for less");
     Outcome::failed(rule_type, reason, detail).numbers(most, spend.amount, most).retryable(true).0
 }
 
@@ -176,7 +176,7 @@ pub fn window(
     let outcome = if passed {
         Outcome::passed(rule_type, format!("{what} used in the last {minutes} minutes"))
     } else {
-        let next = frees.map_or_else(String::new, |at| format!("; the oldest leaves at {at}"));
+        let next = frees.map_or_else(String::new, |at| format!(", the oldest leaves at {at}"));
         let detail = format!("{what} used in the last {minutes} minutes{next}");
         Outcome::failed(rule_type, reason, detail).retryable(true).resets(frees)
     };
@@ -219,10 +219,10 @@ pub fn stateless(rule: &CompiledRule, setting: &Setting<'_>) -> RuleResult {
             if vendors.covers(&spend.vendor) {
                 Outcome::passed(RULE, "the vendor is in the allowlist").0
             } else if vendors.imitated_by(&spend.vendor) {
-                let detail = "the vendor only looks like one of the allowlist; check its spelling";
+                let detail = "the vendor only looks like one of the allowlist, check its spelling";
                 Outcome::failed(RULE, RejectionReason::VendorConfusable, detail).0
             } else {
-                let detail = "the vendor is not in the allowlist; choose one that is";
+                let detail = "the vendor is not in the allowlist, choose one that is";
                 Outcome::failed(RULE, RejectionReason::VendorNotAllowed, detail).0
             }
         }
@@ -246,7 +246,7 @@ pub fn stateless(rule: &CompiledRule, setting: &Setting<'_>) -> RuleResult {
                 return Outcome::passed("time_window", "inside the allowed hours").0;
             }
             let opens = window.next_opening(setting.now);
-            let next = opens.map_or_else(String::new, |at| format!("; they begin at {at}"));
+            let next = opens.map_or_else(String::new, |at| format!(", they begin at {at}"));
             let detail = format!("outside the allowed hours{next}");
             Outcome::failed("time_window", RejectionReason::OutsideTimeWindow, detail)
                 .resets(opens)

@@ -173,7 +173,7 @@ impl Batch<'_> {
     ) -> Result<i64, StoreError> {
         let seq = save::save(&self.transaction, book, effects, head)?;
         // Nobody listens only when the log is not moved any more, which was logged.
-        drop(self.recorded.send(effects.recorded.len()));
+        let _ = self.recorded.send(effects.recorded.len());
         Ok(seq)
     }
 
