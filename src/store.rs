@@ -138,7 +138,8 @@ pub enum Change {
     ReplaceOrg(Organization, i64),
     /// A new agent; a conflict if its name is taken.
     CreateAgent(Agent),
-    /// An agent, if its version is still this; a conflict if its name is taken.
+    /// An agent, if its version is still this; a conflict if its name is taken, or if it would be
+    /// decommissioned while money is held for it.
     ReplaceAgent(Agent, i64),
     /// A new mandate (its first version).
     CreateMandate(Mandate),

@@ -242,6 +242,7 @@ impl Engine {
             if before.status == AgentStatus::Decommissioned {
                 return Ok(before);
             }
+            // For the caller's sake: a hold that comes after this is a conflict of the commit.
             if self.catalogue.has_open_holds(caller.org_id, id).await? {
                 return Err(EngineError::OpenHolds);
             }

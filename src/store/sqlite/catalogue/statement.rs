@@ -45,9 +45,12 @@ statements! {
     CREATE_AGENT = "INSERT INTO agent
         (id, org_id, name, status, current_mandate, version, document)
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    // No money may be held for an agent that ends: nobody would decide about it.
     REPLACE_AGENT = "UPDATE agent
         SET name = $3, status = $4, current_mandate = $5, version = $6, document = $7
-        WHERE id = $1 AND org_id = $2 AND version = $8 AND version < $6";
+        WHERE id = $1 AND org_id = $2 AND version = $8 AND version < $6
+        AND ($4 <> 'decommissioned' OR NOT EXISTS (SELECT 1 FROM spend
+            WHERE agent_id = $1 AND org_id = $2 AND state = 'pending_approval'))";
 
     // Mandates.
     READ_MANDATE = "SELECT document FROM mandate WHERE id = $2 AND org_id = $1";
