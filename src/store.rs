@@ -148,7 +148,7 @@ pub enum Change {
     ReplaceMandate(Mandate, i64),
     /// Removes a draft, if its version is still this.
     DeleteDraft(OrgId, MandateId, i64),
-    /// A new credential.
+    /// A new credential; a conflict if it is bound to an agent that has ended.
     CreateKey(ApiKey),
     /// Revokes a credential; a conflict if it is the organization's last working admin key.
     RevokeKey(OrgId, KeyId, Timestamp),

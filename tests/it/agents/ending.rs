@@ -6,6 +6,7 @@ use quetra::proto::v1::{self, AgentStatus, Decision, MandateStatus, RejectionRea
 use tonic::{Code, Response, Status};
 
 use super::start;
+use crate::harness::witness::Refused;
 use crate::harness::{Clients, ask, budget, refused};
 
 /// Every spend above 10 waits for a person.
@@ -138,6 +139,37 @@ async fn an_agent_with_open_holds_cannot_be_ended() {
     let request = v1::VoidTransactionRequest { transaction_id: held.transaction_id };
     admin.transactions.void_transaction(request).await.unwrap();
     admin.decommission(&agent).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_works_for_an_agent_that_has_ended_meanwhile() {
+    let (server, mut admin) = start().await;
+    for round in 0..24 {
+        let (agent, _) = admin.agent_with_mandate(budget(1_000, 100), vec![]).await;
+        let request = v1::CreateApiKeyRequest {
+            name: "late".to_owned(),
+            role: Role::Agent.into(),
+            agent_id: agent.clone(),
+            ..Default::default()
+        };
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let (mut admin, request) = (admin.clone(), request.clone());
+            calls.spawn(async move { admin.organization.create_api_key(request).await });
+        }
+        admin.decommission(&agent).await.unwrap();
+        for made in calls.join_all().await {
+            let Ok(made) = made else {
+                let late = Refused::of(&made.unwrap_err()).reason;
+                assert!(["AGENT_WRONG_STATUS", "CONCURRENT_CHANGE"].contains(&late.as_str()));
+                continue;
+            };
+            let mut client = server.with_key(&made.into_inner().key).await;
+            let answer = client.organization.get_organization(v1::GetOrganizationRequest {}).await;
+            assert!(answer.is_err(), "a key works for an agent that has ended (round {round})");
+        }
+    }
     server.stop().await;
 }
 

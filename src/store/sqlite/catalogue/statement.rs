@@ -94,10 +94,12 @@ statements! {
     READ_KEY = "SELECT document, digest, last_used_at, revoked_at FROM api_key WHERE id = $1";
     LIST_KEYS = "SELECT document, digest, last_used_at, revoked_at FROM api_key
         WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+    // Only for an agent of the same organization that has not ended.
     CREATE_KEY = "INSERT INTO api_key (id, org_id, agent_id, role, digest, expires_at,
             last_used_at, revoked_at, document)
         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
-        WHERE $3 IS NULL OR EXISTS (SELECT 1 FROM agent WHERE id = $3 AND org_id = $2)";
+        WHERE $3 IS NULL OR EXISTS (SELECT 1 FROM agent
+            WHERE id = $3 AND org_id = $2 AND status <> 'decommissioned')";
     TOUCH_KEY = "UPDATE api_key SET last_used_at = max(coalesce(last_used_at, $2), $2)
         WHERE id = $1";
     // An expired admin key works no more: to revoke it takes nothing away.
