@@ -61,7 +61,8 @@ async fn a_limit_of_one_transaction_changes_alone() {
     assert_eq!((limits.total, limits.per_transaction), (1_000, 150));
     assert_eq!(admin.judge(&agent, 150).await, []);
     request.per_transaction = Some(1_001);
-    refused(admin.mandates.update_budget(request.clone()).await, "INVALID_FIELDS");
+    let above = refused(admin.mandates.update_budget(request.clone()).await, "INVALID_FIELDS");
+    assert_eq!(above.fields, ["per_transaction"]);
     request.per_transaction = None;
     let nothing = refused(admin.mandates.update_budget(request).await, "INVALID_FIELDS");
     assert_eq!(nothing.fields, ["total"]);
