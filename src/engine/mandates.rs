@@ -148,8 +148,13 @@ impl Engine {
         checked(&mandate.policy, now)?;
         self.sign(&mut mandate).await?;
         let changes = vec![Change::CreateMandate(mandate.clone())];
-        self.commit(caller.org_id, changes, idempotency, &mandate).await?;
-        Ok(mandate)
+        match self.commit(caller.org_id, changes, idempotency, &mandate).await {
+            // Lost a race against this same call repeated, or the agent is gone.
+            Err(error) if error.is_conflict() => {
+                self.replay(caller.org_id, idempotency).await?.ok_or(error)
+            }
+            result => result.map(|()| mandate),
+        }
     }
 
     /// One mandate.
@@ -234,7 +239,9 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let before = self.mandate(caller, id).await?;
             if expected.is_some_and(|expected| expected != before.version) {
-                return Err(EngineError::VersionConflict(before.version));
+                // This same call, repeated, may be what has changed it.
+                let replayed = self.replay(caller.org_id, idempotency).await?;
+                return replayed.ok_or(EngineError::VersionConflict(before.version));
             }
             let now = self.clock.now();
             before.editable(now)?;
