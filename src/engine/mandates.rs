@@ -362,7 +362,7 @@ impl Engine {
             "sub": mandate.agent_id,
             "jti": uuid::Uuid::from_bytes(random_id()),
             "iat": issued_at.as_second(),
-            "nbf": issued_at.as_second(),
+            "nbf": not_before,
             "exp": expires_at.as_second(),
             "mandate_id": mandate.id,
             "mandate_version": mandate.version,
@@ -390,6 +390,14 @@ impl Engine {
         let mut after = None;
         loop {
             let filter = MandateFilter { agent: Some(agent), status: None };
+        // Before its mandate is valid a token promises nothing; a begun second is not begun yet.
+        let valid_from = mandate.policy.valid_from;
+        let not_before = if valid_from > issued_at {
+            let begun = i64::from(valid_from.subsec_nanosecond() > 0);
+            valid_from.as_second().saturating_add(begun)
+        } else {
+            issued_at.as_second()
+        };
             let page = Page { after, limit: super::pages::PAGE_SIZE_MAX };
             let mandates = self.catalogue.mandates(org, filter, page).await?;
             let Some(last) = mandates.last() else {
