@@ -138,7 +138,8 @@ pub enum Change {
     ReplaceOrg(Organization, i64),
     /// A new agent; a conflict if its name is taken.
     CreateAgent(Agent),
-    /// An agent, if its version is still this; a conflict if its name is taken.
+    /// An agent, if its version is still this; a conflict if its name is taken, or if it would be
+    /// decommissioned while money is held for it.
     ReplaceAgent(Agent, i64),
     /// A new mandate (its first version).
     CreateMandate(Mandate),
@@ -147,7 +148,7 @@ pub enum Change {
     ReplaceMandate(Mandate, i64),
     /// Removes a draft, if its version is still this.
     DeleteDraft(OrgId, MandateId, i64),
-    /// A new credential.
+    /// A new credential; a conflict if it is bound to an agent that has ended.
     CreateKey(ApiKey),
     /// Revokes a credential; a conflict if it is the organization's last working admin key.
     RevokeKey(OrgId, KeyId, Timestamp),

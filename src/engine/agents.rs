@@ -133,12 +133,12 @@ impl Engine {
         ask: &PageAsk,
     ) -> EngineResult<Paged<(Agent, Option<Mandate>)>> {
         let query = format!("agents {status:?}");
+        let page = self.pages.open(caller.org_id, &query, ask)?;
         let paged = if let Some(own) = caller.agent_id {
             let agent = self.require_agent(caller.org_id, own).await?;
             let fits = status.is_none_or(|status| status == agent.status);
             Paged { items: fits.then_some(agent).into_iter().collect(), next: String::new() }
         } else {
-            let page = self.pages.open(caller.org_id, &query, ask)?;
             let rows = self.catalogue.agents(caller.org_id, status, page).await?;
             self.pages.close(caller.org_id, &query, ask, (rows, |agent: &Agent| agent.name.clone()))
         };
@@ -242,6 +242,7 @@ impl Engine {
             if before.status == AgentStatus::Decommissioned {
                 return Ok(before);
             }
+            // For the caller's sake: a hold that comes after this is a conflict of the commit.
             if self.catalogue.has_open_holds(caller.org_id, id).await? {
                 return Err(EngineError::OpenHolds);
             }

@@ -99,6 +99,11 @@ pub struct MandateToken {
     pub expires_at: Timestamp,
 }
 
+/// Where a list of mandates goes on.
+fn position(mandate: &Mandate) -> String {
+    hex::encode(mandate.id.as_bytes())
+}
+
 fn checked(policy: &Policy, now: Timestamp) -> EngineResult<()> {
     policy.compile().map_err(EngineError::Invalid)?;
     if policy.valid_until.is_some_and(|end| end <= now) {
@@ -148,8 +153,13 @@ impl Engine {
         checked(&mandate.policy, now)?;
         self.sign(&mut mandate).await?;
         let changes = vec![Change::CreateMandate(mandate.clone())];
-        self.commit(caller.org_id, changes, idempotency, &mandate).await?;
-        Ok(mandate)
+        match self.commit(caller.org_id, changes, idempotency, &mandate).await {
+            // Lost a race against this same call repeated, or the agent is gone.
+            Err(error) if error.is_conflict() => {
+                self.replay(caller.org_id, idempotency).await?.ok_or(error)
+            }
+            result => result.map(|()| mandate),
+        }
     }
 
     /// One mandate.
@@ -194,9 +204,39 @@ impl Engine {
         }
         let query = format!("mandates {filter:?}");
         let page = self.pages.open(caller.org_id, &query, ask)?;
-        let rows = self.catalogue.mandates(caller.org_id, filter, page).await?;
-        let position = |mandate: &Mandate| hex::encode(mandate.id.as_bytes());
+        let rows = self.mandates_now(caller.org_id, filter, page).await?;
         Ok(self.pages.close(caller.org_id, &query, ask, (rows, position)))
+    }
+
+    /// Mandates with the status they have now. The store does not know that a mandate is over until
+    /// another one takes its place.
+    async fn mandates_now(
+        &self,
+        org: OrgId,
+        filter: MandateFilter,
+        page: Page,
+    ) -> EngineResult<Vec<Mandate>> {
+        let Some(wanted) = filter.status else {
+            return Ok(self.catalogue.mandates(org, filter, page).await?);
+        };
+        let stored = Some(wanted).filter(|status| *status != MandateStatus::Expired);
+        let filter = MandateFilter { status: stored, ..filter };
+        let enough = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let now = self.clock.now();
+        let mut found = Vec::new();
+        let mut part = Page { limit: page.limit.max(super::pages::PAGE_SIZE_MAX), ..page };
+        loop {
+            let rows = self.catalogue.mandates(org, filter, part.clone()).await?;
+            let Some(last) = rows.last() else {
+                return Ok(found);
+            };
+            part.after = Some(position(last));
+            found.extend(rows.into_iter().filter(|mandate| mandate.status_at(now) == wanted));
+            if found.len() >= enough {
+                found.truncate(enough);
+                return Ok(found);
+            }
+        }
     }
 
     /// A page of a mandate's versions, newest first.
@@ -234,7 +274,9 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let before = self.mandate(caller, id).await?;
             if expected.is_some_and(|expected| expected != before.version) {
-                return Err(EngineError::VersionConflict(before.version));
+                // This same call, repeated, may be what has changed it.
+                let replayed = self.replay(caller.org_id, idempotency).await?;
+                return replayed.ok_or(EngineError::VersionConflict(before.version));
             }
             let now = self.clock.now();
             before.editable(now)?;
@@ -348,6 +390,14 @@ impl Engine {
         let issued_at = self.clock.now();
         let expires_at = issued_at.checked_add(TOKEN_LIFE).unwrap_or(issued_at);
         let expires_at = mandate.policy.valid_until.map_or(expires_at, |end| end.min(expires_at));
+        // Before its mandate is valid a token promises nothing; a begun second is not begun yet.
+        let valid_from = mandate.policy.valid_from;
+        let not_before = if valid_from > issued_at {
+            let begun = i64::from(valid_from.subsec_nanosecond() > 0);
+            valid_from.as_second().saturating_add(begun)
+        } else {
+            issued_at.as_second()
+        };
         let policy: serde_json::Value = serde_json::from_str(&mandate.canonical_policy())
             .map_err(|_| EngineError::Corrupt("a policy"))?;
         let claims = serde_json::json!({
@@ -355,7 +405,7 @@ impl Engine {
             "sub": mandate.agent_id,
             "jti": uuid::Uuid::from_bytes(random_id()),
             "iat": issued_at.as_second(),
-            "nbf": issued_at.as_second(),
+            "nbf": not_before,
             "exp": expires_at.as_second(),
             "mandate_id": mandate.id,
             "mandate_version": mandate.version,
@@ -388,7 +438,7 @@ impl Engine {
             let Some(last) = mandates.last() else {
                 return Ok(changes);
             };
-            after = Some(hex::encode(last.id.as_bytes()));
+            after = Some(position(last));
             for before in mandates {
                 if let Ok(Some(status)) = before.step(MandateStep::Revoke, now) {
                     let mut revoked = self.next_version(&before, now);

@@ -11,7 +11,7 @@ use super::status::status_of;
 use crate::domain::mandate::{Mandate, MandateStep};
 use crate::engine::access::Principal;
 use crate::engine::mandates::MandatePatch;
-use crate::engine::{Engine, EngineResult};
+use crate::engine::{Engine, EngineError, EngineResult};
 use crate::proto::v1;
 use crate::proto::v1::mandates_service_server::MandatesService;
 use crate::store::MandateFilter;
@@ -47,6 +47,19 @@ impl MandatesApi {
         };
         stepped.await.map_err(status_of)
     }
+}
+
+/// `UpdateBudgetRequest` has the limits themselves, where a mandate has them in its budget.
+fn without_budget(error: EngineError) -> EngineError {
+    let EngineError::Invalid(mut violations) = error else {
+        return error;
+    };
+    for violation in &mut violations {
+        if let Some(field) = violation.field.strip_prefix("budget.") {
+            violation.field = field.to_owned();
+        }
+    }
+    EngineError::Invalid(violations)
 }
 
 #[tonic::async_trait]
@@ -139,7 +152,7 @@ impl MandatesService for MandatesApi {
             let (total, per_transaction) = (request.total, request.per_transaction);
             let patch = MandatePatch { total, per_transaction, ..MandatePatch::default() };
             let updated = self.engine.update_mandate(&caller, id, (&patch, expected), &once);
-            self.shown(updated.await?).await
+            self.shown(updated.await.map_err(without_budget)?).await
         };
         let mandate = updated.await.map_err(status_of)?;
         Ok(Response::new(v1::UpdateBudgetResponse { mandate }))

@@ -23,7 +23,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+mod again;
 pub(crate) mod ledger_check;
+pub(crate) mod raw;
+pub(crate) mod witness;
+
+pub(crate) use witness::refused;
 
 /// Adds a credential to every call.
 #[derive(Clone)]
@@ -39,8 +44,8 @@ impl Interceptor for Bearer {
     }
 }
 
-/// A channel with a credential.
-pub(crate) type Link = InterceptedService<Channel, Bearer>;
+/// A channel with a credential, whose errors are held against the contract.
+pub(crate) type Link = InterceptedService<witness::Witness, Bearer>;
 
 /// A server with the demo organization.
 pub(crate) struct Server {
@@ -142,7 +147,7 @@ impl Server {
 
     pub(crate) async fn link(&self, key: &str) -> Link {
         let channel = Channel::from_shared(self.url()).unwrap().connect().await.unwrap();
-        InterceptedService::new(channel, Bearer(key.to_owned()))
+        InterceptedService::new(witness::Witness(channel), Bearer(key.to_owned()))
     }
 
     pub(crate) async fn admin(&self) -> Clients {

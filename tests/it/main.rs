@@ -10,10 +10,24 @@
 )]
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod agents;
+#[cfg(test)]
+mod budget;
+#[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod control;
 #[cfg(test)]
 mod evaluate;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod mandates;
+#[cfg(test)]
+mod organization;
+#[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod transactions;

@@ -45,9 +45,12 @@ statements! {
     CREATE_AGENT = "INSERT INTO agent
         (id, org_id, name, status, current_mandate, version, document)
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    // No money may be held for an agent that ends: nobody would decide about it.
     REPLACE_AGENT = "UPDATE agent
         SET name = $3, status = $4, current_mandate = $5, version = $6, document = $7
-        WHERE id = $1 AND org_id = $2 AND version = $8 AND version < $6";
+        WHERE id = $1 AND org_id = $2 AND version = $8 AND version < $6
+        AND ($4 <> 'decommissioned' OR NOT EXISTS (SELECT 1 FROM spend
+            WHERE agent_id = $1 AND org_id = $2 AND state = 'pending_approval'))";
 
     // Mandates.
     READ_MANDATE = "SELECT document FROM mandate WHERE id = $2 AND org_id = $1";
@@ -91,10 +94,12 @@ statements! {
     READ_KEY = "SELECT document, digest, last_used_at, revoked_at FROM api_key WHERE id = $1";
     LIST_KEYS = "SELECT document, digest, last_used_at, revoked_at FROM api_key
         WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+    // Only for an agent of the same organization that has not ended.
     CREATE_KEY = "INSERT INTO api_key (id, org_id, agent_id, role, digest, expires_at,
             last_used_at, revoked_at, document)
         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
-        WHERE $3 IS NULL OR EXISTS (SELECT 1 FROM agent WHERE id = $3 AND org_id = $2)";
+        WHERE $3 IS NULL OR EXISTS (SELECT 1 FROM agent
+            WHERE id = $3 AND org_id = $2 AND status <> 'decommissioned')";
     TOUCH_KEY = "UPDATE api_key SET last_used_at = max(coalesce(last_used_at, $2), $2)
         WHERE id = $1";
     // An expired admin key works no more: to revoke it takes nothing away.
