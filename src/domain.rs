@@ -20,6 +20,8 @@ pub mod money;
 pub mod organization;
 pub mod period;
 pub mod rule;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod spend;
 pub mod time_window;
 pub mod transaction;

@@ -132,3 +132,48 @@ impl AgentStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decommissioned_agent_stays_so_and_the_others_go_back_and_forth() {
+        use AgentStatus::{Active, Decommissioned, Suspended};
+        for status in [Active, Suspended] {
+            assert_eq!(status.suspend(), Ok(Suspended));
+            assert_eq!(status.resume(), Ok(Active));
+        }
+        let told =
+            |result: Result<AgentStatus, AgentTransitionError>| result.unwrap_err().to_string();
+        let (suspend, resume) = (Decommissioned.suspend(), Decommissioned.resume());
+        assert_eq!(told(suspend), "a decommissioned agent cannot be suspended");
+        assert_eq!(told(resume), "a decommissioned agent cannot be resumed");
+    }
+
+    #[test]
+    fn statuses_and_frameworks_are_stored_by_their_words() {
+        use AgentStatus::{Active, Decommissioned, Suspended};
+        for status in [Active, Suspended, Decommissioned] {
+            let stored = serde_json::to_string(&status).unwrap();
+            assert_eq!(stored, format!("\"{}\"", status.word()));
+            assert_eq!(serde_json::from_str::<AgentStatus>(&stored).unwrap(), status);
+        }
+        let frameworks = [
+            (Framework::Langchain, "langchain"),
+            (Framework::Crewai, "crewai"),
+            (Framework::Autogpt, "autogpt"),
+            (Framework::OpenaiAgents, "openai-agents"),
+            (Framework::ClaudeSdk, "claude-sdk"),
+            (Framework::GoogleAdk, "google-adk"),
+            (Framework::SemanticKernel, "semantic-kernel"),
+            (Framework::Ag2, "ag2"),
+            (Framework::PydanticAi, "pydantic-ai"),
+            (Framework::Bedrock, "bedrock"),
+            (Framework::Custom, "custom"),
+        ];
+        for (framework, word) in frameworks {
+            assert_eq!(serde_json::to_value(framework).unwrap(), word);
+        }
+    }
+}

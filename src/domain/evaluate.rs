@@ -17,7 +17,7 @@ use super::mandate::{CompiledMandate, MandateStatus};
 use super::money::Minor;
 use super::period::{Period, PeriodError, Window};
 use super::rule::CompiledRule;
-use super::rule::check::{self, Setting};
+use super::rule::check::{self, Bound, Setting};
 use super::spend::{Observed, Spend};
 
 /// Everything a decision looks at, beside the ledger's state.
@@ -51,7 +51,7 @@ pub struct Screened {
 #[derive(Clone, Debug)]
 enum Slot {
     Tested(RuleResult),
-    Counter { rule_type: &'static str, index: usize },
+    Counter { rule_type: &'static str, index: usize, limit: Minor },
     Window { rule_type: &'static str, index: usize },
 }
 
@@ -199,7 +199,8 @@ impl<'a> ClaimBuilder<'a> {
             period,
             starts_at: window.starts_at,
         };
-        // Two caps of one vendor and period share a counter; it must be charged once.
+        // Two caps of one vendor and period share a counter: it must be charged once and hold to the
+        // lower limit, while each cap is judged and reported by its own.
         let index = match self.claim.charges.iter().position(|charge| charge.key == key) {
             Some(index) => {
                 if let Some(charge) = self.claim.charges.get_mut(index) {
@@ -212,7 +213,7 @@ impl<'a> ClaimBuilder<'a> {
                 self.claim.charges.len().saturating_sub(1)
             }
         };
-        self.slots.push(Slot::Counter { rule_type, index });
+        self.slots.push(Slot::Counter { rule_type, index, limit });
         Ok(window)
     }
 
@@ -283,8 +284,11 @@ pub fn conclude(screened: &Screened, spend: &Spend, ruling: &Ruling<'_>) -> Deci
     let currency = screened.budget.map(|frame| frame.status.currency);
     let rule_results = screened.slots.iter().map(|slot| match slot {
         Slot::Tested(result) => result.clone(),
-        Slot::Counter { rule_type, index } => match charge(*index) {
-            Some((charge, level)) => check::counter(rule_type, spend, currency, charge, *level),
+        Slot::Counter { rule_type, index, limit } => match charge(*index) {
+            Some((charge, level)) => {
+                let bound = Bound { limit: *limit, ends_at: charge.ends_at };
+                check::counter(rule_type, spend, currency, bound, *level)
+            }
             None => check::unknown(rule_type),
         },
         Slot::Window { rule_type, index } => match window(*index) {

@@ -167,4 +167,51 @@ mod tests {
         assert!(upper.parse::<MandateId>().is_err());
         assert!(hex.parse::<AgentId>().is_err());
     }
+
+    #[test]
+    fn an_id_of_one_kind_is_none_of_another() {
+        let hex = "0a".repeat(16);
+        let kinds = ["org_", "mdt_", "key_", "tx_", ""];
+        for (index, prefix) in kinds.into_iter().enumerate() {
+            let text = format!("{prefix}{hex}");
+            let read = [
+                text.parse::<OrgId>().is_ok(),
+                text.parse::<MandateId>().is_ok(),
+                text.parse::<KeyId>().is_ok(),
+                text.parse::<TransactionId>().is_ok(),
+                text.parse::<AgentId>().is_ok(),
+            ];
+            let expected = std::array::from_fn(|kind| kind == index && !prefix.is_empty());
+            assert_eq!(read, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_agent_is_named_by_the_hyphenated_form_of_its_uuid_alone() {
+        let plain = "0190f3a4-5b6c-7d8e-9fa0-b1c2d3e4f506";
+        let id: AgentId = plain.parse().unwrap();
+        assert_eq!(id.to_string(), plain);
+        assert_eq!(format!("{id:?}"), plain);
+        for text in [
+            &plain.replace('-', ""),
+            &format!("{{{plain}}}"),
+            &format!("urn:uuid:{plain}"),
+            &format!(" {plain}"),
+            &plain.replace('0', "g"),
+            "",
+        ] {
+            assert!(text.parse::<AgentId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_are_stored_as_their_text_and_a_wrong_one_says_what_is_wanted() {
+        let id = TransactionId::from_bytes([0xab; 16]);
+        let stored = serde_json::to_string(&id).unwrap();
+        assert_eq!(stored, format!("\"tx_{}\"", "ab".repeat(16)));
+        assert_eq!(serde_json::from_str::<TransactionId>(&stored).unwrap(), id);
+        let error = serde_json::from_str::<OrgId>(&stored).unwrap_err().to_string();
+        assert!(error.starts_with("must be an organization id (org_ and 32 hex"), "{error}");
+        assert_eq!(OrgId::from_bytes([7; 16]).as_bytes(), &[7; 16]);
+    }
 }

@@ -137,4 +137,33 @@ mod tests {
             assert_eq!(Currency::parse(code), Err(CurrencyError), "{code}");
         }
     }
+
+    #[test]
+    fn every_code_of_three_letters_is_itself_or_none() {
+        let letters = || ('A'..='Z').map(String::from);
+        let mut known = 0;
+        for first in letters() {
+            for second in letters() {
+                for third in letters() {
+                    let code = format!("{first}{second}{third}");
+                    let Ok(currency) = Currency::parse(&code) else { continue };
+                    assert_eq!(currency.code(), code);
+                    assert!(currency.exponent() <= 4, "{code}");
+                    let stored = serde_json::to_string(&currency).unwrap();
+                    assert_eq!(stored, format!("\"{code}\""));
+                    assert_eq!(serde_json::from_str::<Currency>(&stored).unwrap(), currency);
+                    known += 1;
+                }
+            }
+        }
+        assert!((150..250).contains(&known), "{known} currencies");
+    }
+
+    #[test]
+    fn the_largest_sums_are_exact_where_numbers_are_doubles() {
+        let most = LIMIT_MAX + AMOUNT_MAX;
+        assert!(most < 1 << 53);
+        let shown = Currency::parse("USD").unwrap().format(most).to_string();
+        assert_eq!(shown, "910000000000.00 USD");
+    }
 }

@@ -41,3 +41,25 @@ pub fn slug(name: &str) -> String {
     let slug = words.collect::<Vec<_>>().join("-");
     if slug.is_empty() { "organization".to_owned() } else { slug }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slug_has_only_what_an_address_can_have() {
+        for (name, expected) in [
+            ("Demo", "demo"),
+            ("Acme Travel, Inc.", "acme-travel-inc"),
+            ("  --A  &  B--  ", "a-b"),
+            ("Caf\u{e9} 24/7", "caf-24-7"),
+            ("already-one", "already-one"),
+            ("", "organization"),
+            ("\u{65e5}\u{672c}", "organization"),
+            ("..", "organization"),
+        ] {
+            assert_eq!(slug(name), expected, "{name:?}");
+            assert_eq!(slug(expected), expected);
+        }
+    }
+}

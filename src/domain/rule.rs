@@ -312,3 +312,6 @@ pub(super) fn list_conflicts(rules: &[RuleSpec]) -> Vec<PolicyViolation> {
     }
     conflicts
 }
+
+#[cfg(test)]
+mod tests;

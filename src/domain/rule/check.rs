@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use super::{CompiledRule, GeoSubject};
 use crate::domain::custom::{CustomRule, Facts};
 use crate::domain::decision::{RejectionReason, RuleResult};
-use crate::domain::ledger::{Charge, Level, WindowBound, WindowLevel, WindowTest};
+use crate::domain::ledger::{Level, WindowBound, WindowLevel, WindowTest};
 use crate::domain::mandate::Budget;
 use crate::domain::money::{Currency, Minor};
 use crate::domain::spend::{Observed, Protocol, Spend};
@@ -118,21 +118,30 @@ fn ceiling(
     Outcome::failed(rule_type, reason, detail).numbers(most, spend.amount, most).retryable(true).0
 }
 
+/// The limit of one budget or cap, and when its window ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// In minor units.
+    pub limit: Minor,
+    /// `None` for a budget or cap that never resets.
+    pub ends_at: Option<Timestamp>,
+}
+
 /// A budget or cap of a period.
 #[must_use]
 pub fn counter(
     rule_type: &'static str,
     spend: &Spend,
     currency: Option<Currency>,
-    charge: &Charge,
+    bound: Bound,
     level: Level,
 ) -> RuleResult {
     let money = |amount| currency.unwrap_or(spend.currency).format(amount);
-    let remaining = charge.limit.saturating_sub(level.committed()).max(0);
+    let remaining = bound.limit.saturating_sub(level.committed()).max(0);
     let wanted = level.committed().saturating_add(spend.amount);
-    let until = charge.ends_at.map_or_else(String::new, |end| format!(" until {end}"));
-    let outcome = if wanted <= charge.limit {
-        let (left, limit) = (money(remaining.saturating_sub(spend.amount)), money(charge.limit));
+    let until = bound.ends_at.map_or_else(String::new, |end| format!(" until {end}"));
+    let outcome = if wanted <= bound.limit {
+        let (left, limit) = (money(remaining.saturating_sub(spend.amount)), money(bound.limit));
         Outcome::passed(rule_type, format!("{left} of {limit} would remain{until}"))
     } else {
         let reason = match rule_type {
@@ -140,12 +149,14 @@ pub fn counter(
             "category_cap" => RejectionReason::CategoryCapExceeded,
             _ => RejectionReason::BudgetExhausted,
         };
-        let (asked, left, limit) = (money(spend.amount), money(remaining), money(charge.limit));
+        let (asked, left, limit) = (money(spend.amount), money(remaining), money(bound.limit));
         let detail = format!("{asked} is more than the {left} that remains of {limit}{until}");
         Outcome::failed(rule_type, reason, detail)
-            .retryable(remaining > 0 || charge.ends_at.is_some())
+            .retryable(remaining > 0 || bound.ends_at.is_some())
     };
-    outcome.numbers(charge.limit, wanted, remaining).resets(charge.ends_at).0
+    // Time alone never makes room for more than the whole limit.
+    let resets_at = bound.ends_at.filter(|_| spend.amount <= bound.limit);
+    outcome.numbers(bound.limit, wanted, remaining).resets(resets_at).0
 }
 
 /// A sliding window.
@@ -178,7 +189,11 @@ pub fn window(
     } else {
         let next = frees.map_or_else(String::new, |at| format!(", the oldest leaves at {at}"));
         let detail = format!("{what} used in the last {minutes} minutes{next}");
-        Outcome::failed(rule_type, reason, detail).retryable(true).resets(frees)
+        let helps = match test.bound {
+            WindowBound::Count(_) => true,
+            WindowBound::Sum(most) => spend.amount <= most,
+        };
+        Outcome::failed(rule_type, reason, detail).retryable(true).resets(frees.filter(|_| helps))
     };
     outcome.numbers(limit, actual, remaining).0
 }

@@ -1,0 +1,163 @@
+//! Which way a verdict may move: less allowed, or more asked, never turns a rejection into a yes.
+//!
+//! Not here: windows of another length or calendar, which are other rules and not tighter ones.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+use crate::domain::mandate::Policy;
+use crate::domain::money::AMOUNT_MAX;
+use crate::domain::rule::CustomEngine;
+use crate::domain::samples::{VENDORS, config, policies, repaired, rules, situations};
+
+/// From the freest to the strictest.
+fn strictness(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Approved => 0,
+        Verdict::PendingApproval => 1,
+        Verdict::Rejected => 2,
+    }
+}
+
+/// Removes an entry; a list that would be empty keeps one that nobody asks for.
+fn shrink(list: &mut Vec<String>, at: &Index, nobody: &str) {
+    list.remove(at.index(list.len()));
+    if list.is_empty() {
+        list.push(nobody.to_owned());
+    }
+}
+
+/// Less, but still a valid limit.
+fn lower(limit: &mut i64, at: &Index) {
+    *limit = 1 + i64::try_from(at.index(usize::try_from(*limit).unwrap())).unwrap();
+}
+
+/// Makes one rule stricter.
+fn tighten(rule: &mut RuleSpec, at: &Index) {
+    match rule {
+        RuleSpec::Category { allowed } => shrink(allowed, at, "nobody's"),
+        RuleSpec::VendorAllowlist { vendors } => shrink(vendors, at, "nobody.example"),
+        RuleSpec::VendorBlocklist { vendors } => vendors.push(at.get(&VENDORS).to_string()),
+        RuleSpec::VendorCap { amount, .. } | RuleSpec::CategoryCap { amount, .. } => {
+            lower(amount, at);
+        }
+        RuleSpec::MaxAmount { amount } => *amount = (*amount - 1).max(0),
+        RuleSpec::RateLimit { max_transactions, .. } => lower(max_transactions, at),
+        RuleSpec::SpendRate { max_amount, .. } => lower(max_amount, at),
+        RuleSpec::TimeWindow { days, .. } => {
+            if days.len() > 1 {
+                days.remove(at.index(days.len()));
+            }
+        }
+        RuleSpec::Geo { allowed, blocked, .. } => {
+            if allowed.is_empty() {
+                blocked.push("DE".to_owned());
+            } else {
+                shrink(allowed, at, "AQ");
+            }
+        }
+        RuleSpec::ProtocolRestrict { allowed } => {
+            if allowed.len() > 1 {
+                allowed.remove(at.index(allowed.len()));
+            }
+        }
+        RuleSpec::Approval { threshold, .. } => *threshold = (*threshold - 50).max(0),
+        RuleSpec::Custom { engine, expression, .. } => {
+            *engine = CustomEngine::Jsonlogic;
+            *expression = r#"{"==":[1,2]}"#.to_owned();
+        }
+    }
+}
+
+fn day(date: &str) -> Timestamp {
+    at(&format!("{date}T00:00:00Z"))
+}
+
+/// Makes a policy stricter in one place: a limit, its validity, or a rule.
+fn tightened(mut policy: Policy, what: &Index, at: &Index) -> Policy {
+    let rules = policy.rules.len();
+    match what.index(rules + 4) {
+        0 => lower(&mut policy.budget.total, at),
+        1 => lower(&mut policy.budget.per_transaction, at),
+        2 => policy.valid_from = policy.valid_from.max(day("2025-03-01")),
+        3 => {
+            policy.valid_from = policy.valid_from.max(day("2024-01-01"));
+            let end = day("2025-09-01");
+            policy.valid_until = Some(policy.valid_until.map_or(end, |until| until.min(end)));
+        }
+        rule => tighten(&mut policy.rules[rule - 4], at),
+    }
+    repaired(policy)
+}
+
+fn cases() -> impl Strategy<Value = Situation> {
+    situations(policies(rules(), 6)).prop_filter("a mandate", |case| case.mandate.is_some())
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_stricter_mandate_never_allows_more(case in cases(), what: Index, at: Index) {
+        let mut stricter = case.clone();
+        let mandate = stricter.mandate.as_mut().unwrap();
+        mandate.policy = tightened(mandate.policy.clone(), &what, &at);
+        prop_assume!(mandate.policy.rules.len() == case.mandate.as_ref().unwrap().policy.rules.len());
+        prop_assume!(mandate.policy.valid_until.is_none_or(|end| end > mandate.policy.valid_from));
+        let (Some(before), Some(after)) = (case.decide(), stricter.decide()) else {
+            return Ok(());
+        };
+        prop_assert!(
+            strictness(before.verdict) <= strictness(after.verdict),
+            "{:?} became {:?} by {:?}", before.verdict, after.verdict, stricter.mandate
+        );
+        for (before, after) in before.rule_results.iter().zip(&after.rule_results) {
+            prop_assert!(before.passed() || !after.passed(), "{before:?} became {after:?}");
+        }
+    }
+
+    #[test]
+    fn one_more_rule_never_allows_more(case in cases(), rule in rules()) {
+        let mut stricter = case.clone();
+        let mandate = stricter.mandate.as_mut().unwrap();
+        mandate.policy.rules.push(rule);
+        mandate.policy = repaired(mandate.policy.clone());
+        let before = &case.mandate.as_ref().unwrap().policy.rules;
+        // A vendor that was blocked and is now allowed too is one rule more and one less.
+        prop_assume!(mandate.policy.rules.starts_with(before));
+        let (Some(before), Some(after)) = (case.decide(), stricter.decide()) else {
+            return Ok(());
+        };
+        prop_assert!(strictness(before.verdict) <= strictness(after.verdict));
+    }
+
+    #[test]
+    fn more_money_is_never_easier_to_get(case in cases(), more in 1..=400_i64) {
+        let mut larger = case.clone();
+        larger.spend.amount = (case.spend.amount + more).min(AMOUNT_MAX);
+        let (Some(before), Some(after)) = (case.decide(), larger.decide()) else {
+            return Ok(());
+        };
+        prop_assert!(strictness(before.verdict) <= strictness(after.verdict));
+        for (before, after) in before.rule_results.iter().zip(&after.rule_results) {
+            prop_assert!(before.passed() || !after.passed(), "{before:?} became {after:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_already_never_makes_room(case in cases(), more in 1..=200_i64) {
+        let mut later = case.clone();
+        for level in &mut later.levels {
+            level.spent += more;
+        }
+        for window in &mut later.windows {
+            window.count += more;
+            window.sum += more;
+        }
+        let (Some(before), Some(after)) = (case.decide(), later.decide()) else {
+            return Ok(());
+        };
+        prop_assert!(strictness(before.verdict) <= strictness(after.verdict));
+    }
+}
