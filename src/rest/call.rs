@@ -218,10 +218,12 @@ impl Call {
 #[serde(deny_unknown_fields)]
 struct NoFields {}
 
-/// axum hides the cause one level down.
+/// The limit that was met may be ours or that of the port in front; both hide it below their own
+/// error.
 fn unreadable(error: &axum::Error) -> Failure {
-    let source = std::error::Error::source(error);
-    if source.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |cause| cause.source());
+    if causes.any(|cause| cause.is::<http_body_util::LengthLimitError>()) {
         Failure::too_large()
     } else {
         Failure::malformed("body", "ended early; send it again")
