@@ -85,7 +85,7 @@ impl Failure {
         Self::new(
             StatusCode::UNAUTHORIZED,
             ErrorReason::CredentialInvalid,
-            "no credential; send `authorization: Bearer sk_…`",
+            "send a valid key as `authorization: Bearer sk_…`",
         )
     }
 
