@@ -13,7 +13,7 @@ use crate::proto::v1;
 
 pub(in crate::grpc) fn draft(request: v1::CreateMandateRequest) -> EngineResult<MandateDraft> {
     let mut wrong = Violations::default();
-    wrong.visible("name", &request.name);
+    wrong.name("name", &request.name);
     wrong.visible("description", &request.description);
     let agent_id = wrong.parse("agent_id", &request.agent_id);
     let budget = budget(&request.budget.unwrap_or_default(), &mut wrong);
@@ -60,10 +60,7 @@ pub(in crate::grpc) fn patch(request: v1::UpdateMandateRequest) -> EngineResult<
     let named = |path: &str| paths.iter().any(|named| named == path);
     let mut patch = MandatePatch::default();
     if named("name") {
-        if request.name.trim().is_empty() {
-            wrong.refuse("name", "must not be empty");
-        }
-        wrong.visible("name", &request.name);
+        wrong.name("name", &request.name);
         patch.name = Some(request.name);
     }
     if named("description") {
