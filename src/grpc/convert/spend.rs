@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Violations, defined};
-use crate::domain::spend::{Protocol, Spend};
+use crate::domain::spend::{Protocol, Spend, category_fault};
 use crate::domain::vendor::Vendor;
 use crate::engine::access::Principal;
 use crate::engine::evaluate::EvaluateAsk;
@@ -33,6 +33,9 @@ pub(in crate::grpc) fn ask(
     let vendor = Vendor::parse(&request.vendor).map_err(|error| wrong.refuse("vendor", error)).ok();
     for (field, text) in [("category", &request.category), ("description", &request.description)] {
         wrong.visible(field, text);
+    }
+    if let Some(why) = category_fault(&request.category) {
+        wrong.refuse("category", why);
     }
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let spend = (|| {
