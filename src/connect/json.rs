@@ -39,7 +39,7 @@ pub(super) fn to_message(descriptor: &MessageDescriptor, body: &[u8]) -> Result<
     if reading.found.is_empty() {
         return Ok(bytes);
     }
-    if let Ok(others) = codec::check(descriptor.package_name(), descriptor.name(), &bytes) {
+    if let Ok(others) = codec::faults(descriptor.package_name(), descriptor.name(), &bytes) {
         reading.found.add_others(others);
     }
     Err(reading.found.status())

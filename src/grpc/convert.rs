@@ -87,6 +87,10 @@ impl Violations {
         self.visible(field, text);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value, if nothing was wrong.
     pub(super) fn finish<T>(self, value: Option<T>) -> EngineResult<T> {
         match value {
