@@ -124,7 +124,9 @@ impl Reading {
             };
             let mut values = Vec::with_capacity(items.len());
             for (position, item) in items.into_iter().enumerate() {
-                values.extend(self.value(&field.kind(), item, &format!("{path}[{position}]")));
+                let value = self.value(&field.kind(), item, &format!("{path}[{position}]"));
+                // A wrong item keeps its place, or faults of later ones would be misplaced.
+                values.push(value.unwrap_or_else(|| Value::default_value(&field.kind())));
             }
             return Some(Value::List(values));
         }

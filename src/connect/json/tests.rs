@@ -55,7 +55,8 @@ fn a_field_mask_is_read_in_camel_case() {
 
 #[test]
 fn wrong_types_are_named_with_their_path() {
-    let body = r#"{"agentId":"a","name":"n","budget":[],"rules":[{"category":{"allowed":"x"}},
+    let body = r#"{"agentId":"7b1f4f0e-9d0c-4c5e-8f6f-3a1d2b4c5d6e","name":"n","budget":[],
+        "rules":[{"category":{"allowed":"x"}},
         {"rateLimit":{"maxTransactions":"many","windowMinutes":99999999999}}, 7,
         {"maxAmount":{"amount":true}, "geo":{}}],
         "validFrom":"yesterday","validUntil":5}"#;
