@@ -14,9 +14,7 @@ use crate::proto::v1;
 pub(super) fn faults(name: &str, bytes: &[u8]) -> Vec<FieldViolation> {
     match name {
         "EvaluateRequest" => read(bytes, |request| spend::check(&request)),
-        "CanSpendRequest" => {
-            read(bytes, |request| spend::check(&spend::evaluate_request(request)))
-        }
+        "CanSpendRequest" => read(bytes, |request| spend::check(&spend::evaluate_request(request))),
         "CreateMandateRequest" => read(bytes, mandate::check_draft),
         "UpdateMandateRequest" => read(bytes, mandate::check_patch),
         "RegisterAgentRequest" => read(bytes, agent::profile),
@@ -24,9 +22,9 @@ pub(super) fn faults(name: &str, bytes: &[u8]) -> Vec<FieldViolation> {
         "UpdateOrganizationRequest" => read(bytes, organization::patch),
         "CreateApiKeyRequest" => read(bytes, organization::new_key),
         "ListTransactionsRequest" => read(bytes, transaction::list),
-        "LookupDecisionRequest" => read(bytes, |request: v1::LookupDecisionRequest| {
-            spend::check_agent(&request.agent_id)
-        }),
+        "LookupDecisionRequest" => {
+            read(bytes, |request: v1::LookupDecisionRequest| spend::check_agent(&request.agent_id))
+        }
         _ => Vec::new(),
     }
 }

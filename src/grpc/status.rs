@@ -122,9 +122,8 @@ impl Violations {
     pub(crate) fn add_others(&mut self, others: Self) {
         self.has_unknown |= others.has_unknown;
         for (path, why) in others.found {
-            let is_known = |(known, _): &(String, String)| {
-                is_within(known, &path) || is_within(&path, known)
-            };
+            let is_known =
+                |(known, _): &(String, String)| is_within(known, &path) || is_within(&path, known);
             if !self.found.iter().any(is_known) {
                 self.add(path, why);
             }

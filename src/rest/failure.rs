@@ -36,7 +36,7 @@ pub(super) struct Failure {
     status: StatusCode,
     reason: String,
     error: String,
-    details: Vec<Violation>,
+    pub(super) details: Vec<Violation>,
     /// Seconds, for `Retry-After`.
     retry_after: Option<u64>,
 }

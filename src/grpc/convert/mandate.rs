@@ -57,7 +57,7 @@ pub(in crate::grpc) fn check_patch(request: v1::UpdateMandateRequest) -> EngineR
 }
 
 /// The faults of a policy as far as it is given. The engine finds them too, but only once all
-/// else is right.
+/// else is right. The rules must be complete, as faults name their places.
 fn policy_faults(
     (budget, rules): (Option<&Budget>, &[RuleSpec]),
     (valid_from, valid_until): (Option<Timestamp>, Option<Timestamp>),
@@ -85,15 +85,17 @@ fn budget(message: &v1::Budget, wrong: &mut Violations) -> Option<Budget> {
     Some(Budget { total, per_transaction, currency, reset })
 }
 
+/// All the rules, or none if one of them is unknown: a fault names a place in the whole list.
 fn rules(messages: Vec<v1::Rule>, wrong: &mut Violations) -> Vec<RuleSpec> {
-    let mut rules = Vec::with_capacity(messages.len());
+    let count = messages.len();
+    let mut rules = Vec::with_capacity(count);
     for (index, message) in messages.into_iter().enumerate() {
         match rule::spec(message) {
             Some(spec) => rules.push(spec),
             None => wrong.refuse(&format!("rules[{index}]"), "must be one of the known rules"),
         }
     }
-    rules
+    if rules.len() == count { rules } else { Vec::new() }
 }
 
 pub(in crate::grpc) fn patch(request: v1::UpdateMandateRequest) -> EngineResult<MandatePatch> {
