@@ -10,6 +10,8 @@
 )]
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod evaluate;
