@@ -19,3 +19,5 @@ mod evaluate;
 mod harness;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod ways_in;

@@ -54,73 +54,35 @@ fn bad_frames(server: &Server) -> Vec<Bad> {
     let mut cut = framed(&[0; 100]);
     cut.truncate(60);
     let endless = [&[0, 0xff, 0xff, 0xff, 0xff], CANARY.as_bytes()].concat();
-    let no_compression = "COMPRESSION_NOT_SUPPORTED";
-    let bomb = flagged(1);
-    vec![
+    let mut bad = vec![
         malformed(4, "no body", Vec::new()),
         malformed(5, "half a head", vec![0; 4]),
         malformed(5, "it ends early", cut),
         malformed(5, "an odd flag", flagged(7)),
-        (8, "a length of 4 GB", Vec::new(), endless, Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
-        (
-            8,
-            "one byte too many",
-            Vec::new(),
-            framed(&vec![0; MESSAGE_BYTES_MAX + 1]),
-            Code::ResourceExhausted,
-            "MESSAGE_TOO_LARGE",
-        ),
-        (
-            48,
-            "5 MB",
-            Vec::new(),
-            framed(&vec![b'x'; 5_000_000]),
-            Code::ResourceExhausted,
-            "MESSAGE_TOO_LARGE",
-        ),
-        (9, "compressed", Vec::new(), bomb.clone(), Code::Unimplemented, no_compression),
-        (
-            9,
-            "gzip",
-            vec![("grpc-encoding", "gzip")],
-            bomb.clone(),
-            Code::Unimplemented,
-            no_compression,
-        ),
-        (
-            9,
-            "an unknown encoding",
-            vec![("grpc-encoding", "middle-out")],
-            bomb,
-            Code::Unimplemented,
-            no_compression,
-        ),
         malformed(10, "two messages", [good.clone(), framed(&spend(server))].concat()),
-        (
-            11,
-            "no time",
-            vec![("grpc-timeout", "0n")],
-            good.clone(),
-            Code::DeadlineExceeded,
-            "DEADLINE_EXCEEDED",
-        ),
-        (
-            13,
-            "no timeout",
-            vec![("grpc-timeout", "abc")],
-            good.clone(),
-            Code::InvalidArgument,
-            "MALFORMED_REQUEST",
-        ),
-        (
-            13,
-            "a negative timeout",
-            vec![("grpc-timeout", "-1S")],
-            good,
-            Code::InvalidArgument,
-            "MALFORMED_REQUEST",
-        ),
-    ]
+    ];
+    for (number, what, body) in [
+        (8, "a length of 4 GB", endless),
+        (8, "one byte too many", framed(&vec![0; MESSAGE_BYTES_MAX + 1])),
+        (48, "5 MB", framed(&vec![b'x'; 5_000_000])),
+    ] {
+        let (code, reason) = (Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+        bad.push((number, what, Vec::new(), body, code, reason));
+    }
+    for encoding in ["", "gzip", "middle-out"] {
+        let headers = vec![("grpc-encoding", encoding)];
+        let (code, reason) = (Code::Unimplemented, "COMPRESSION_NOT_SUPPORTED");
+        bad.push((9, "compressed", headers, flagged(1), code, reason));
+    }
+    let late = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let malformed = (Code::InvalidArgument, "MALFORMED_REQUEST");
+    for (number, timeout, (code, reason)) in
+        [(11, "0n", late), (11, "0S", late), (13, "abc", malformed), (13, "-1S", malformed)]
+    {
+        let headers = vec![("grpc-timeout", timeout)];
+        bad.push((number, "a timeout", headers, good.clone(), code, reason));
+    }
+    bad
 }
 
 fn bad_messages(server: &Server) -> Vec<Bad> {

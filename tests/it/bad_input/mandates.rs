@@ -46,7 +46,7 @@ impl Table<'_> {
     }
 
     /// A rule whose wrong field has one name in both shapes, apart from its case.
-    fn plain(&mut self, number: u16, (kind, json_name): (&str, &str), config: Value, field: &str) {
+    fn plain(&mut self, number: u16, (kind, json_name): (&str, &str), config: &Value, field: &str) {
         let mut published = config.clone();
         published["type"] = json!(kind);
         let (full, short) = (format!("{kind}.{field}"), super::ways::camel(field));
@@ -57,7 +57,10 @@ impl Table<'_> {
 }
 
 fn budgets(table: &mut Table<'_>) {
-    let budget = |total: i64, ceiling: i64, currency: &str| json!({"budget": {"total": total, "perTransaction": ceiling, "currency": currency}});
+    let budget = |total: i64, ceiling: i64, currency: &str| {
+        let limits = json!({"total": total, "perTransaction": ceiling, "currency": currency});
+        json!({ "budget": limits })
+    };
     for (what, patch, fields) in [
         ("total 0", budget(0, 1, "USD"), &["budget.total"][..]),
         ("total -1", budget(-1, 1, "USD"), &["budget.total"]),
@@ -148,17 +151,21 @@ fn lists(table: &mut Table<'_>) {
         }
     }
     let twice = json!({"allowed": ["a", "b", "a"]});
-    table.plain(77, ("category", "category"), twice, "allowed[2]");
-    table.plain(77, ("category", "category"), json!({"allowed": []}), "allowed");
-    table.plain(77, ("category", "category"), json!({"allowed": ["cafe\u{301}"]}), "allowed[0]");
+    table.plain(77, ("category", "category"), &twice, "allowed[2]");
+    table.plain(77, ("category", "category"), &json!({"allowed": []}), "allowed");
+    table.plain(77, ("category", "category"), &json!({"allowed": ["cafe\u{301}"]}), "allowed[0]");
     let cap = json!({"vendor": "*", "amount": 1, "period": "PERIOD_DAILY"});
-    table.plain(77, ("vendor_cap", "vendorCap"), cap, "vendor");
+    table.plain(77, ("vendor_cap", "vendorCap"), &cap, "vendor");
     table.rows.last_mut().unwrap().rest.as_mut().unwrap().body["rules"][0]["period"] =
         json!("daily");
 }
 
 fn times_and_rates(table: &mut Table<'_>) {
-    let window = |days: Value, start: &str, end: &str, timezone: &str| json!({"days": days, "start": start, "end": end, "timezone": timezone});
+    let window = |days: Value, start: &str, end: &str, timezone: &str| {
+        let mut window = json!({"days": days, "start": start, "end": end});
+        window["timezone"] = json!(timezone);
+        window
+    };
     for (config, field) in [
         (window(json!([1]), "24:00", "24:00", "UTC"), "start"),
         (window(json!([1]), "09:00", "09:00", "UTC"), "end"),
@@ -172,7 +179,7 @@ fn times_and_rates(table: &mut Table<'_>) {
         (window(json!([1]), "09:00", "17:00", "../../etc/passwd"), "timezone"),
         (window(json!([1]), "09:00", "17:00", ""), "timezone"),
     ] {
-        table.plain(79, ("time_window", "timeWindow"), config, field);
+        table.plain(79, ("time_window", "timeWindow"), &config, field);
     }
     let rate =
         |count: i64, minutes: i64| json!({"maxTransactions": count, "windowMinutes": minutes});
@@ -182,19 +189,19 @@ fn times_and_rates(table: &mut Table<'_>) {
         (rate(1, 0), "window_minutes"),
         (rate(1, 44_641), "window_minutes"),
     ] {
-        table.plain(80, ("rate_limit", "rateLimit"), config, field);
+        table.plain(80, ("rate_limit", "rateLimit"), &config, field);
     }
     let speed = |sum: i64, minutes: i64| json!({"maxAmount": sum, "windowMinutes": minutes});
-    table.plain(80, ("spend_rate", "spendRate"), speed(0, 1), "max_amount");
-    table.plain(80, ("spend_rate", "spendRate"), speed(90_000_000_000_001, 1), "max_amount");
-    table.plain(80, ("spend_rate", "spendRate"), speed(1, -5), "window_minutes");
-    table.plain(80, ("max_amount", "maxAmount"), json!({"amount": -1}), "amount");
+    table.plain(80, ("spend_rate", "spendRate"), &speed(0, 1), "max_amount");
+    table.plain(80, ("spend_rate", "spendRate"), &speed(90_000_000_000_001, 1), "max_amount");
+    table.plain(80, ("spend_rate", "spendRate"), &speed(1, -5), "window_minutes");
+    table.plain(80, ("max_amount", "maxAmount"), &json!({"amount": -1}), "amount");
     let approval =
         |threshold: i64, minutes: i64| json!({"threshold": threshold, "timeoutMinutes": minutes});
-    table.plain(81, ("approval", "approval"), approval(-1, 60), "threshold");
-    table.plain(81, ("approval", "approval"), approval(10_001, 60), "threshold");
-    table.plain(81, ("approval", "approval"), approval(1, 0), "timeout_minutes");
-    table.plain(81, ("approval", "approval"), approval(1, 44_641), "timeout_minutes");
+    table.plain(81, ("approval", "approval"), &approval(-1, 60), "threshold");
+    table.plain(81, ("approval", "approval"), &approval(10_001, 60), "threshold");
+    table.plain(81, ("approval", "approval"), &approval(1, 0), "timeout_minutes");
+    table.plain(81, ("approval", "approval"), &approval(1, 44_641), "timeout_minutes");
     for (allowed, field, published) in [
         (json!(["hr"]), "geo.allowed_countries[0]", "allowed[0]"),
         (json!(["HRV"]), "geo.allowed_countries[0]", "allowed[0]"),

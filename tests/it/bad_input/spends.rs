@@ -39,7 +39,7 @@ impl Table<'_> {
         self.rows.last_mut().unwrap()
     }
 
-    /// A row of Evaluate and of CanSpend.
+    /// A row of both RPCs.
     fn both(&mut self, number: u16, what: &str, patch: &Value, fields: &[&str]) {
         let row = self.row(number, what, patch, fields).clone();
         let asked = Row { rpc: CAN_SPEND.to_owned(), what: format!("{what}, asked"), ..row };

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -419,10 +419,11 @@ pub(crate) async fn refused(server: &mut Server, rows: &[Row]) {
 pub(crate) fn patched(base: &Value, patch: &Value) -> Value {
     let mut merged = base.clone();
     for (name, value) in patch.as_object().unwrap() {
-        match value {
-            Value::Null => drop(merged.as_object_mut().unwrap().remove(name)),
-            value => merged[name] = value.clone(),
+        if value.is_null() {
+            merged.as_object_mut().unwrap().remove(name);
+        } else {
+            merged[name] = value.clone();
         }
     }
-    json!(merged)
+    merged
 }
