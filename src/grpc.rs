@@ -22,6 +22,7 @@ pub mod codec;
 mod convert;
 pub mod evaluate;
 pub mod mandates;
+mod meaning;
 pub mod organization;
 pub(crate) mod schema;
 pub mod status;

@@ -6,6 +6,15 @@
 //! [`serve`] the one port; [`app`] puts a server together from a [`config`]; [`cli`] is the command
 //! line. Who may name whom is checked by a test.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::arithmetic_side_effects,
+        clippy::wildcard_enum_match_arm,
+        reason = "a test that traps is a test that fails"
+    )
+)]
+
 pub mod app;
 pub mod cli;
 pub mod clock;

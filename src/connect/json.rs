@@ -39,7 +39,7 @@ pub(super) fn to_message(descriptor: &MessageDescriptor, body: &[u8]) -> Result<
     if reading.found.is_empty() {
         return Ok(bytes);
     }
-    if let Ok(others) = codec::check(descriptor.package_name(), descriptor.name(), &bytes) {
+    if let Ok(others) = codec::faults(descriptor.package_name(), descriptor.name(), &bytes) {
         reading.found.add_others(others);
     }
     Err(reading.found.status())
@@ -124,7 +124,9 @@ impl Reading {
             };
             let mut values = Vec::with_capacity(items.len());
             for (position, item) in items.into_iter().enumerate() {
-                values.extend(self.value(&field.kind(), item, &format!("{path}[{position}]")));
+                let value = self.value(&field.kind(), item, &format!("{path}[{position}]"));
+                // A wrong item keeps its place, or faults of later ones would be misplaced.
+                values.push(value.unwrap_or_else(|| Value::default_value(&field.kind())));
             }
             return Some(Value::List(values));
         }

@@ -273,12 +273,15 @@ impl Policy {
             violations.push(PolicyViolation { field: field.to_owned(), why: why.to_owned() });
         };
         let budget = &self.budget;
-        if !(1..=LIMIT_MAX).contains(&budget.total) {
+        // What is compared with a wrong total would be a fault that nobody made.
+        let mut total = budget.total;
+        if !(1..=LIMIT_MAX).contains(&total) {
             refuse("budget.total", "must be 1 to 90000000000000 minor units");
+            total = LIMIT_MAX;
         }
         if !(1..=AMOUNT_MAX).contains(&budget.per_transaction) {
             refuse("budget.per_transaction", "must be 1 to 1000000000000 minor units");
-        } else if budget.per_transaction > budget.total {
+        } else if budget.per_transaction > total {
             refuse("budget.per_transaction", "must not be above the total");
         }
         if self.rules.len() > RULES_MAX {
@@ -294,7 +297,7 @@ impl Policy {
         }
         let mut compiled = Vec::with_capacity(self.rules.len());
         for (index, rule) in self.rules.iter().enumerate() {
-            match rule.compile(budget.total) {
+            match rule.compile(total) {
                 Ok(rule) => compiled.push(rule),
                 Err(wrong) => violations.extend(wrong.into_iter().map(|wrong| PolicyViolation {
                     field: format!("rules[{index}].{}", wrong.field),

@@ -14,7 +14,7 @@ use super::custom::{CustomRule, Engine};
 use super::mandate::PolicyViolation;
 use super::money::{AMOUNT_MAX, LIMIT_MAX, Minor};
 use super::period::Period;
-use super::spend::Protocol;
+use super::spend::{Protocol, category_fault};
 use super::time_window::TimeWindow;
 use super::vendor::Vendor;
 
@@ -94,6 +94,12 @@ impl Violations {
         self.0.push(violation);
     }
 
+    fn category(&mut self, field: &str, category: &str) {
+        if let Some(why) = category_fault(category) {
+            self.refuse(field, why);
+        }
+    }
+
     fn within(&mut self, field: &str, value: i64, least: i64, most: i64) {
         if !(least..=most).contains(&value) {
             self.refuse(field, format!("must be {least} to {most}"));
@@ -160,6 +166,9 @@ impl RuleSpec {
                 if allowed.is_empty() {
                     wrong.refuse("category.allowed", "must name at least one category");
                 }
+                for (index, category) in allowed.iter().enumerate() {
+                    wrong.category(&format!("category.allowed[{index}]"), category);
+                }
                 CompiledRule::Category { allowed: allowed.iter().cloned().collect() }
             }
             Self::VendorAllowlist { vendors } => CompiledRule::VendorAllowlist {
@@ -177,6 +186,7 @@ impl RuleSpec {
             }
             Self::CategoryCap { category, amount, period } => {
                 wrong.within("category_cap.amount", *amount, 1, LIMIT_MAX);
+                wrong.category("category_cap.category", category);
                 let (category, amount, period) = (category.clone(), *amount, *period);
                 CompiledRule::CategoryCap { category, amount, period }
             }

@@ -48,6 +48,16 @@ impl Protocol {
     }
 }
 
+/// What is wrong with a category as it is written, of a spend or in a rule.
+///
+/// Categories are compared exactly, so one text must have one form: the same letters composed
+/// otherwise would look alike and never match.
+#[must_use]
+pub fn category_fault(category: &str) -> Option<&'static str> {
+    let is_composed = category.is_ascii() || unicode_normalization::is_nfc(category);
+    (!is_composed).then_some("must be in composed Unicode form (NFC), as keyboards write it")
+}
+
 /// One spend to decide.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spend {

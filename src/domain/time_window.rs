@@ -37,22 +37,22 @@ pub struct TimeWindow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum TimeWindowError {
     /// The list of days is empty.
-    #[error("time window has no days; list at least one, 0 is Sunday")]
+    #[error("has no days; list at least one, 0 is Sunday")]
     NoDays,
     /// A day is over 6.
-    #[error("time window has a day over 6; days go from 0, Sunday, to 6, Saturday")]
+    #[error("has a day over 6; days go from 0, Sunday, to 6, Saturday")]
     BadDay,
     /// The start is not a time of day.
-    #[error("time window start is not a time from `00:00` to `23:59`")]
+    #[error("is not a time from `00:00` to `23:59`")]
     BadStart,
     /// The end is not a time of day.
-    #[error("time window end is not a time from `00:00` to `24:00`")]
+    #[error("is not a time from `00:00` to `24:00`")]
     BadEnd,
     /// Start and end are equal, which could mean never or always.
-    #[error("time window ends when it starts; use `00:00` to `24:00` for whole days")]
+    #[error("is when the window starts; use `00:00` to `24:00` for whole days")]
     EmptyWindow,
     /// The zone is not an IANA name.
-    #[error("time window zone is unknown; send an IANA name such as `Europe/Berlin`")]
+    #[error("is unknown; send an IANA name such as `Europe/Berlin`")]
     BadZone,
 }
 

@@ -54,46 +54,46 @@ pub enum VendorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum VendorError {
     /// Nothing but white space, or a URL without a host.
-    #[error("vendor is empty; send a host such as `api.example.com` or a plain name")]
+    #[error("is empty; send a host such as `api.example.com` or a plain name")]
     Empty,
     /// The text, the host, one of its labels or the name is over its bound.
     #[error(
-        "vendor is too long; a host has at most 253 bytes and 63 in each label, a name has at \
+        "is too long; a host has at most 253 bytes and 63 in each label, a name has at \
          most 128 bytes"
     )]
     TooLong,
     /// Control, zero-width, directional or otherwise invisible characters.
-    #[error("vendor contains control or invisible characters; remove them")]
+    #[error("contains control or invisible characters; remove them")]
     HiddenCharacter,
     /// A user or password before the host, the classic way to disguise one.
-    #[error("vendor contains `@`; send the host without user and password")]
+    #[error("contains `@`; send the host without user and password")]
     UserInfo,
     /// A scheme other than http and https.
-    #[error("vendor has a scheme other than `http` and `https`; send the host alone")]
+    #[error("has a scheme other than `http` and `https`; send the host alone")]
     Scheme,
     /// A colon that is not followed by a port number.
-    #[error("vendor has a port that is not a number from 1 to 65535; send the host alone")]
+    #[error("has a port that is not a number from 1 to 65535; send the host alone")]
     Port,
     /// An asterisk; matching subdomains needs none.
-    #[error("vendor contains `*`; list the host itself, it covers its subdomains")]
+    #[error("contains `*`; list the host itself, it covers its subdomains")]
     Wildcard,
     /// An address, IPv4 or IPv6, in any spelling.
-    #[error("vendor is an ip address; send the host name instead")]
+    #[error("is an ip address; send the host name instead")]
     IpAddress,
     /// `localhost` or a URL whose host has a single label.
-    #[error("vendor is a local host; send a full host such as `api.example.com`")]
+    #[error("is a local host; send a full host such as `api.example.com`")]
     LocalHost,
     /// A domain under which anybody may register, `co.uk` for example.
-    #[error("vendor is a public suffix such as `com`; send the full host")]
+    #[error("is a public suffix such as `com`; send the full host")]
     PublicSuffix,
     /// Not a valid host although it is written like one.
     #[error(
-        "vendor is not a valid host; send one such as `api.example.com`, or a plain name without \
+        "is not a valid host; send one such as `api.example.com`, or a plain name without \
          `.`, `/`, `\\` and `:`"
     )]
     MalformedHost,
     /// A plain name that would read as a host once it is normalised.
-    #[error("vendor name contains a disguised `.`, `/`, `\\` or `:`; remove it")]
+    #[error("contains a disguised `.`, `/`, `\\` or `:`; remove it")]
     MalformedName,
 }
 

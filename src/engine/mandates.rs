@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::access::Principal;
 use super::pages::{PageAsk, Paged};
 use super::receipts::Idempotency;
-use super::{ATTEMPTS, Engine, EngineError, EngineResult};
+use super::{ATTEMPTS, Engine, EngineError, EngineResult, FieldViolation};
 use crate::crypto::{random_id, time_ordered_id};
 use crate::domain::agent::{Agent, AgentStatus, AgentTransitionError};
 use crate::domain::id::{AgentId, MandateId, OrgId};
@@ -105,11 +105,13 @@ fn position(mandate: &Mandate) -> String {
 }
 
 fn checked(policy: &Policy, now: Timestamp) -> EngineResult<()> {
-    policy.compile().map_err(EngineError::Invalid)?;
-    if policy.valid_until.is_some_and(|end| end <= now) {
-        return Err(EngineError::invalid("valid_until", "must be in the future"));
+    let mut faults = policy.compile().err().unwrap_or_default();
+    let is_judged = faults.iter().any(|fault| fault.field == "valid_until");
+    if !is_judged && policy.valid_until.is_some_and(|end| end <= now) {
+        let (field, why) = ("valid_until".to_owned(), "must be in the future".to_owned());
+        faults.push(FieldViolation { field, why });
     }
-    Ok(())
+    if faults.is_empty() { Ok(()) } else { Err(EngineError::Invalid(faults)) }
 }
 
 impl Engine {

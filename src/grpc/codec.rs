@@ -17,6 +17,7 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic::{Code, Status};
 use tonic_prost::ProstEncoder;
 
+use crate::grpc::meaning;
 use crate::grpc::schema::Schema;
 use crate::grpc::status::{Violations, refusal};
 use crate::proto::v1::ErrorReason;
@@ -111,14 +112,29 @@ fn decoded<U>(result: Result<U, prost::DecodeError>) -> Result<Option<U>, Status
 /// Checks the wire bytes of a request against the rules of its type.
 fn validate<U: Name>(bytes: &[u8]) -> Result<(), Status> {
     let found = check(U::PACKAGE, U::NAME, bytes)?;
-    if found.is_empty() { Ok(()) } else { Err(found.status()) }
+    if found.is_empty() { Ok(()) } else { Err(with_meaning(found, U::NAME, bytes).status()) }
 }
 
-/// What is wrong with the fields of an encoded request of the named type.
+/// Everything that is wrong with the fields of an encoded request of the named type: their form,
+/// and what they mean.
 ///
 /// # Errors
 /// The bytes are no message at all, or the type is not one of this server's requests.
-pub(crate) fn check(package: &str, name: &str, bytes: &[u8]) -> Result<Violations, Status> {
+pub(crate) fn faults(package: &str, name: &str, bytes: &[u8]) -> Result<Violations, Status> {
+    Ok(with_meaning(check(package, name, bytes)?, name, bytes))
+}
+
+fn with_meaning(mut found: Violations, name: &str, bytes: &[u8]) -> Violations {
+    let mut meant = Violations::default();
+    for fault in meaning::faults(name, bytes) {
+        meant.add(fault.field, fault.why);
+    }
+    found.add_others(meant);
+    found
+}
+
+/// What is wrong with the form of the fields.
+fn check(package: &str, name: &str, bytes: &[u8]) -> Result<Violations, Status> {
     let schema = Schema::shared().map_err(|error| {
         tracing::error!(%error, "the protos have a rule that cannot be enforced");
         unenforceable()

@@ -79,6 +79,18 @@ impl Violations {
         }
     }
 
+    /// A name for people: visible, and more than white space.
+    pub(super) fn name(&mut self, field: &str, text: &str) {
+        if text.trim().is_empty() {
+            self.refuse(field, "must not be empty");
+        }
+        self.visible(field, text);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value, if nothing was wrong.
     pub(super) fn finish<T>(self, value: Option<T>) -> EngineResult<T> {
         match value {

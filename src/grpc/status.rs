@@ -117,11 +117,14 @@ impl Violations {
         }
     }
 
-    /// Adds those of another check, for fields that have none yet.
+    /// Adds those of another check, for fields that have none yet, neither themselves nor in what
+    /// they are part of or consist of: one fault is told once.
     pub(crate) fn add_others(&mut self, others: Self) {
         self.has_unknown |= others.has_unknown;
         for (path, why) in others.found {
-            if !self.found.iter().any(|(known, _)| *known == path) {
+            let is_known =
+                |(known, _): &(String, String)| is_within(known, &path) || is_within(&path, known);
+            if !self.found.iter().any(is_known) {
                 self.add(path, why);
             }
         }
@@ -157,6 +160,12 @@ impl Violations {
         let listed = self.found.into_iter();
         listed.fold(refused, |refused, (path, why)| refused.field(path, why))
     }
+}
+
+/// Whether the path `inner` is `outer`, or leads to a part of it.
+fn is_within(inner: &str, outer: &str) -> bool {
+    let rest = inner.strip_prefix(outer);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// How long a caller should wait before it repeats a call that found the server busy.

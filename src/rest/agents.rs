@@ -23,7 +23,7 @@ struct Agents {
 }
 
 pub(super) async fn register(call: Call) -> Outcome {
-    let form: AgentForm = call.json()?;
+    let form: AgentForm = call.json_for(|form: AgentForm| form.into_register(String::new()))?;
     let key = call.idempotency_key()?.unwrap_or_default();
     let request = call.request(form.into_register(key));
     let response = call.message(call.agents().register_agent(request).await)?;
@@ -62,7 +62,8 @@ pub(super) async fn get(call: Call) -> Outcome {
 }
 
 pub(super) async fn update(call: Call) -> Outcome {
-    let patch: AgentPatch = call.json()?;
+    let patch: AgentPatch =
+        call.json_for(|form: AgentPatch| form.into_update(call.id(), String::new()))?;
     let key = call.idempotency_key()?.unwrap_or_default();
     let request = call.request(patch.into_update(call.id(), key));
     let response = call.message(call.agents().update_agent(request).await)?;

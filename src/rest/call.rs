@@ -9,12 +9,15 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri, header};
+use prost::{Message, Name};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tonic::metadata::MetadataMap;
 
 use super::failure::{Failure, Violation};
-use super::{BODY_BYTES_MAX, decode, tree};
+use super::{BODY_BYTES_MAX, decode, fields, tree};
+use crate::grpc::codec;
+use crate::grpc::status::Violations;
 use crate::proto::v1::agents_service_client::AgentsServiceClient;
 use crate::proto::v1::budget_service_client::BudgetServiceClient;
 use crate::proto::v1::evaluate_service_client::EvaluateServiceClient;
@@ -178,12 +181,46 @@ impl Call {
 
     /// Reads the body, which must be there.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        self.form(|_| Vec::new())
+    }
+
+    /// Reads the body, which must be there. If its JSON is wrong somewhere, what the contract
+    /// finds in the message that the rest of it would become is reported too.
+    pub(super) fn json_for<T, M>(&self, message: impl FnOnce(T) -> M) -> Result<T, Failure>
+    where
+        T: DeserializeOwned,
+        M: Message + Name,
+    {
+        self.json_named(|form| (message(form), fields::rest_name))
+    }
+
+    /// The same, where the shape of the body decides what its fields are called.
+    pub(super) fn json_named<T, M>(
+        &self,
+        message: impl FnOnce(T) -> (M, fn(&str) -> String),
+    ) -> Result<T, Failure>
+    where
+        T: DeserializeOwned,
+        M: Message + Name,
+    {
+        self.form(|form| {
+            let (message, rename) = message(form);
+            let faults = codec::faults(M::PACKAGE, M::NAME, &message.encode_to_vec());
+            let status = faults.ok().filter(|faults| !faults.is_empty()).map(Violations::status);
+            status.map(|status| Failure::from_status(&status, rename).details).unwrap_or_default()
+        })
+    }
+
+    fn form<T: DeserializeOwned>(
+        &self,
+        others: impl FnOnce(T) -> Vec<Violation>,
+    ) -> Result<T, Failure> {
         if self.body.is_empty() {
             let missing = "is empty; send a JSON object";
             return Err(Failure::malformed("body", missing));
         }
         self.check_media_type()?;
-        decode::decode(tree::parse(&self.body)?)
+        decode::decode(tree::parse(&self.body)?, others)
     }
 
     /// Reads the body if there is one.
@@ -218,10 +255,12 @@ impl Call {
 #[serde(deny_unknown_fields)]
 struct NoFields {}
 
-/// axum hides the cause one level down.
+/// The limit that was met may be ours or that of the port in front; both hide it below their own
+/// error.
 fn unreadable(error: &axum::Error) -> Failure {
-    let source = std::error::Error::source(error);
-    if source.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |cause| cause.source());
+    if causes.any(|cause| cause.is::<http_body_util::LengthLimitError>()) {
         Failure::too_large()
     } else {
         Failure::malformed("body", "ended early; send it again")

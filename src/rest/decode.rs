@@ -22,31 +22,58 @@ const VIOLATIONS_MAX: usize = 20;
 /// How often the tree is read at most.
 const READINGS_MAX: usize = 64;
 
-/// The form in the tree, or all its faults.
-pub(super) fn decode<T: DeserializeOwned>(mut tree: Node) -> Result<T, Failure> {
+/// The form in the tree, or all its faults: its own, and those that `others` finds in what is left
+/// of it once its own are taken out.
+pub(super) fn decode<T: DeserializeOwned>(
+    mut tree: Node,
+    others: impl FnOnce(T) -> Vec<Violation>,
+) -> Result<T, Failure> {
     let mut violations = Vec::new();
-    let mut only_unknown = true;
+    let mut has_unknown = false;
     for _ in 0..READINGS_MAX {
         let mut fault = match T::deserialize(&tree) {
             Ok(form) if violations.is_empty() => return Ok(form),
-            Ok(_) => break,
+            Ok(form) => {
+                add_others(&mut violations, others(form));
+                break;
+            }
             Err(fault) => fault,
         };
         fault.path.reverse();
         let (news, repaired) = fault.repair(&mut tree);
         if news {
-            only_unknown = only_unknown && matches!(fault.kind, FaultKind::Unknown(_));
+            has_unknown = has_unknown || matches!(fault.kind, FaultKind::Unknown(_));
             violations.push(fault.into_violation());
         }
         if !repaired || violations.len() >= VIOLATIONS_MAX {
             break;
         }
     }
-    Err(if only_unknown {
-        Failure::unknown_fields(violations)
-    } else {
-        Failure::fields(violations)
-    })
+    Err(if has_unknown { Failure::unknown_fields(violations) } else { Failure::fields(violations) })
+}
+
+/// Adds what does not follow from a hole, which stands for a fault already reported.
+fn add_others(violations: &mut Vec<Violation>, others: Vec<Violation>) {
+    let known: Vec<String> = violations.iter().map(|own| unit(&own.field).to_owned()).collect();
+    let is_own = |other: &Violation| {
+        // That nothing is left of a body follows from what was taken out of it.
+        other.field == "body"
+            || known.iter().any(|own| is_within(&other.field, own) || is_within(own, &other.field))
+    };
+    let room = VIOLATIONS_MAX.saturating_sub(violations.len());
+    violations.extend(others.into_iter().filter(|other| !is_own(other)).take(room));
+}
+
+/// What a fault spoils: its field, or all of the rule it lies in, which has no meaning without it.
+fn unit(field: &str) -> &str {
+    let end = field.find(']').filter(|_| field.starts_with("rules["));
+    end.and_then(|end| field.get(..=end)).unwrap_or(field)
+}
+
+/// Whether the path `inner` is `outer`, or leads to a part of it.
+fn is_within(inner: &str, outer: &str) -> bool {
+    let rest = inner.strip_prefix(outer);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// A fault and where it lies; the path is built from its end while the error travels up.

@@ -36,7 +36,7 @@ pub(super) struct Failure {
     status: StatusCode,
     reason: String,
     error: String,
-    details: Vec<Violation>,
+    pub(super) details: Vec<Violation>,
     /// Seconds, for `Retry-After`.
     retry_after: Option<u64>,
 }
@@ -85,7 +85,7 @@ impl Failure {
         Self::new(
             StatusCode::UNAUTHORIZED,
             ErrorReason::CredentialInvalid,
-            "no credential; send `authorization: Bearer sk_…`",
+            "send a valid key as `authorization: Bearer sk_…`",
         )
     }
 

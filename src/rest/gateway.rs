@@ -77,7 +77,19 @@ pub(super) async fn mandate_token(call: Call) -> Outcome {
 }
 
 fn read(call: &Call) -> Result<Spend, Failure> {
-    let form: SpendForm = call.json()?;
+    let form: SpendForm = call.json_named(|form: SpendForm| {
+        let rename = rename(&form);
+        let (agent_id, key) = (form.agent_id.clone(), form.idempotency_key.clone());
+        let currency_named = form.names_currency();
+        let mut message = form.into_evaluate();
+        message.agent_id = agent_id.unwrap_or_default();
+        message.idempotency_key = key.unwrap_or_else(fresh_key);
+        if !currency_named {
+            // The mandate's is right whatever it is, so any will do here.
+            "USD".clone_into(&mut message.currency);
+        }
+        (message, rename)
+    })?;
     let mut wrong = Vec::new();
     if form.payment_request.is_some() {
         let flat = form.flat_fields().into_iter();
@@ -92,14 +104,19 @@ fn read(call: &Call) -> Result<Spend, Failure> {
     if !wrong.is_empty() {
         return Err(Failure::fields(wrong));
     }
-    let rename = match form.payment_request {
-        Some(_) => fields::nested_rest_name,
-        None => fields::rest_name,
-    };
+    let rename = rename(&form);
     let currency_named = form.names_currency();
     let mut request = form.into_evaluate();
     request.agent_id = agent.unwrap_or_default();
     Ok(Spend { request, currency_named, idempotency_key, rename })
+}
+
+/// How the fields of the form's shape are called.
+fn rename(form: &SpendForm) -> fn(&str) -> String {
+    match form.payment_request {
+        Some(_) => fields::nested_rest_name,
+        None => fields::rest_name,
+    }
 }
 
 fn note(wrong: &mut Vec<Violation>, violation: Violation) -> Option<String> {

@@ -23,7 +23,11 @@ struct Mandates {
 }
 
 pub(super) async fn create(call: Call) -> Outcome {
-    let mut form: MandateForm = call.json()?;
+    let mut form: MandateForm = call.json_for(|mut form: MandateForm| {
+        // The organization's is right whatever it is, so any will do here.
+        form.budget.currency.get_or_insert_with(|| "USD".to_owned());
+        form.into_create(String::new())
+    })?;
     if form.agent.is_some() {
         let wrong = Violation::new("agent", "is for files; give `agentId`");
         return Err(Failure::fields(vec![wrong]));
@@ -65,7 +69,12 @@ pub(super) async fn get(call: Call) -> Outcome {
 }
 
 pub(super) async fn update(call: Call) -> Outcome {
-    let mut patch: MandatePatch = call.json()?;
+    let mut patch: MandatePatch = call.json_for(|mut form: MandatePatch| {
+        if let Some(budget) = &mut form.budget {
+            budget.currency.get_or_insert_with(|| "USD".to_owned());
+        }
+        form.into_update(call.id(), String::new())
+    })?;
     let key = call.idempotency_key()?.unwrap_or_default();
     if let Some(budget) = &mut patch.budget
         && budget.currency.is_none()

@@ -29,7 +29,8 @@ pub(super) async fn get(call: Call) -> Outcome {
 }
 
 pub(super) async fn update(call: Call) -> Outcome {
-    let patch: OrganizationPatch = call.json()?;
+    let patch: OrganizationPatch =
+        call.json_for(|form: OrganizationPatch| form.into_update(String::new()))?;
     let key = call.idempotency_key()?.unwrap_or_default();
     let request = call.request(patch.into_update(key));
     let response = call.message(call.organization().update_organization(request).await)?;
@@ -51,7 +52,7 @@ pub(super) async fn unfreeze(call: Call) -> Outcome {
 }
 
 pub(super) async fn create_key(call: Call) -> Outcome {
-    let form: ApiKeyForm = call.json()?;
+    let form: ApiKeyForm = call.json_for(|form: ApiKeyForm| form.into_create(String::new()))?;
     let key = call.idempotency_key()?.unwrap_or_default();
     let request = call.request(form.into_create(key));
     let response = call.message(call.organization().create_api_key(request).await)?;

@@ -57,7 +57,8 @@ fn rules() -> Vec<RuleSpec> {
         RuleSpec::ProtocolRestrict { allowed: vec![Protocol::Direct, Protocol::X402] },
         RuleSpec::Custom {
             engine: CustomEngine::Cel,
-            expression: "amount <= 5000 && currency == 'USD' && vendor != 'evil.example'".to_owned(),
+            expression: "amount <= 5000 && currency == 'USD' && vendor != 'evil.example'"
+                .to_owned(),
             description: "small amounts only".to_owned(),
         },
     ]

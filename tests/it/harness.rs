@@ -115,6 +115,11 @@ pub(crate) async fn run(
     }
 }
 
+/// A channel that sends this credential.
+pub(crate) fn link(channel: Channel, key: &str) -> Link {
+    InterceptedService::new(witness::Witness(channel), Bearer(key.to_owned()))
+}
+
 impl Server {
     /// A fresh server on the system's clock.
     pub(crate) async fn start() -> Self {
@@ -147,7 +152,7 @@ impl Server {
 
     pub(crate) async fn link(&self, key: &str) -> Link {
         let channel = Channel::from_shared(self.url()).unwrap().connect().await.unwrap();
-        InterceptedService::new(witness::Witness(channel), Bearer(key.to_owned()))
+        link(channel, key)
     }
 
     pub(crate) async fn admin(&self) -> Clients {

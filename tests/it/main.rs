@@ -6,6 +6,7 @@
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::string_slice,
+    clippy::wildcard_enum_match_arm,
     reason = "a test that traps is a test that fails, and tests own their tasks and clocks"
 )]
 
@@ -13,6 +14,8 @@
 mod access;
 #[cfg(test)]
 mod agents;
+#[cfg(test)]
+mod bad_input;
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
@@ -31,3 +34,5 @@ mod organization;
 mod tidy;
 #[cfg(test)]
 mod transactions;
+#[cfg(test)]
+mod ways_in;

@@ -55,7 +55,8 @@ fn a_field_mask_is_read_in_camel_case() {
 
 #[test]
 fn wrong_types_are_named_with_their_path() {
-    let body = r#"{"agentId":"a","name":"n","budget":[],"rules":[{"category":{"allowed":"x"}},
+    let body = r#"{"agentId":"7b1f4f0e-9d0c-4c5e-8f6f-3a1d2b4c5d6e","name":"n","budget":[],
+        "rules":[{"category":{"allowed":"x"}},
         {"rateLimit":{"maxTransactions":"many","windowMinutes":99999999999}}, 7,
         {"maxAmount":{"amount":true}, "geo":{}}],
         "validFrom":"yesterday","validUntil":5}"#;
@@ -123,6 +124,18 @@ fn every_scalar_is_read_as_proto3_says() {
             "o":{"yes":"x"},"d":1}"#,
     );
     assert_eq!(wrong.len(), 10, "{wrong:?}");
+}
+
+#[test]
+fn faults_after_a_wrong_item_keep_their_place() {
+    let body = r#"{"agentId":"7b1f4f0e-9d0c-4c5e-8f6f-3a1d2b4c5d6e","name":"n",
+        "budget":{"total":10,"perTransaction":10,"currency":"USD"},
+        "rules":[7,{"rateLimit":{"maxTransactions":1,"windowMinutes":1}},
+        {"maxAmount":{"amount":-1}}]}"#;
+    assert_eq!(
+        wrong("CreateMandateRequest", body),
+        ["rules[0] must be an object", "rules[2].max_amount.amount must be at least 0, is -1"]
+    );
 }
 
 proptest! {

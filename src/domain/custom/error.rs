@@ -9,7 +9,7 @@ use std::fmt;
 use thiserror::Error;
 
 /// Most characters of the source a message repeats.
-const ECHO_MAX: usize = 64;
+const ECHO_MAX: usize = 32;
 
 /// Why an expression was refused when it was compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -150,7 +150,7 @@ fn a_map_is_limited_in_pairs_keys_and_values() {
 
 fn mandate(kinds: Vec<Option<rule::Kind>>) -> CreateMandateRequest {
     CreateMandateRequest {
-        agent_id: "a".to_owned(),
+        agent_id: "7b1f4f0e-9d0c-4c5e-8f6f-3a1d2b4c5d6e".to_owned(),
         name: "n".to_owned(),
         budget: Some(Budget {
             total: 100,

@@ -11,6 +11,7 @@ use crate::proto::v1;
 
 pub(in crate::grpc) fn profile(request: v1::RegisterAgentRequest) -> EngineResult<AgentProfile> {
     let mut wrong = Violations::default();
+    wrong.name("name", &request.name);
     wrong.visible("description", &request.description);
     wrong.finish(Some(AgentProfile {
         framework: framework(request.framework()),
@@ -28,6 +29,9 @@ pub(in crate::grpc) fn patch(request: v1::UpdateAgentRequest) -> EngineResult<Ag
     let mut wrong = Violations::default();
     let paths = mask(request.update_mask.as_ref(), &KNOWN, &mut wrong);
     let named = |path: &str| paths.iter().any(|named| named == path);
+    if named("name") {
+        wrong.name("name", &request.name);
+    }
     if named("description") {
         wrong.visible("description", &request.description);
     }

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use super::rule::{self, period, period_message};
 use super::{Violations, decision, defined, mask, timestamp};
 use crate::domain::decision::BudgetStatus;
-use crate::domain::mandate::{Budget, Mandate, MandateStatus};
+use crate::domain::mandate::{Budget, Mandate, MandateStatus, Policy};
+use crate::domain::money::{AMOUNT_MAX, Currency, LIMIT_MAX};
+use crate::domain::period::Period;
 use crate::domain::rule::RuleSpec;
 use crate::engine::EngineResult;
 use crate::engine::mandates::{MandateDraft, MandatePatch};
@@ -13,13 +15,16 @@ use crate::proto::v1;
 
 pub(in crate::grpc) fn draft(request: v1::CreateMandateRequest) -> EngineResult<MandateDraft> {
     let mut wrong = Violations::default();
-    wrong.visible("name", &request.name);
+    wrong.name("name", &request.name);
     wrong.visible("description", &request.description);
     let agent_id = wrong.parse("agent_id", &request.agent_id);
     let budget = budget(&request.budget.unwrap_or_default(), &mut wrong);
     let rules = rules(request.rules, &mut wrong);
     let valid_from = wrong.time("valid_from", request.valid_from);
     let valid_until = wrong.time("valid_until", request.valid_until);
+    if !wrong.is_empty() {
+        policy_faults((budget.as_ref(), &rules), (valid_from, valid_until), &mut wrong);
+    }
     let draft = (|| {
         Some(MandateDraft {
             agent_id: agent_id?,
@@ -34,6 +39,45 @@ pub(in crate::grpc) fn draft(request: v1::CreateMandateRequest) -> EngineResult<
     wrong.finish(draft)
 }
 
+/// Whether a new mandate means something, its policy included.
+pub(in crate::grpc) fn check_draft(request: v1::CreateMandateRequest) -> EngineResult<()> {
+    let MandateDraft { budget, rules, valid_from, valid_until, .. } = draft(request)?;
+    let mut wrong = Violations::default();
+    policy_faults((Some(&budget), &rules), (valid_from, valid_until), &mut wrong);
+    wrong.finish(Some(()))
+}
+
+/// Whether a change of a mandate means something, its policy included.
+pub(in crate::grpc) fn check_patch(request: v1::UpdateMandateRequest) -> EngineResult<()> {
+    let MandatePatch { budget, rules, valid_from, valid_until, .. } = patch(request)?;
+    let mut wrong = Violations::default();
+    let limits = (budget.as_ref(), &*rules.unwrap_or_default());
+    policy_faults(limits, (valid_from, valid_until.flatten()), &mut wrong);
+    wrong.finish(Some(()))
+}
+
+/// The faults of a policy as far as it is given. The engine finds them too, but only once all
+/// else is right. The rules must be complete, as faults name their places.
+fn policy_faults(
+    (budget, rules): (Option<&Budget>, &[RuleSpec]),
+    (valid_from, valid_until): (Option<Timestamp>, Option<Timestamp>),
+    wrong: &mut Violations,
+) {
+    let budget = budget.cloned().unwrap_or(Budget {
+        total: LIMIT_MAX,
+        per_transaction: AMOUNT_MAX,
+        currency: Currency::Usdc,
+        reset: Period::None,
+    });
+    // Without a start, the end can be judged only by a clock.
+    let valid_until = valid_until.filter(|_| valid_from.is_some());
+    let valid_from = valid_from.unwrap_or(Timestamp::UNIX_EPOCH);
+    let policy = Policy { budget, rules: rules.to_vec(), valid_from, valid_until };
+    for fault in policy.compile().err().into_iter().flatten() {
+        wrong.refuse(&fault.field, fault.why);
+    }
+}
+
 fn budget(message: &v1::Budget, wrong: &mut Violations) -> Option<Budget> {
     let currency = wrong.currency("budget.currency", &message.currency)?;
     let reset = period(defined(message.reset, v1::Period::Unspecified));
@@ -41,15 +85,17 @@ fn budget(message: &v1::Budget, wrong: &mut Violations) -> Option<Budget> {
     Some(Budget { total, per_transaction, currency, reset })
 }
 
+/// All the rules, or none if one of them is unknown: a fault names a place in the whole list.
 fn rules(messages: Vec<v1::Rule>, wrong: &mut Violations) -> Vec<RuleSpec> {
-    let mut rules = Vec::with_capacity(messages.len());
+    let count = messages.len();
+    let mut rules = Vec::with_capacity(count);
     for (index, message) in messages.into_iter().enumerate() {
         match rule::spec(message) {
             Some(spec) => rules.push(spec),
             None => wrong.refuse(&format!("rules[{index}]"), "must be one of the known rules"),
         }
     }
-    rules
+    if rules.len() == count { rules } else { Vec::new() }
 }
 
 pub(in crate::grpc) fn patch(request: v1::UpdateMandateRequest) -> EngineResult<MandatePatch> {
@@ -60,10 +106,7 @@ pub(in crate::grpc) fn patch(request: v1::UpdateMandateRequest) -> EngineResult<
     let named = |path: &str| paths.iter().any(|named| named == path);
     let mut patch = MandatePatch::default();
     if named("name") {
-        if request.name.trim().is_empty() {
-            wrong.refuse("name", "must not be empty");
-        }
-        wrong.visible("name", &request.name);
+        wrong.name("name", &request.name);
         patch.name = Some(request.name);
     }
     if named("description") {
@@ -87,6 +130,10 @@ pub(in crate::grpc) fn patch(request: v1::UpdateMandateRequest) -> EngineResult<
     }
     if named("valid_until") {
         patch.valid_until = Some(wrong.time("valid_until", request.valid_until));
+    }
+    if !wrong.is_empty() {
+        let limits = (patch.budget.as_ref(), patch.rules.as_deref().unwrap_or_default());
+        policy_faults(limits, (patch.valid_from, patch.valid_until.flatten()), &mut wrong);
     }
     wrong.finish(Some(patch))
 }

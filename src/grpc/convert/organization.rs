@@ -2,6 +2,7 @@
 
 use super::{Violations, defined, mask, timestamp};
 use crate::domain::organization::Organization;
+use crate::domain::period::parse_zone;
 use crate::engine::EngineResult;
 use crate::engine::organization::{NewKey, OrganizationPatch};
 use crate::engine::signing::PublicKey;
@@ -36,13 +37,16 @@ pub(in crate::grpc) fn patch(
     let named = |path: &str| paths.iter().any(|named| named == path);
     let mut patch = OrganizationPatch::default();
     if named("name") {
-        wrong.visible("name", &request.name);
+        wrong.name("name", &request.name);
         patch.name = Some(request.name);
     }
     if named("default_currency") {
         patch.default_currency = wrong.currency("default_currency", &request.default_currency);
     }
     if named("timezone") {
+        if parse_zone(&request.timezone).is_err() {
+            wrong.refuse("timezone", "must be an IANA time zone such as Europe/Zagreb");
+        }
         patch.timezone = Some(request.timezone);
     }
     wrong.finish(Some(patch))
@@ -50,7 +54,7 @@ pub(in crate::grpc) fn patch(
 
 pub(in crate::grpc) fn new_key(request: v1::CreateApiKeyRequest) -> EngineResult<NewKey> {
     let mut wrong = Violations::default();
-    wrong.visible("name", &request.name);
+    wrong.name("name", &request.name);
     let agent_id = wrong.parse_optional("agent_id", &request.agent_id);
     let expires_at = wrong.time("expires_at", request.expires_at);
     let role = match defined(request.role, v1::Role::Unspecified) {

@@ -3,12 +3,50 @@
 use std::net::IpAddr;
 
 use super::{Violations, defined};
-use crate::domain::spend::{Protocol, Spend};
+use crate::domain::id::{AgentId, MandateId};
+use crate::domain::money::Currency;
+use crate::domain::spend::{Protocol, Spend, category_fault};
 use crate::domain::vendor::Vendor;
 use crate::engine::access::Principal;
 use crate::engine::evaluate::EvaluateAsk;
 use crate::engine::{EngineError, EngineResult};
 use crate::proto::v1;
+
+/// What the texts of a request say, as far as they say something.
+struct Meaning {
+    agent: Option<AgentId>,
+    mandate: Option<MandateId>,
+    currency: Option<Currency>,
+    vendor: Option<Vendor>,
+}
+
+fn meaning(request: &v1::EvaluateRequest, wrong: &mut Violations) -> Meaning {
+    let agent = wrong.parse_optional("agent_id", &request.agent_id);
+    let mandate = wrong.parse_optional("mandate_id", &request.mandate_id);
+    let currency = wrong.currency("currency", &request.currency);
+    let vendor = Vendor::parse(&request.vendor).map_err(|error| wrong.refuse("vendor", error)).ok();
+    for (field, text) in [("category", &request.category), ("description", &request.description)] {
+        wrong.visible(field, text);
+    }
+    if let Some(why) = category_fault(&request.category) {
+        wrong.refuse("category", why);
+    }
+    Meaning { agent, mandate, currency, vendor }
+}
+
+/// Whether the fields of a request mean something, whoever sends it.
+pub(in crate::grpc) fn check(request: &v1::EvaluateRequest) -> EngineResult<()> {
+    let mut wrong = Violations::default();
+    meaning(request, &mut wrong);
+    wrong.finish(Some(()))
+}
+
+/// Whether the agent of a request can be one.
+pub(in crate::grpc) fn check_agent(agent_id: &str) -> EngineResult<()> {
+    let mut wrong = Violations::default();
+    wrong.parse_optional::<AgentId>("agent_id", agent_id);
+    wrong.finish(Some(()))
+}
 
 /// Reads a request; the agent may be left out if the credential is bound to one.
 pub(in crate::grpc) fn ask(
@@ -17,7 +55,7 @@ pub(in crate::grpc) fn ask(
     address: Option<IpAddr>,
 ) -> EngineResult<EvaluateAsk> {
     let mut wrong = Violations::default();
-    let named = wrong.parse_optional("agent_id", &request.agent_id);
+    let Meaning { agent: named, mandate, currency, vendor } = meaning(&request, &mut wrong);
     let agent = match caller.agent(named) {
         Err(EngineError::Invalid(_)) if !request.agent_id.is_empty() => None,
         Err(EngineError::Invalid(violations)) => {
@@ -28,12 +66,6 @@ pub(in crate::grpc) fn ask(
         }
         agent => Some(agent?),
     };
-    let mandate = wrong.parse_optional("mandate_id", &request.mandate_id);
-    let currency = wrong.currency("currency", &request.currency);
-    let vendor = Vendor::parse(&request.vendor).map_err(|error| wrong.refuse("vendor", error)).ok();
-    for (field, text) in [("category", &request.category), ("description", &request.description)] {
-        wrong.visible(field, text);
-    }
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let spend = (|| {
         Some(Spend {

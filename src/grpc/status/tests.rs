@@ -38,6 +38,25 @@ fn at_most_twenty_violations_are_listed() {
 }
 
 #[test]
+fn a_fault_is_told_once_however_many_checks_find_it() {
+    let list = |paths: &[&str]| {
+        let mut list = Violations::default();
+        for path in paths {
+            list.add((*path).to_owned(), "is wrong".to_owned());
+        }
+        list
+    };
+    let mut found = list(&["budget", "rules[1].kind", "vendor"]);
+    let others = ["budget.total", "rules[1]", "rules[10]", "vendor", "vendors", "rules[2].kind"];
+    found.add_others(list(&others));
+    let paths: Vec<_> = found.found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["budget", "rules[1].kind", "vendor", "rules[10]", "vendors", "rules[2].kind"]
+    );
+}
+
+#[test]
 fn an_excerpt_is_short_and_escaped() {
     assert_eq!(excerpt("plain"), "plain");
     assert_eq!(excerpt("a\nb"), "a\\nb");

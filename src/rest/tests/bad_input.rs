@@ -90,7 +90,10 @@ async fn an_amount_that_is_no_whole_number_is_refused_by_name() {
     for amount in ["1.5", "1.0", "1e2", "\"5\"", "true", "[1]", "{}", too_large, "1e400", "NaN"] {
         for (body, field) in [
             (format!(r#"{{"vendor": "a.com", "amount": {amount}}}"#), "amount"),
-            (format!(r#"{{"paymentRequest": {{"amount": {amount}}}}}"#), "paymentRequest.amount"),
+            (
+                format!(r#"{{"paymentRequest": {{"vendor": "a.com", "amount": {amount}}}}}"#),
+                "paymentRequest.amount",
+            ),
         ] {
             let bench = Bench::new();
             let reply = bench.call("POST", "/gateway/evaluate", &body).await;
@@ -120,6 +123,7 @@ async fn all_faults_are_reported_at_once() {
     let mut fields = reply.fields();
     fields.sort_unstable();
     let expected = [
+        "agentId",
         "agentld",
         "budget.perTransaction",
         "budget.resetInterval.period",
