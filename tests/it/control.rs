@@ -65,9 +65,10 @@ fn outcome(answer: Result<tonic::Response<v1::EvaluateResponse>, tonic::Status>)
     match answer {
         Ok(answer) => {
             let answer = answer.into_inner();
-            match answer.decision() {
-                Decision::Approved => Outcome::Approved,
-                _ => Outcome::Rejected(answer.reasons[0].reason()),
+            if answer.decision() == Decision::Approved {
+                Outcome::Approved
+            } else {
+                Outcome::Rejected(answer.reasons[0].reason())
             }
         }
         Err(status) if status.code() == Code::Unauthenticated => Outcome::Unauthenticated,

@@ -13,8 +13,17 @@ use crate::harness::raw::Raw;
 use crate::harness::witness::Refused;
 use crate::harness::{Clients, Server, ask};
 
-/// Everything of an error that a client can see, but for what differs from call to call.
-fn seen(status: &Status) -> (Code, String, Vec<u8>, Vec<(String, Vec<u8>)>) {
+/// An error as a client sees it.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    code: Code,
+    message: String,
+    details: Vec<u8>,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Everything of an error but for what differs from call to call.
+fn seen(status: &Status) -> Seen {
     let mut headers = status.metadata().clone().into_headers();
     for differs in ["date", "x-request-id"] {
         headers.remove(differs);
@@ -24,10 +33,11 @@ fn seen(status: &Status) -> (Code, String, Vec<u8>, Vec<(String, Vec<u8>)>) {
         .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
         .collect::<Vec<_>>();
     headers.sort();
-    (status.code(), status.message().to_owned(), status.details().to_vec(), headers)
+    let (code, message) = (status.code(), status.message().to_owned());
+    Seen { code, message, details: status.details().to_vec(), headers }
 }
 
-/// Whether someone else's id gets the answer of an unknown one, and that answer is NOT_FOUND.
+/// Whether someone else's id gets the answer of an unknown one, and that answer is `NOT_FOUND`.
 async fn hides(raw: &Raw, key: &str, place: &Place, own: &Belongings, foreign: &Belongings) {
     let name = place.name();
     let idempotency_key = &foreign.idempotency_key;

@@ -69,6 +69,30 @@ async fn every_rpc_serves_exactly_the_roles_it_declares() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_roles_hold_in_json() {
+    let server = Server::with(|_| {}, clock()).await;
+    let mut admin = server.admin().await;
+    let http = reqwest::Client::new();
+    let pool = pool();
+    let reader = key(&mut admin, Role::Reader, "", None).await.1;
+    for method in methods(&pool) {
+        let name = method.full_name();
+        let path = format!("{}/{}", method.parent_service().full_name(), method.name());
+        let request = http.post(format!("{}/{path}", server.url()));
+        let request = request.header("content-type", "application/json").body("{}");
+        let nobody = request.try_clone().unwrap().send().await.unwrap();
+        assert_eq!(nobody.status(), 401, "{name}");
+        assert!(nobody.text().await.unwrap().contains("unauthenticated"), "{name}");
+        let answer = request.bearer_auth(&reader).send().await.unwrap();
+        let may = declared(&method, "roles").unwrap().contains(&"READER".to_owned());
+        let status = answer.status();
+        assert_eq!(status == 403, !may, "{name}: {status}");
+        assert_ne!(status, 401, "{name}");
+    }
+    server.stop().await;
+}
+
 /// A key that has all the right parts, and that nobody ever made.
 fn invented() -> String {
     let (id, secret) = (random::<16>().unwrap(), random::<32>().unwrap());

@@ -35,12 +35,17 @@ static REASONS: LazyLock<HashMap<String, Documented>> = LazyLock::new(|| {
     documented.collect()
 });
 
-/// The reasons that every RPC can answer with, and those of each one, by path.
-static DECLARED: LazyLock<(Vec<String>, HashMap<String, Vec<String>>)> = LazyLock::new(|| {
+/// Which reasons an RPC can answer with.
+struct Declared {
+    everywhere: Vec<String>,
+    by_path: HashMap<String, Vec<String>>,
+}
+
+static DECLARED: LazyLock<Declared> = LazyLock::new(|| {
     let section = PAGE.split("\n## ").find(|part| part.starts_with("What each RPC")).unwrap();
     let everywhere = section.lines().find(|line| line.starts_with("Every RPC:")).unwrap();
     let mut service = String::new();
-    let mut declared = HashMap::new();
+    let mut by_path = HashMap::new();
     for line in section.lines() {
         if let Some(name) = line.strip_prefix("### ") {
             name.clone_into(&mut service);
@@ -48,10 +53,10 @@ static DECLARED: LazyLock<(Vec<String>, HashMap<String, Vec<String>>)> = LazyLoc
             let cells = line.split(" | ").collect::<Vec<_>>();
             let rpc = cells[0].trim_start_matches("| ");
             let reasons = spans(cells.last().unwrap());
-            declared.insert(format!("/quetra.v1.{service}/{rpc}"), reasons);
+            by_path.insert(format!("/quetra.v1.{service}/{rpc}"), reasons);
         }
     }
-    (spans(everywhere), declared)
+    Declared { everywhere: spans(everywhere), by_path }
 });
 
 /// The texts in backticks.
@@ -80,8 +85,8 @@ fn complaint(path: &str, status: &Status) -> Option<String> {
         return Some(format!("the reason `{}` is not documented", info.reason));
     };
     let keys = info.metadata.keys().cloned().collect::<BTreeSet<_>>();
-    let (everywhere, declared) = &*DECLARED;
-    let own = declared.get(path).map_or(&[][..], Vec::as_slice);
+    let Declared { everywhere, by_path } = &*DECLARED;
+    let own = by_path.get(path).map_or(&[][..], Vec::as_slice);
     if info.domain != "quetra" {
         Some(format!("its domain is `{}`", info.domain))
     } else if code_word(status.code()) != documented.code {
@@ -185,6 +190,6 @@ fn an_error_that_is_not_as_documented_is_noticed() {
     assert!(error(Code::AlreadyExists, info("NAME_TAKEN", &[])).contains("does not declare"));
     assert!(error(Code::NotFound, info("GONE", &[])).contains("not documented"));
     assert!(complaint(path, &Status::not_found("bare")).unwrap().contains("no ErrorInfo"));
-    let full = REASONS.len() >= 27 && DECLARED.0.len() >= 10 && DECLARED.1.len() >= 30;
-    assert!(full, "the page could not be read");
+    let (everywhere, rpcs) = (DECLARED.everywhere.len(), DECLARED.by_path.len());
+    assert!(REASONS.len() >= 27 && everywhere >= 10 && rpcs >= 30, "the page could not be read");
 }

@@ -82,9 +82,20 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// A process that does not outlive the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 /// A server of its own process, which logs all it can.
 struct Loud {
-    process: Child,
+    process: Process,
     folder: TempDir,
     first: FirstStart,
 }
@@ -100,8 +111,8 @@ impl Loud {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            .spawn()
-            .unwrap();
+            .spawn();
+        let process = Process(process.unwrap());
         let credentials = folder.path().join("data/credentials.toml");
         for _ in 0..1_000 {
             if let Ok(text) = std::fs::read_to_string(&credentials) {
@@ -115,9 +126,9 @@ impl Loud {
 
     /// Ends it as an operator would, and returns its log.
     async fn log(mut self) -> Vec<u8> {
-        let id = libc::pid_t::try_from(self.process.id()).unwrap();
-        Command::new("kill").args(["-TERM", &id.to_string()]).status().unwrap();
-        let ended = tokio::task::spawn_blocking(move || self.process.wait());
+        let id = self.process.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let ended = tokio::task::spawn_blocking(move || self.process.0.wait());
         assert!(ended.await.unwrap().unwrap().success());
         std::fs::read(self.folder.path().join("log")).unwrap()
     }
