@@ -1,4 +1,4 @@
-//! The decision, as pure functions of values: no I/O, no clock, no async, nothing else of the crate.
+//! The decision, as pure functions of values: no I/O, no clock, no async, and no other module.
 //!
 //! Vocabulary, one word one meaning: an *organization* owns *agents*; an agent has one active
 //! *mandate* (budget, rules, validity). A *spend* is what an agent asks for; a *rule* is tested

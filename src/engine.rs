@@ -18,7 +18,7 @@ use crate::domain::period::PeriodError;
 use crate::domain::transaction::TransactionState;
 use crate::ledger::{Ledger, LedgerError};
 use crate::provider::Countries;
-use crate::store::{Catalogue, Role, StoreError, StoreErrorKind};
+use crate::store::Catalogue;
 
 pub mod access;
 pub mod agents;
@@ -31,6 +31,12 @@ pub mod receipts;
 pub mod signing;
 mod snapshots;
 pub mod transactions;
+
+/// The words of the traits that callers of the engine need.
+pub use crate::ledger::Durability;
+pub use crate::store::{
+    ApiKey, MandateFilter, Role, StoreError, StoreErrorKind, TransactionFilter,
+};
 
 /// How often a change that lost a race is tried again before the caller is told.
 const ATTEMPTS: usize = 5;

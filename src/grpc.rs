@@ -8,12 +8,9 @@ use std::sync::Arc;
 use prost::Message;
 use tonic::service::Routes;
 
-use crate::crypto::short_digest;
-use crate::engine::Engine;
 use crate::engine::receipts::Idempotency;
-use crate::ledger::Durability;
+use crate::engine::{Durability, Engine};
 use crate::proto::v1;
-use crate::serve::{MESSAGE_BYTES_MAX, REPLY_BYTES_MAX};
 
 pub mod access;
 pub mod agents;
@@ -27,6 +24,15 @@ pub mod organization;
 pub(crate) mod schema;
 pub mod status;
 pub mod transactions;
+
+/// Bytes of the largest request message; pass it to `max_decoding_message_size` of every service.
+///
+/// tonic reserves the length that a message claims to have as soon as its head arrives, so this
+/// times the streams is what a connection can make the server reserve.
+pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of the largest reply message; pass it to `max_encoding_message_size` of every service.
+pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of the product, as health knows them.
 pub const SERVICE_NAMES: [&str; 6] = [
@@ -67,9 +73,5 @@ pub fn services(engine: &Arc<Engine>, durability: Durability) -> Routes {
 
 /// How a mutation is told from a repetition of it: the method and every field of the request.
 fn idempotency(key: &str, method: &str, request: &impl Message) -> Idempotency {
-    let bytes = request.encode_to_vec();
-    Idempotency {
-        key: Some(key.to_owned()).filter(|key| !key.is_empty()),
-        request_hash: short_digest(&[method.as_bytes(), &bytes]),
-    }
+    Idempotency::of(key, method, &request.encode_to_vec())
 }

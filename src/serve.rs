@@ -35,15 +35,6 @@ pub use front::{Front, FrontError, FrontSettings, front};
 pub use request_id::REQUEST_ID;
 pub use standard::{StandardError, standard_services};
 
-/// Bytes of the largest request message; pass it to `max_decoding_message_size` of every service.
-///
-/// tonic reserves the length that a message claims to have as soon as its head arrives, so this
-/// times the streams is what a connection can make the server reserve.
-pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
-
-/// Bytes of the largest reply message; pass it to `max_encoding_message_size` of every service.
-pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// How long the accept loop waits after an error, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -1,3 +1,5 @@
+//! Which requests are of the Connect protocol, and what the others are told.
+
 use super::*;
 
 fn headers(media: &str) -> HeaderMap {

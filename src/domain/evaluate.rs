@@ -199,8 +199,8 @@ impl<'a> ClaimBuilder<'a> {
             period,
             starts_at: window.starts_at,
         };
-        // Two caps of one vendor and period share a counter: it must be charged once and hold to the
-        // lower limit, while each cap is judged and reported by its own.
+        // Two caps of one vendor and period share a counter: it must be charged once and hold to
+        // the lower limit, while each cap is judged and reported by its own.
         let index = match self.claim.charges.iter().position(|charge| charge.key == key) {
             Some(index) => {
                 if let Some(charge) = self.claim.charges.get_mut(index) {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Engine, EngineError, EngineResult};
+use crate::crypto::short_digest;
 use crate::domain::id::OrgId;
 use crate::store::{Change, Receipt, StoreError, StoreErrorKind};
 
@@ -16,6 +17,17 @@ pub struct Idempotency {
     pub key: Option<String>,
     /// A digest of method and request.
     pub request_hash: [u8; 16],
+}
+
+impl Idempotency {
+    /// Of a call: an empty key is none; the request is its deterministic encoding.
+    #[must_use]
+    pub fn of(key: &str, method: &str, request: &[u8]) -> Self {
+        Self {
+            key: Some(key.to_owned()).filter(|key| !key.is_empty()),
+            request_hash: short_digest(&[method.as_bytes(), request]),
+        }
+    }
 }
 
 impl Engine {

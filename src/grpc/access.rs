@@ -18,10 +18,10 @@ use tonic::Status;
 use tower::{Layer, Service};
 
 use super::status::status_of;
+use crate::engine::Role;
 use crate::engine::access::Principal;
 use crate::engine::{Engine, EngineError};
 use crate::proto::v1;
-use crate::store::Role;
 
 /// The longest credential that is looked at.
 const CREDENTIAL_LENGTH_MAX: usize = 256;

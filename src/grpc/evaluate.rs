@@ -7,8 +7,8 @@ use tonic::{Request, Response, Status};
 use super::access::caller;
 use super::convert::{decision, id, spend, transaction};
 use super::status::status_of;
+use crate::engine::Durability;
 use crate::engine::Engine;
-use crate::ledger::Durability;
 use crate::proto::v1;
 use crate::proto::v1::evaluate_service_server::EvaluateService;
 

@@ -9,12 +9,12 @@ use super::convert::{self, Violations, id, page, timestamp};
 use super::idempotency;
 use super::status::status_of;
 use crate::domain::mandate::{Mandate, MandateStep};
+use crate::engine::MandateFilter;
 use crate::engine::access::Principal;
 use crate::engine::mandates::MandatePatch;
 use crate::engine::{Engine, EngineError, EngineResult};
 use crate::proto::v1;
 use crate::proto::v1::mandates_service_server::MandatesService;
-use crate::store::MandateFilter;
 
 /// Serves `MandatesService`.
 #[derive(Clone, Debug)]

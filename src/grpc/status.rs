@@ -11,8 +11,8 @@ use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorInfo, FieldViolation, RetryInfo, StatusExt};
 
 use crate::engine::EngineError;
+use crate::engine::{Role, StoreErrorKind};
 use crate::proto::v1::ErrorReason;
-use crate::store::{Role, StoreErrorKind};
 
 /// The `domain` of every `google.rpc.ErrorInfo` this server sends.
 pub const ERROR_DOMAIN: &str = "quetra";
@@ -301,7 +301,7 @@ fn general_refusal(error: EngineError) -> Refusal {
     }
 }
 
-fn store_refusal(error: &crate::store::StoreError) -> Refusal {
+fn store_refusal(error: &crate::engine::StoreError) -> Refusal {
     use ErrorReason as R;
     let repeat = "nothing was approved; repeat it with the same idempotency key";
     match error.kind {

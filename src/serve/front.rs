@@ -20,8 +20,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::calls::GrpcCalls;
 use super::request_id::{self, REQUEST_ID};
-use super::{MESSAGE_BYTES_MAX, REPLY_BYTES_MAX};
 use crate::connect::{Connect, Limits, unsupported_media};
+use crate::grpc::{MESSAGE_BYTES_MAX, REPLY_BYTES_MAX};
 use crate::proto::DESCRIPTORS;
 
 /// How long a browser may remember the answer to a preflight.

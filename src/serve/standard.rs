@@ -8,7 +8,7 @@ use tonic_health::server::HealthReporter;
 use tonic_health::{ServingStatus, server};
 use tonic_reflection::server::Builder;
 
-use super::{MESSAGE_BYTES_MAX, REPLY_BYTES_MAX};
+use crate::grpc::{MESSAGE_BYTES_MAX, REPLY_BYTES_MAX};
 use crate::proto::DESCRIPTORS;
 
 /// The descriptors cannot be served.

@@ -5,6 +5,7 @@ mod json;
 mod life;
 mod web;
 
+use crate::grpc::{MESSAGE_BYTES_MAX, REPLY_BYTES_MAX};
 use std::sync::atomic::AtomicUsize;
 
 use prost::Message;

@@ -1,3 +1,5 @@
+//! JSON in both directions: what proto3 JSON says, what is refused, what never panics.
+
 use proptest::prelude::*;
 use prost_reflect::DescriptorPool;
 use serde_json::json;
@@ -116,7 +118,7 @@ fn every_scalar_is_read_as_proto3_says() {
     assert_eq!(
         read,
         json!({"i": -5, "u": "18446744073709551615", "b": true, "y": "+/8=", "m": "MOOD_GOOD",
-            "s": "-7", "f": 4_294_967_295_u32, "n": {"-1": true}, "o": {"true": "x"}})
+            "s": "-7", "d": 0.0, "f": 4_294_967_295_u32, "n": {"-1": true}, "o": {"true": "x"}})
     );
     let wrong = wrong_of(
         &descriptor,

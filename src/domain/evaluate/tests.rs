@@ -248,7 +248,7 @@ fn a_decision_reads_as_a_sentence_a_person_can_act_on() {
     assert_eq!(
         told(2_500),
         "Rejected: 25.00 USD at openai.com: 25.00 USD is more than the 5.00 USD that remains of \
-         5.00 USD until 2026-03-10T23:00:00Z; 25.00 USD is above 20.00 USD for one transaction; \
+         5.00 USD until 2026-03-10T23:00:00Z; 25.00 USD is above 20.00 USD for one transaction, \
          ask for less. 100.00 USD of 100.00 USD remains until 2026-03-31T22:00:00Z."
     );
 }

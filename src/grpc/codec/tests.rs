@@ -1,3 +1,5 @@
+//! Requests on the wire: good ones, hostile ones, and ones cut anywhere.
+
 use proptest::prelude::*;
 mod shapes;
 

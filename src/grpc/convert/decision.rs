@@ -6,8 +6,8 @@ use super::timestamp;
 use crate::domain::decision::{
     BudgetStatus, Decision, Reason, RejectionReason, RuleResult, Verdict,
 };
+use crate::engine::Durability;
 use crate::engine::evaluate::{Decisive, Preview};
-use crate::ledger::Durability;
 use crate::proto::v1;
 
 pub(in crate::grpc) fn evaluate_response(

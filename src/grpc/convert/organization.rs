@@ -6,8 +6,8 @@ use crate::domain::period::parse_zone;
 use crate::engine::EngineResult;
 use crate::engine::organization::{NewKey, OrganizationPatch};
 use crate::engine::signing::PublicKey;
+use crate::engine::{ApiKey, Role};
 use crate::proto::v1;
-use crate::store::{ApiKey, Role};
 
 pub(in crate::grpc) fn organization(org: Organization, keys: Vec<PublicKey>) -> v1::Organization {
     let signing_key = |key: PublicKey| v1::SigningKey {

@@ -9,10 +9,10 @@ use super::{Violations, defined, page, timestamp};
 use crate::domain::decision::Verdict;
 use crate::domain::transaction::TransactionState;
 use crate::engine::EngineResult;
+use crate::engine::TransactionFilter;
 use crate::engine::evaluate::Decisive;
 use crate::engine::transactions::ListTransactions;
 use crate::proto::v1;
-use crate::store::TransactionFilter;
 
 pub(in crate::grpc) fn transaction(decisive: Decisive) -> v1::Transaction {
     let Decisive { record, decision, .. } = decisive;

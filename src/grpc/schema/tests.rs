@@ -1,3 +1,5 @@
+//! Every rule in the protos is one that is enforced.
+
 use prost_reflect::DescriptorPool;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Errors as callers see them: words, violations, and what is never in them.
+
 use super::*;
 
 #[test]

@@ -38,10 +38,21 @@ async fn a_good_call_is_answered_in_canonical_json() {
         json!({
             "decision": "DECISION_APPROVED",
             "transactionId": "tx_1",
+            "mandateId": "",
             "mandateVersion": "9007199254740993",
-            "ruleResults": [{"ruleType": "budget_total", "passed": true, "remaining": "0"}],
+            "ruleResults": [{
+                "ruleType": "budget_total",
+                "passed": true,
+                "detail": "",
+                "reason": "REJECTION_REASON_UNSPECIFIED",
+                "remaining": "0",
+                "retryable": false,
+            }],
+            "reasons": [],
             "explanation": "firecrawl.dev",
+            "durability": "DURABILITY_UNSPECIFIED",
             "decidedAt": "2023-11-14T22:13:20.500Z",
+            "replayed": false,
         })
     );
 }

@@ -126,7 +126,7 @@ async fn a_change_that_is_none_or_comes_too_late_is_refused() {
         budget(86, "a budget without a change", id, json!({})).fields(&["total"]),
         budget(74, "total 0", id, json!({"total": 0})).fields(&["total"]),
         budget(74, "a ceiling above the total", id, json!({"total": 5}))
-            .fields(&["budget.per_transaction"]),
+            .fields(&["per_transaction"]),
         update(86, "an empty mask", id, ("", json!({"name": "x"}))).fields(&["update_mask"]),
         update(86, "nothing", id, ("", json!({})))
             .fields(&["update_mask"])

@@ -148,12 +148,12 @@ fn lists(other_token: &str) -> Vec<Row> {
     let page = |size: i64, token: &str| json!({"page": {"pageSize": size, "pageToken": token}});
     let times = |since: &str, until: &str| json!({"since": since, "until": until});
     let (early, late) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
-    let long = "t".repeat(513);
+    let long = "t".repeat(1_025);
     let mut rows = vec![
         list(69, "page size -1", page(-1, ""), "limit=-1").fields(&["page.page_size"]),
         list(70, "skip -1", json!({"skip": -1}), "offset=-1").fields(&["skip"]),
         list(70, "skip 10,001", json!({"skip": 10_001}), "offset=10001").fields(&["skip"]),
-        list(70, "a token of 513 bytes", page(0, &long), &format!("pageToken={long}"))
+        list(70, "a token of 1,025 bytes", page(0, &long), &format!("pageToken={long}"))
             .fields(&["page.page_token"]),
         list(71, "reversed", times(late, early), &format!("since={late}&until={early}"))
             .fields(&["until"]),

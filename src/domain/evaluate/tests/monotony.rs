@@ -103,7 +103,8 @@ proptest! {
         let mut stricter = case.clone();
         let mandate = stricter.mandate.as_mut().unwrap();
         mandate.policy = tightened(mandate.policy.clone(), &what, &at);
-        prop_assume!(mandate.policy.rules.len() == case.mandate.as_ref().unwrap().policy.rules.len());
+        let rules = case.mandate.as_ref().unwrap().policy.rules.len();
+        prop_assume!(mandate.policy.rules.len() == rules);
         prop_assume!(mandate.policy.valid_until.is_none_or(|end| end > mandate.policy.valid_from));
         let (Some(before), Some(after)) = (case.decide(), stricter.decide()) else {
             return Ok(());

@@ -105,7 +105,7 @@ impl World {
         id[0] = number;
         let evidence = Evidence {
             standing: self.standing(number),
-            named: key % 2 == 0,
+            named: key.is_multiple_of(2),
             observed: Observed::default(),
             zone: self.zone.clone(),
             screened_at: self.now,

@@ -108,7 +108,8 @@ CREATE TABLE spend (
     mandate_id       BLOB,
     decided_at       INTEGER NOT NULL,
     updated_at       INTEGER NOT NULL,
-    verdict          TEXT    NOT NULL CHECK (verdict IN ('approved', 'rejected', 'pending_approval')),
+    verdict          TEXT    NOT NULL
+        CHECK (verdict IN ('approved', 'rejected', 'pending_approval')),
     state            TEXT    NOT NULL,
     amount           INTEGER NOT NULL CHECK (amount >= 0),
     settled          INTEGER CHECK (settled BETWEEN 0 AND amount),
