@@ -22,6 +22,8 @@ mod contract;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod decisions;
+#[cfg(test)]
 mod evaluate;
 #[cfg(test)]
 mod harness;
