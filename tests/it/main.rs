@@ -32,6 +32,8 @@ mod mandates;
 #[cfg(test)]
 mod organization;
 #[cfg(test)]
+mod periods;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod transactions;
