@@ -222,9 +222,12 @@ pub struct Book {
     pub agents: HashMap<AgentId, (AgentStatus, Option<MandateId>)>,
     /// Version and status of each mandate.
     pub mandates: HashMap<MandateId, (i64, MandateStatus)>,
-    /// Counters. A partial book must have every counter its commands name: only in a whole book
-    /// can a missing one be summed up from the transactions.
+    /// Counters. A whole book needs none: they are summed up from its transactions. A partial book
+    /// must have every counter its commands name, and every kept one that counts a transaction
+    /// they resolve.
     pub counters: HashMap<CounterKey, Level>,
+    /// When the windows of these counters end, if they do.
+    pub ends: HashMap<CounterKey, Timestamp>,
     /// The tally of each mandate.
     pub tallies: HashMap<MandateId, Tally>,
     /// Approvals of each mandate, oldest first. A partial book needs, for each window start, the
@@ -304,29 +307,29 @@ impl Book {
         }
     }
 
-    /// The counters and windows of a claim as they stand, without any effect on them.
-    pub fn peek(&mut self, claim: &Claim, now: Timestamp) -> (Vec<Level>, Vec<WindowLevel>) {
+    /// The counters and windows of a claim as they stand.
+    #[must_use]
+    pub fn peek(&self, claim: &Claim, now: Timestamp) -> (Vec<Level>, Vec<WindowLevel>) {
         let levels = claim.charges.iter().map(|charge| self.level(charge)).collect();
         let windows =
             claim.windows.iter().map(|test| self.window(claim.mandate, test.start(now))).collect();
         (levels, windows)
     }
 
-    /// The level of a counter. One that is new is summed up from the record first, so that a cap
-    /// added in the middle of its period counts what was already spent there.
-    fn level(&mut self, charge: &Charge) -> Level {
+    /// The level of a counter: everything of its window that the record says, whether or not there
+    /// was a limit on it at the time.
+    fn level(&self, charge: &Charge) -> Level {
         if let Some(level) = self.counters.get(&charge.key) {
             return *level;
         }
         let mut level = Level::default();
         for record in self.transactions.values() {
-            if charge.covers(record) {
+            if charge.key.covers(charge.ends_at, record) {
                 let load = record.load();
                 level.spent = level.spent.saturating_add(load.spent);
                 level.held = level.held.saturating_add(load.held);
             }
         }
-        self.counters.insert(charge.key.clone(), level);
         level
     }
 
@@ -346,28 +349,29 @@ impl Book {
 
     fn charge(&mut self, claim: &Claim, amount: Minor, before: Tally, now: Timestamp) {
         for charge in &claim.charges {
-            let level = self.counters.entry(charge.key.clone()).or_default();
-            let side = if claim.hold { &mut level.held } else { &mut level.spent };
-            *side = side.saturating_add(amount);
+            if let Some(level) = self.counters.get_mut(&charge.key) {
+                let side = if claim.hold { &mut level.held } else { &mut level.spent };
+                *side = side.saturating_add(amount);
+            }
         }
         self.tallies.insert(claim.mandate, before.and(amount));
         self.approvals.entry(claim.mandate).or_default().push(Approval { at: now, before });
     }
 }
 
-impl Charge {
-    /// Whether a record was spent where this counter counts.
+impl CounterKey {
+    /// Whether a record was decided in this window, which ends then, on what this counter sums.
     #[must_use]
-    pub fn covers(&self, record: &TransactionRecord) -> bool {
-        let subject = match &self.key.subject {
+    pub fn covers(&self, ends_at: Option<Timestamp>, record: &TransactionRecord) -> bool {
+        let subject = match &self.subject {
             Subject::Budget => true,
             Subject::Vendor(vendor) => vendor.covers(&record.spend.vendor),
             Subject::Category(category) => record.spend.category.as_ref() == Some(category),
         };
         subject
-            && record.mandate().is_some_and(|(id, _)| id == self.key.mandate)
-            && self.key.starts_at <= record.decided_at
-            && self.ends_at.is_none_or(|end| record.decided_at < end)
+            && record.mandate().is_some_and(|(id, _)| id == self.mandate)
+            && self.starts_at <= record.decided_at
+            && ends_at.is_none_or(|end| record.decided_at < end)
     }
 }
 
@@ -391,8 +395,11 @@ impl WindowTest {
 }
 
 impl Claim {
+    /// Whether the rules would say the same at this time. It can be before the time they were
+    /// tested: clocks are set back.
     fn is_good_at(&self, now: Timestamp) -> bool {
         self.good_until.is_none_or(|end| now < end)
+            && self.charges.iter().all(|charge| charge.key.starts_at <= now)
     }
 
     fn passes(&self, amount: Minor, levels: &[Level], windows: &[WindowLevel]) -> bool {

@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::id::{AgentId, MandateId, OrgId};
+use super::ledger::Subject;
 use super::money::{AMOUNT_MAX, Currency, LIMIT_MAX, Minor};
 use super::period::Period;
 use super::rule::{CompiledRule, RuleSpec};
+use super::vendor::Vendor;
 
 /// The most rules one mandate can have.
 pub const RULES_MAX: usize = 50;
@@ -263,6 +265,23 @@ fn write_canonical(value: &serde_json::Value, out: &mut String) {
 }
 
 impl Policy {
+    /// What every approval is counted in: the budget, then the caps in the order of the rules.
+    #[must_use]
+    pub fn counted(&self) -> Vec<(Subject, Period)> {
+        let mut counted = vec![(Subject::Budget, self.budget.reset)];
+        for rule in &self.rules {
+            if let RuleSpec::VendorCap { vendor, period, .. } = rule
+                && let Ok(vendor) = Vendor::parse(vendor)
+            {
+                counted.push((Subject::Vendor(vendor), *period));
+            }
+            if let RuleSpec::CategoryCap { category, period, .. } = rule {
+                counted.push((Subject::Category(category.clone()), *period));
+            }
+        }
+        counted
+    }
+
     /// Checks everything and prepares the rules for evaluation.
     ///
     /// # Errors

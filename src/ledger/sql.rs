@@ -178,10 +178,10 @@ impl Lane {
     fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, StoreError> {
         let batch = self.home.begin()?;
         let now = self.clock.now().max(self.head.floor);
-        let mut book = batch.load(&Needs::of(jobs), now)?;
-        let (answers, effects) = rule(&mut book, jobs, now);
+        let mut page = batch.load(&Needs::of(jobs), now)?;
+        let (answers, effects) = rule(&mut page, jobs, now);
         if !effects.is_empty() {
-            let seq = batch.save(&book, &effects, self.head)?;
+            let seq = batch.save(&page.book, &effects, self.head)?;
             batch.commit()?;
             self.head = Head { seq, floor: now };
         }
@@ -189,8 +189,18 @@ impl Lane {
     }
 }
 
+/// A part of the books.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    /// Everything that a batch names.
+    pub(crate) book: Book,
+    /// Its counters that have a row; the others were summed up.
+    pub(crate) kept: HashSet<CounterKey>,
+}
+
 /// Rules on every command in arrival order, and gathers what moved.
-fn rule(book: &mut Book, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects) {
+fn rule(page: &mut Page, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects) {
+    let Page { book, kept } = page;
     let mut effects = Effects::default();
     let mut answers = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -206,7 +216,10 @@ fn rule(book: &mut Book, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects)
             Job::Resolve(command, _) => {
                 let resolved = book.resolve(command, now);
                 if let Ok(Resolved { record, changed: true }) = &resolved {
-                    effects.counters.extend(record.charged.iter().cloned());
+                    // Only what is charged begins to be kept: a counter that an outdated claim
+                    // names would not be kept up.
+                    let counting = book.counting(record).filter(|key| kept.contains(*key));
+                    effects.counters.extend(counting.cloned());
                     effects.resolved.insert(record.id);
                 }
                 Answer::Resolve(resolved)

@@ -18,6 +18,8 @@ mod bad_input;
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod caps;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod control;

@@ -1,6 +1,6 @@
 //! What becomes of a decision: settle, void, refund; each at most once, each safe to repeat.
 //!
-//! Money returns to the counters it was charged to, those of its own window, and to no others.
+//! Money returns to every counter that counts it, those of its own window, and to no others.
 //! Approvals stay in the tally: giving money back never restores a rate limit. Not here: who may
 //! do it (`engine`).
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Book, Level};
+use super::{Book, CounterKey, Level};
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::money::Minor;
 use crate::domain::transaction::{TransactionRecord, TransactionState};
@@ -66,8 +66,8 @@ pub struct Resolved {
 }
 
 impl Book {
-    /// Settles, voids or refunds. A partial book must have the transaction and the counters it was
-    /// charged to.
+    /// Settles, voids or refunds. A partial book must have the transaction and every kept counter
+    /// that counts it.
     ///
     /// # Errors
     /// When it is not found, or its state or amount does not allow it.
@@ -92,12 +92,22 @@ impl Book {
         Ok(Resolved { record: after, changed })
     }
 
+    /// The counters of this book that count a record.
+    pub fn counting(&self, record: &TransactionRecord) -> impl Iterator<Item = &CounterKey> {
+        let keys = self.counters.keys();
+        keys.filter(|key| key.covers(self.ends.get(*key).copied(), record))
+    }
+
     fn release(&mut self, before: Level, after: &TransactionRecord) {
         let load = after.load();
-        for key in &after.charged {
-            let level = self.counters.entry(key.clone()).or_default();
-            level.spent = level.spent.saturating_sub(before.spent.saturating_sub(load.spent));
-            level.held = level.held.saturating_sub(before.held.saturating_sub(load.held));
+        let (spent, held) =
+            (before.spent.saturating_sub(load.spent), before.held.saturating_sub(load.held));
+        let counting = self.counting(after).cloned().collect::<Vec<_>>();
+        for key in counting {
+            if let Some(level) = self.counters.get_mut(&key) {
+                level.spent = level.spent.saturating_sub(spent);
+                level.held = level.held.saturating_sub(held);
+            }
         }
     }
 }

@@ -14,12 +14,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use tokio::sync::OwnedMutexGuard;
 
 use self::checkpoint::Checkpoints;
-use super::{Effects, Head, Needs};
+use super::{Effects, Head, Needs, Page};
 use crate::domain::ledger::{Book, Claim, Level, WindowLevel};
 use crate::store::sqlite::{SqliteStore, classify_lane};
 use crate::store::{StoreError, StoreErrorKind};
 
 mod checkpoint;
+mod known;
 mod load;
 mod save;
 
@@ -114,9 +115,9 @@ impl SqliteHome {
             };
             let needs = Needs { claims: vec![&claim], ..Needs::default() };
             // One statement at a time is enough: what is seen promises nothing.
-            let book = load::load(&connection, &needs, now);
+            let page = load::load(&connection, &needs, now);
             *reader = Some(connection);
-            Ok(book?.peek(&claim, now))
+            Ok(page?.book.peek(&claim, now))
         })
         .await
     }
@@ -160,7 +161,7 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    pub(crate) fn load(&self, needs: &Needs<'_>, now: Timestamp) -> Result<Book, StoreError> {
+    pub(crate) fn load(&self, needs: &Needs<'_>, now: Timestamp) -> Result<Page, StoreError> {
         load::load(&self.transaction, needs, now)
     }
 
@@ -189,6 +190,11 @@ impl Batch<'_> {
             }
         })
     }
+}
+
+/// The end of a window as it is stored: the largest integer for one that never ends.
+fn end_micros(ends_at: Option<Timestamp>) -> i64 {
+    ends_at.map_or(i64::MAX, Timestamp::as_microsecond)
 }
 
 /// Fills an entry that is not there yet.

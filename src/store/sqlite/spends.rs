@@ -57,22 +57,26 @@ pub(crate) fn document(record: &TransactionRecord) -> Result<String, StoreError>
         protocol: spend.protocol,
         metadata: Some(&spend.metadata).filter(|map| !map.is_empty()).map(Cow::Borrowed),
         evidence: Cow::Borrowed(&record.evidence),
-        charged: charged.map(|key| (subject_text(key), key.starts_at.as_microsecond())).collect(),
+        charged: charged.map(charged_text).collect(),
         took: record.took_micros,
     };
     serde_json::to_string(&document)
         .map_err(|error| StoreError::new(StoreErrorKind::Corrupt, "write a transaction", error))
 }
 
+fn charged_text(key: &CounterKey) -> (String, i64) {
+    (subject_text(&key.subject, key.period), key.starts_at.as_microsecond())
+}
+
 /// The text of a counter's subject and period, for example `v:monthly:openai.com`.
-pub(crate) fn subject_text(key: &CounterKey) -> String {
-    let period = match key.period {
+pub(crate) fn subject_text(subject: &Subject, period: Period) -> String {
+    let period = match period {
         Period::None => "none",
         Period::Daily => "daily",
         Period::Weekly => "weekly",
         Period::Monthly => "monthly",
     };
-    match &key.subject {
+    match subject {
         Subject::Budget => format!("b:{period}"),
         Subject::Vendor(vendor) => format!("v:{period}:{}", vendor.canonical()),
         Subject::Category(category) => format!("c:{period}:{category}"),
@@ -80,7 +84,7 @@ pub(crate) fn subject_text(key: &CounterKey) -> String {
 }
 
 /// The counter that [`subject_text`] wrote.
-fn counter_key(mandate: MandateId, text: &str, starts_at: i64) -> Option<CounterKey> {
+pub(crate) fn counter_key(mandate: MandateId, text: &str, starts_at: i64) -> Option<CounterKey> {
     let mut parts = text.splitn(3, ':');
     let kind = parts.next()?;
     let period = match parts.next()? {

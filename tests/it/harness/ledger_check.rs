@@ -7,22 +7,20 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use quetra::domain::vendor::Vendor;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqliteRow};
 use sqlx::{Row, query};
 
-/// Every spend under a counter, as the record has it.
 const COUNTERS: &str = "
-SELECT hex(c.mandate_id) AS mandate, c.subject, c.starts_at, c.spent, c.held,
-  (SELECT coalesce(sum(CASE s.state WHEN 'approved' THEN s.amount WHEN 'settled' THEN s.settled
-      WHEN 'refunded' THEN s.settled - s.refunded ELSE 0 END), 0)
-    FROM spend s, json_each(s.evidence, '$.charged') k
-    WHERE s.mandate_id = c.mandate_id AND k.value ->> 0 = c.subject
-      AND k.value ->> 1 = c.starts_at) AS spent_again,
-  (SELECT coalesce(sum(CASE s.state WHEN 'pending_approval' THEN s.amount ELSE 0 END), 0)
-    FROM spend s, json_each(s.evidence, '$.charged') k
-    WHERE s.mandate_id = c.mandate_id AND k.value ->> 0 = c.subject
-      AND k.value ->> 1 = c.starts_at) AS held_again
-FROM counter c";
+SELECT hex(mandate_id) AS mandate, subject, starts_at, ends_at, spent, held FROM counter";
+
+/// What every approval takes from the counters that count it.
+const LOADS: &str = "
+SELECT hex(mandate_id) AS mandate, decided_at, vendor, category,
+  CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
+    WHEN 'refunded' THEN settled - refunded ELSE 0 END AS spent,
+  CASE state WHEN 'pending_approval' THEN amount ELSE 0 END AS held
+FROM spend WHERE verdict <> 'rejected'";
 
 const RECORD: &str = "
 SELECT seq, hex(id) AS id, hex(mandate_id) AS mandate, decided_at, verdict, amount,
@@ -38,17 +36,49 @@ pub(crate) async fn open(database: &Path) -> SqlitePool {
 pub(crate) async fn violations(database: &Path) -> Vec<String> {
     let pool = open(database).await;
     let mut found = Vec::new();
-    for row in query(COUNTERS).fetch_all(&pool).await.unwrap() {
-        let spent: (i64, i64) = (row.get("spent"), row.get("spent_again"));
-        let held: (i64, i64) = (row.get("held"), row.get("held_again"));
-        if spent.0 != spent.1 || held.0 != held.1 {
-            let (mandate, subject): (String, String) = (row.get("mandate"), row.get("subject"));
-            found.push(format!("counter {mandate} {subject}: spent {spent:?}, held {held:?}"));
-        }
-    }
+    found.extend(counter_violations(&pool).await);
     found.extend(record_violations(&pool).await);
     pool.close().await;
     found
+}
+
+/// Every counter is the sum of what the record has in its window.
+async fn counter_violations(pool: &SqlitePool) -> Vec<String> {
+    let mut loads = HashMap::<String, Vec<SqliteRow>>::new();
+    for row in query(LOADS).fetch_all(pool).await.unwrap() {
+        loads.entry(row.get("mandate")).or_default().push(row);
+    }
+    let mut found = Vec::new();
+    for row in query(COUNTERS).fetch_all(pool).await.unwrap() {
+        let (mandate, subject): (String, String) = (row.get("mandate"), row.get("subject"));
+        let window = row.get::<i64, _>("starts_at")..row.get::<i64, _>("ends_at");
+        let mut again = (0, 0);
+        for load in loads.get(&mandate).into_iter().flatten() {
+            if window.contains(&load.get("decided_at")) && counts(&subject, load) {
+                again.0 += load.get::<i64, _>("spent");
+                again.1 += load.get::<i64, _>("held");
+            }
+        }
+        let stands: (i64, i64) = (row.get("spent"), row.get("held"));
+        if stands != again {
+            found.push(format!("counter {mandate} {subject}: {stands:?}, not {again:?}"));
+        }
+    }
+    found
+}
+
+/// Whether a counter's subject, for example `v:daily:openai.com`, counts a spend.
+fn counts(subject: &str, load: &SqliteRow) -> bool {
+    let parts = subject.splitn(3, ':').collect::<Vec<_>>();
+    match parts[0] {
+        "b" => true,
+        "v" => {
+            let vendor = Vendor::parse(parts[2]).unwrap();
+            vendor.covers(&Vendor::parse(load.get("vendor")).unwrap())
+        }
+        "c" => load.get::<Option<&str>, _>("category") == Some(parts[2]),
+        other => panic!("{other} is no kind of subject"),
+    }
 }
 
 /// The record is dense, in the order of time, and each entry continues the tally before it.

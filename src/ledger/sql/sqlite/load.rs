@@ -4,20 +4,21 @@
 //! Not here: writing (`save`).
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use serde::Deserialize;
 use serde::de::value::{Error as WordError, StrDeserializer};
 
-use super::{Needs, corrupt, failed, fill};
+use super::super::Page;
+use super::{Needs, corrupt, end_micros, failed, fill, known};
 use crate::domain::agent::AgentStatus;
-use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
-use crate::domain::ledger::{Approval, Book, Charge, Level, Subject, Tally};
+use crate::domain::id::{AgentId, MandateId, OrgId};
+use crate::domain::ledger::{Approval, Book, Charge, CounterKey, Level, Subject, Tally};
 use crate::domain::mandate::MandateStatus;
+use crate::domain::vendor::Vendor;
 use crate::store::StoreError;
-use crate::store::sqlite::spends::{self, SpendRow};
+use crate::store::sqlite::spends;
 
 const ORG: &str = "SELECT version, frozen FROM organization WHERE id = ?1";
 
@@ -40,19 +41,21 @@ SELECT decided_at, approvals_before, sum_before FROM spend
 WHERE mandate_id = ?1 AND decided_at > ?2 AND verdict <> 'rejected'
 ORDER BY decided_at, seq LIMIT 1";
 
-/// What a new counter starts at: everything of its window that was spent before it existed.
+/// What a new counter starts at: everything of its window that was spent before it existed. By
+/// vendor, because only the domain knows which host belongs to which.
 const SUM_UP: &str = "
-SELECT
-  coalesce(sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
-    WHEN 'refunded' THEN settled - refunded ELSE 0 END), 0),
-  coalesce(sum(CASE state WHEN 'pending_approval' THEN amount ELSE 0 END), 0)
+SELECT vendor,
+  sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
+    WHEN 'refunded' THEN settled - refunded ELSE 0 END),
+  sum(CASE state WHEN 'pending_approval' THEN amount ELSE 0 END)
 FROM spend
 WHERE mandate_id = ?1 AND verdict <> 'rejected' AND decided_at >= ?2 AND decided_at < ?3
   AND CASE ?4
     WHEN 'budget' THEN 1
     WHEN 'category' THEN category = ?5
     ELSE vendor = ?5 OR substr(vendor, -length(?5) - 1) = '.' || ?5
-  END";
+  END
+GROUP BY vendor";
 
 const LOAD: &str = "load a batch";
 
@@ -61,26 +64,20 @@ struct Statements<'c> {
     connection: &'c Connection,
     counter: CachedStatement<'c>,
     approval: CachedStatement<'c>,
-    known: CachedStatement<'c>,
 }
 
 impl<'c> Statements<'c> {
     fn prepare(connection: &'c Connection) -> Result<Self, StoreError> {
-        let known = format!("SELECT {} FROM spend WHERE id = ?1", spends::COLUMNS);
         Ok(Self {
             connection,
             counter: connection.prepare_cached(COUNTER).map_err(failed(LOAD))?,
             approval: connection.prepare_cached(APPROVAL).map_err(failed(LOAD))?,
-            known: connection.prepare_cached(&known).map_err(failed(LOAD))?,
         })
     }
 
     /// A counter that exists.
-    fn counter(
-        &mut self,
-        key: &crate::domain::ledger::CounterKey,
-    ) -> Result<Option<Level>, StoreError> {
-        let subject = spends::subject_text(key);
+    fn counter(&mut self, key: &CounterKey) -> Result<Option<Level>, StoreError> {
+        let subject = spends::subject_text(&key.subject, key.period);
         let starts_at = key.starts_at.as_microsecond();
         self.counter
             .query_row(params![key.mandate.as_bytes(), subject, starts_at], |row| {
@@ -91,22 +88,38 @@ impl<'c> Statements<'c> {
     }
 
     fn sum_up(&self, charge: &Charge) -> Result<Level, StoreError> {
+        const SUM: &str = "sum up a counter";
         let (kind, subject) = match &charge.key.subject {
             Subject::Budget => ("budget", ""),
             Subject::Vendor(vendor) => ("vendor", vendor.canonical()),
             Subject::Category(category) => ("category", category.as_str()),
         };
         let starts_at = charge.key.starts_at.as_microsecond();
-        let ends_at = charge.ends_at.map_or(i64::MAX, Timestamp::as_microsecond);
-        let mandate = charge.key.mandate.as_bytes();
-        self.connection
-            .prepare_cached(SUM_UP)
-            .and_then(|mut statement| {
-                statement.query_row(params![mandate, starts_at, ends_at, kind, subject], |row| {
-                    Ok(Level { spent: row.get(0)?, held: row.get(1)? })
-                })
-            })
-            .map_err(failed("sum up a counter"))
+        let values = params![
+            charge.key.mandate.as_bytes(),
+            starts_at,
+            end_micros(charge.ends_at),
+            kind,
+            subject
+        ];
+        let mut statement = self.connection.prepare_cached(SUM_UP).map_err(failed(SUM))?;
+        let mut rows = statement.query(values).map_err(failed(SUM))?;
+        let mut level = Level::default();
+        while let Some(row) = rows.next().map_err(failed(SUM))? {
+            let read = || Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?));
+            let (vendor, spent, held): (String, i64, i64) = read().map_err(failed(SUM))?;
+            let counts = match &charge.key.subject {
+                Subject::Vendor(cap) => {
+                    Vendor::parse(&vendor).is_ok_and(|vendor| cap.covers(&vendor))
+                }
+                Subject::Budget | Subject::Category(_) => true,
+            };
+            if counts {
+                level.spent = level.spent.saturating_add(spent);
+                level.held = level.held.saturating_add(held);
+            }
+        }
+        Ok(level)
     }
 
     fn first_approval(
@@ -125,66 +138,57 @@ impl<'c> Statements<'c> {
         let at = Timestamp::from_microsecond(at).map_err(corrupt)?;
         Ok(Some(Approval { at, before }))
     }
-
-    /// A transaction that exists already: repeated, or about to be resolved.
-    fn known(&mut self, book: &mut Book, id: TransactionId) -> Result<(), StoreError> {
-        let row =
-            self.known.query_row([id.as_bytes()], SpendRow::of).optional().map_err(failed(LOAD))?;
-        let Some(row) = row else { return Ok(()) };
-        let record = row.record()?;
-        for key in &record.charged {
-            if !book.counters.contains_key(key) {
-                let level = self.counter(key)?.ok_or_else(|| corrupt("a counter is missing"))?;
-                book.counters.insert(key.clone(), level);
-            }
-        }
-        book.transactions.insert(id, Arc::new(record));
-        Ok(())
-    }
 }
 
 pub(super) fn load(
     connection: &Connection,
     needs: &Needs<'_>,
     now: Timestamp,
-) -> Result<Book, StoreError> {
-    let mut book = Book::default();
+) -> Result<Page, StoreError> {
+    let mut page = Page::default();
     let mut statements = Statements::prepare(connection)?;
     for decide in &needs.decides {
-        org(connection, &mut book, decide.org_id)?;
-        agent(connection, &mut book, decide.spend.agent_id)?;
+        org(connection, &mut page.book, decide.org_id)?;
+        agent(connection, &mut page.book, decide.spend.agent_id)?;
         if let Some(mandate) = &decide.evidence.standing.mandate {
-            load_mandate(connection, &mut book, mandate.id)?;
+            load_mandate(connection, &mut page.book, mandate.id)?;
         }
-        statements.known(&mut book, decide.id)?;
+        known::load(connection, &mut page, (decide.id, false))?;
     }
     let mut starts = HashSet::new();
     for claim in &needs.claims {
-        load_tally(connection, &mut book, claim.mandate)?;
+        load_tally(connection, &mut page.book, claim.mandate)?;
         for charge in &claim.charges {
-            if !book.counters.contains_key(&charge.key) {
-                let level = match statements.counter(&charge.key)? {
-                    Some(level) => level,
-                    None => statements.sum_up(charge)?,
-                };
-                book.counters.insert(charge.key.clone(), level);
+            if page.book.counters.contains_key(&charge.key) {
+                continue;
             }
+            if let Some(end) = charge.ends_at {
+                page.book.ends.insert(charge.key.clone(), end);
+            }
+            let level = match statements.counter(&charge.key)? {
+                Some(level) => {
+                    page.kept.insert(charge.key.clone());
+                    level
+                }
+                None => statements.sum_up(charge)?,
+            };
+            page.book.counters.insert(charge.key.clone(), level);
         }
         for test in &claim.windows {
             let start = test.start(now);
             if starts.insert((claim.mandate, start)) {
                 let first = statements.first_approval(claim.mandate, start)?;
-                book.approvals.entry(claim.mandate).or_default().extend(first);
+                page.book.approvals.entry(claim.mandate).or_default().extend(first);
             }
         }
     }
-    for approvals in book.approvals.values_mut() {
+    for approvals in page.book.approvals.values_mut() {
         approvals.sort_by_key(|approval| approval.at);
     }
     for id in &needs.resolves {
-        statements.known(&mut book, *id)?;
+        known::load(connection, &mut page, (*id, true))?;
     }
-    Ok(book)
+    Ok(page)
 }
 
 fn org(connection: &Connection, book: &mut Book, id: OrgId) -> Result<(), StoreError> {

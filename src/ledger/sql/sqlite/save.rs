@@ -7,14 +7,15 @@ use std::sync::LazyLock;
 use rusqlite::{Connection, params};
 
 use super::super::{Effects, Head};
-use super::{corrupt, failed};
+use super::{corrupt, end_micros, failed};
 use crate::domain::ledger::Book;
 use crate::domain::transaction::TransactionRecord;
 use crate::store::StoreError;
 use crate::store::sqlite::spends;
 
 const COUNTER: &str = "
-INSERT INTO counter (mandate_id, subject, starts_at, spent, held) VALUES (?1, ?2, ?3, ?4, ?5)
+INSERT INTO counter (mandate_id, subject, starts_at, ends_at, spent, held)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 ON CONFLICT (mandate_id, subject, starts_at)
 DO UPDATE SET spent = excluded.spent, held = excluded.held";
 
@@ -49,10 +50,12 @@ pub(super) fn save(
     let mut counter = connection.prepare_cached(COUNTER).map_err(failed("move counters"))?;
     for key in &effects.counters {
         let level = book.counters.get(key).ok_or_else(missing)?;
-        let (subject, starts_at) = (spends::subject_text(key), key.starts_at.as_microsecond());
+        let subject = spends::subject_text(&key.subject, key.period);
+        let starts_at = key.starts_at.as_microsecond();
+        let ends_at = end_micros(book.ends.get(key).copied());
         let mandate = key.mandate.as_bytes();
         counter
-            .execute(params![mandate, subject, starts_at, level.spent, level.held])
+            .execute(params![mandate, subject, starts_at, ends_at, level.spent, level.held])
             .map_err(failed("move counters"))?;
     }
     Ok(seq)

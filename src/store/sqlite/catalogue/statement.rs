@@ -27,6 +27,11 @@ statements! {
     REPLACE_ORG = "UPDATE organization
         SET slug = $2, frozen = $3, version = $4, document = $5
         WHERE id = $1 AND version = $6 AND version < $4";
+    READ_ZONE = "SELECT document ->> 'timezone' FROM organization WHERE id = $1";
+    // The windows of another zone are others; those of a budget that never resets are the same.
+    FORGET_COUNTERS_OF_ORG = "DELETE FROM counter
+        WHERE mandate_id IN (SELECT id FROM mandate WHERE org_id = $1)
+        AND ends_at < 9223372036854775807";
 
     // Receipts.
     READ_RECEIPT = "SELECT request_hash, reply, created_at FROM receipt
@@ -86,6 +91,8 @@ statements! {
         WHERE id = $1 AND org_id = $2 AND version = $3";
     REPLACE_MANDATE = "UPDATE mandate SET status = $4, version = $5, document = $6
         WHERE id = $1 AND org_id = $2 AND agent_id = $3 AND version = $7 AND version < $5";
+    FORGET_COUNTERS = "DELETE FROM counter
+        WHERE mandate_id = $1 AND subject NOT IN (SELECT value FROM json_each($2))";
     DELETE_DRAFT = "DELETE FROM mandate
         WHERE id = $1 AND org_id = $2 AND version = $3 AND status = 'draft'";
     DELETE_DRAFT_VERSIONS = "DELETE FROM mandate_version WHERE mandate_id = $1 AND org_id = $2";

@@ -11,14 +11,16 @@ use sqlx::{Sqlite, SqliteConnection};
 
 use super::statement::{
     CREATE_AGENT, CREATE_KEY, CREATE_MANDATE, CREATE_ORG, CREATE_RECEIPT, CREATE_SIGNING_KEY,
-    DELETE_DRAFT, DELETE_DRAFT_VERSIONS, KEEP_MANDATE_VERSION, REPLACE_AGENT, REPLACE_MANDATE,
-    REPLACE_ORG, REVOKE_KEY, REVOKE_KEYS_OF, TOUCH_KEY,
+    DELETE_DRAFT, DELETE_DRAFT_VERSIONS, FORGET_COUNTERS, FORGET_COUNTERS_OF_ORG,
+    KEEP_MANDATE_VERSION, READ_ZONE, REPLACE_AGENT, REPLACE_MANDATE, REPLACE_ORG, REVOKE_KEY,
+    REVOKE_KEYS_OF, TOUCH_KEY,
 };
 use super::to_document;
 use crate::domain::agent::Agent;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
 use crate::domain::mandate::Mandate;
 use crate::domain::organization::Organization;
+use crate::store::sqlite::spends::subject_text;
 use crate::store::sqlite::{SqliteStore, failed};
 use crate::store::{ApiKey, CatalogueWriter, Change, Receipt, Role, SigningKeyRow, StoreError};
 
@@ -146,7 +148,17 @@ async fn replace_org(
         .bind(org.version)
         .bind(to_document(org, REPLACE)?)
         .bind(expected);
-    run_compared(query, connection, REPLACE).await
+    let zone: Option<String> = sqlx::query_scalar(READ_ZONE)
+        .bind(org.id.as_bytes().as_slice())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed(REPLACE))?;
+    run_compared(query, connection, REPLACE).await?;
+    if zone.is_some_and(|zone| zone != org.timezone) {
+        let forget = sqlx::query(FORGET_COUNTERS_OF_ORG).bind(org.id.as_bytes().as_slice());
+        run(forget, connection, REPLACE).await?;
+    }
+    Ok(())
 }
 
 async fn create_agent(connection: &mut SqliteConnection, agent: &Agent) -> Result<(), StoreError> {
@@ -202,7 +214,14 @@ async fn replace_mandate(
         .bind(expected);
     run_compared(keep, connection, REPLACE).await?;
     let query = bind_mandate(REPLACE_MANDATE, mandate, REPLACE)?.bind(expected);
-    run_compared(query, connection, REPLACE).await
+    run_compared(query, connection, REPLACE).await?;
+    // A counter that the new version does not charge would miss what is spent from now on.
+    let counted = mandate.policy.counted();
+    let counted = counted.iter().map(|(subject, period)| subject_text(subject, *period));
+    let forget = sqlx::query(FORGET_COUNTERS)
+        .bind(mandate.id.as_bytes().as_slice())
+        .bind(to_document(&counted.collect::<Vec<_>>(), REPLACE)?);
+    run(forget, connection, REPLACE).await.map(drop)
 }
 
 /// Binds the six columns, in the order of the table.

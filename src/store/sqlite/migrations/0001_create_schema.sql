@@ -89,11 +89,14 @@ CREATE TABLE receipt (
     PRIMARY KEY (org_id, key)
 ) STRICT;
 
--- What was charged in one window of a period. A new window is a new row: nothing is ever reset.
+-- What was charged in one window of a period. A new window is a new row: nothing is ever reset. A
+-- missing row is summed up from the record, so one that would not be kept up must be deleted.
 CREATE TABLE counter (
     mandate_id       BLOB    NOT NULL,
     subject          TEXT    NOT NULL,
     starts_at        INTEGER NOT NULL,
+    -- Exclusive; the largest integer for a window that never ends.
+    ends_at          INTEGER NOT NULL,
     spent            INTEGER NOT NULL CHECK (spent >= 0),
     held             INTEGER NOT NULL CHECK (held >= 0),
     PRIMARY KEY (mandate_id, subject, starts_at)

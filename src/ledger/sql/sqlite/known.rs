@@ -1,0 +1,105 @@
+//! Transactions that exist already: repeated, or about to be resolved.
+//!
+//! One that is resolved brings every kept counter that counts it, whether or not it was charged to
+//! it at the time: a cap that began later counts it too. Not here: the row's form
+//! (`store::sqlite`).
+
+use std::sync::{Arc, LazyLock};
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::super::Page;
+use super::{corrupt, failed};
+use crate::domain::id::TransactionId;
+use crate::domain::ledger::{Level, Subject};
+use crate::domain::period::Period;
+use crate::domain::transaction::TransactionRecord;
+use crate::domain::vendor::Vendor;
+use crate::store::StoreError;
+use crate::store::sqlite::spends::{self, SpendRow};
+
+static KNOWN: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {} FROM spend WHERE id = ?1", spends::COLUMNS));
+
+/// The kept counters of a subject in whose windows a time is.
+const COUNTING: &str = "
+SELECT starts_at, ends_at, spent, held FROM counter
+WHERE mandate_id = ?1 AND subject = ?2 AND starts_at BETWEEN ?3 AND ?4 AND ends_at > ?4";
+
+/// Longer than any window of a period that ends.
+const WINDOW_MAX: SignedDuration = SignedDuration::from_hours(40 * 24);
+
+const READ: &str = "read a transaction";
+
+/// Puts a transaction into the page, with the counters that count it if it is to be resolved.
+pub(super) fn load(
+    connection: &Connection,
+    page: &mut Page,
+    (id, is_resolved): (TransactionId, bool),
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(&KNOWN).map_err(failed(READ))?;
+    let row = statement.query_row([id.as_bytes()], SpendRow::of).optional();
+    let Some(row) = row.map_err(failed(READ))? else { return Ok(()) };
+    let record = row.record()?;
+    if is_resolved {
+        counting(connection, page, &record)?;
+    }
+    page.book.transactions.insert(id, Arc::new(record));
+    Ok(())
+}
+
+fn counting(
+    connection: &Connection,
+    page: &mut Page,
+    record: &TransactionRecord,
+) -> Result<(), StoreError> {
+    const READ: &str = "read counters";
+    let Some((mandate, _)) = record.mandate() else { return Ok(()) };
+    let mut statement = connection.prepare_cached(COUNTING).map_err(failed(READ))?;
+    let at = record.decided_at.as_microsecond();
+    for (subject, earliest) in subjects(record) {
+        let values = params![mandate.as_bytes(), subject, earliest, at];
+        let mut rows = statement.query(values).map_err(failed(READ))?;
+        while let Some(row) = rows.next().map_err(failed(READ))? {
+            let read = || Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            let (starts_at, ends_at, spent, held): (i64, i64, i64, i64) =
+                read().map_err(failed(READ))?;
+            let key = spends::counter_key(mandate, &subject, starts_at)
+                .ok_or_else(|| corrupt("a counter cannot be understood"))?;
+            if page.book.counters.contains_key(&key) {
+                continue;
+            }
+            if ends_at < i64::MAX {
+                let ends_at = Timestamp::from_microsecond(ends_at).map_err(corrupt)?;
+                page.book.ends.insert(key.clone(), ends_at);
+            }
+            page.kept.insert(key.clone());
+            page.book.counters.insert(key, Level { spent, held });
+        }
+    }
+    Ok(())
+}
+
+/// Every subject that counts a record, in every period, with the earliest start of such a window.
+fn subjects(record: &TransactionRecord) -> Vec<(String, i64)> {
+    let spend = &record.spend;
+    let mut subjects = vec![Subject::Budget];
+    subjects.extend(spend.category.clone().map(Subject::Category));
+    let mut text = Some(spend.vendor.canonical());
+    while let Some(host) = text {
+        let vendor = Vendor::parse(host).ok().filter(|vendor| vendor.covers(&spend.vendor));
+        subjects.extend(vendor.map(Subject::Vendor));
+        text = host.split_once('.').map(|(_, parent)| parent);
+    }
+    let earliest = record.decided_at.checked_sub(WINDOW_MAX).unwrap_or(Timestamp::MIN);
+    let starts = |period| match period {
+        Period::None => Timestamp::UNIX_EPOCH,
+        Period::Daily | Period::Weekly | Period::Monthly => earliest,
+    };
+    let with_periods = |subject: Subject| {
+        [Period::None, Period::Daily, Period::Weekly, Period::Monthly]
+            .map(|period| (spends::subject_text(&subject, period), starts(period).as_microsecond()))
+    };
+    subjects.into_iter().flat_map(with_periods).collect()
+}
