@@ -26,11 +26,15 @@ mod control;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]
+mod dice;
+#[cfg(test)]
 mod evaluate;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod mandates;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod organization;
 #[cfg(test)]

@@ -1,0 +1,198 @@
+//! The differential test: random sequences of operations give the same answers, records, counters
+//! and windows in the reference and in the SQL ledger.
+//!
+//! A sequence is made from one seed. `QUETRA_CASES` scales the number of sequences,
+//! `QUETRA_MODEL_OPS` their length, and `QUETRA_SEED` runs a single one again. Not here: several
+//! processes, crashes (`crash`) and anything above the ledger.
+
+mod catalogue;
+mod commands;
+mod sides;
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use jiff::{SignedDuration, Timestamp};
+
+use self::catalogue::Catalogue;
+use self::commands::{Command, Commands};
+use self::sides::Sides;
+use crate::dice::{Dice, seeds, setting};
+
+/// How many sequences the normal run makes, of how many operations.
+const CASES: u64 = 40_000;
+const CASES_PER_SEQUENCE: u64 = 133;
+const OPERATIONS: u64 = 60;
+/// Threads that run sequences.
+const LANES: usize = 2;
+
+/// What has happened in a sequence, to be told when it fails.
+struct Trail {
+    seed: u64,
+    steps: Vec<String>,
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let (seed, count) = (self.seed, self.steps.len());
+            let last = self.steps[count.saturating_sub(25)..].join("\n  ");
+            eprintln!("sequence {seed} failed after {count} steps:\n  {last}");
+            eprintln!("run it again with QUETRA_SEED={seed}");
+        }
+    }
+}
+
+struct Sequence {
+    dice: Dice,
+    catalogue: Catalogue,
+    commands: Commands,
+    sides: Sides,
+    trail: Trail,
+    seen: BTreeMap<String, usize>,
+}
+
+impl Sequence {
+    async fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let start = Timestamp::from_second(1_790_000_000 + dice.between(0, 40_000_000)).unwrap();
+        let catalogue = Catalogue::new(&mut dice, start);
+        let sides = Sides::new(&catalogue, start).await;
+        let trail = Trail { seed, steps: Vec::new() };
+        let (commands, seen) = (Commands::default(), BTreeMap::new());
+        Self { dice, catalogue, commands, sides, trail, seen }
+    }
+
+    async fn run(mut self, operations: u64) -> BTreeMap<String, usize> {
+        for _ in 0..operations {
+            self.step().await;
+            self.sides.compare().await;
+        }
+        self.sides.compare_record(&self.catalogue).await;
+        self.sides.close().await;
+        self.seen
+    }
+
+    async fn step(&mut self) {
+        match self.dice.below(100) {
+            0..60 => {
+                let command = self.command();
+                let answer = self.sides.ask(command).await;
+                self.note(answer);
+            }
+            60..70 => self.batch().await,
+            70..80 => self.move_clock(),
+            80..93 => {
+                let now = self.sides.now();
+                let changes = self.catalogue.change(&mut self.dice, now);
+                self.trail.steps.push(format!("change {changes:?}"));
+                self.sides.change(&self.catalogue, changes).await;
+            }
+            93..97 => {
+                let now = self.sides.now();
+                if let Some(claim) = self.commands.claim(&mut self.dice, &mut self.catalogue, now) {
+                    self.trail.steps.push(format!("look {claim:?}"));
+                    self.sides.look(&claim, now).await;
+                }
+            }
+            _ => {
+                self.trail.steps.push("reopen".to_owned());
+                self.sides.reopen().await;
+                self.sides.compare_record(&self.catalogue).await;
+            }
+        }
+    }
+
+    fn command(&mut self) -> Command {
+        let now = self.sides.now();
+        let command = self.commands.any(&mut self.dice, &mut self.catalogue, now);
+        self.trail.steps.push(format!("{command:?}"));
+        command
+    }
+
+    fn note(&mut self, answer: String) {
+        self.trail.steps.push(format!("= {answer}"));
+        *self.seen.entry(answer).or_default() += 1;
+    }
+
+    async fn batch(&mut self) {
+        let size = 2 + self.dice.below(30);
+        let commands = (0..size).map(|_| self.command()).collect();
+        for answer in self.sides.ask_together(commands, &mut self.dice).await {
+            self.note(answer);
+        }
+    }
+
+    /// Forward, back, or to the edge of a day somewhere.
+    fn move_clock(&mut self) {
+        let (now, dice) = (self.sides.now(), &mut self.dice);
+        let to = match dice.below(10) {
+            0..4 => now + SignedDuration::from_secs(dice.between(0, 400)),
+            4 | 5 => now + SignedDuration::from_mins(dice.between(0, 3_000)),
+            6 => now + SignedDuration::from_hours(24 * dice.between(1, 40)),
+            7 => now - SignedDuration::from_mins(dice.between(0, 200)),
+            _ => {
+                let hour = now.as_second().div_euclid(3_600) + dice.between(1, 24);
+                let micros = dice.between(-1, 1);
+                Timestamp::from_microsecond(hour * 3_600_000_000 + micros).unwrap()
+            }
+        };
+        self.sides.set_clock(to);
+        self.trail.steps.push(format!("the clock shows {to}"));
+    }
+}
+
+fn run(seed: u64, operations: u64) -> BTreeMap<String, usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { Sequence::new(seed).await.run(operations).await })
+}
+
+#[test]
+fn random_sequences_give_the_same_in_the_reference_and_in_the_sql_ledger() {
+    let sequences = setting("QUETRA_CASES", CASES).div_ceil(CASES_PER_SEQUENCE);
+    let operations = setting("QUETRA_MODEL_OPS", OPERATIONS);
+    let seeds = seeds(sequences);
+    let seen = thread::scope(|scope| {
+        let lanes = (0..LANES).map(|lane| {
+            let seeds = seeds.iter().skip(lane).step_by(LANES);
+            scope.spawn(move || {
+                let mut seen = BTreeMap::<String, usize>::new();
+                for seed in seeds {
+                    for (answer, count) in run(*seed, operations) {
+                        *seen.entry(answer).or_default() += count;
+                    }
+                }
+                seen
+            })
+        });
+        let mut seen = BTreeMap::<String, usize>::new();
+        for lane in lanes.collect::<Vec<_>>() {
+            for (answer, count) in lane.join().expect("a sequence failed; see above") {
+                *seen.entry(answer).or_default() += count;
+            }
+        }
+        seen
+    });
+    println!("{} sequences of {operations}: {seen:?}", seeds.len());
+    if seeds.len() >= 100 && operations >= OPERATIONS {
+        // A test of nothing would pass: every kind of answer must have been given.
+        for answer in [
+            "approved",
+            "rejected",
+            "pending_approval",
+            "replayed",
+            "key reused",
+            "stale",
+            "settled",
+            "voided",
+            "refunded",
+            "resolved before",
+            "not found",
+            "wrong state",
+            "exceeds",
+        ] {
+            let count = seen.get(answer).copied().unwrap_or_default();
+            assert!(count >= seeds.len() / 10, "{answer} was given only {count} times");
+        }
+    }
+}
