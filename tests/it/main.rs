@@ -40,6 +40,8 @@ mod organization;
 #[cfg(test)]
 mod periods;
 #[cfg(test)]
+mod race;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod transactions;
