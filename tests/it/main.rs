@@ -24,6 +24,8 @@ mod contract;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod decisions;
 #[cfg(test)]
 mod dice;
@@ -39,6 +41,8 @@ mod model;
 mod organization;
 #[cfg(test)]
 mod periods;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod race;
 #[cfg(test)]

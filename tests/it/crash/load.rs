@@ -1,0 +1,345 @@
+//! Clients that spend, settle, void and repeat until they are told to stop, and write down all they
+//! see; and an administrator that pauses, resumes and moves limits meanwhile.
+//!
+//! An outcome that is not known is asked again with the same key, as a client should. Not here:
+//! what happens to the server (`crash`) and whether the story is sound (`checker`).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quetra::proto::v1;
+use tokio::sync::watch;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status};
+
+use super::history::{Call, Decided, Outcome, Request};
+use crate::dice::Dice;
+use crate::harness::{Bearer, Clients, budget};
+use crate::process::Process;
+
+/// How long a call may take; a stopped server answers later than this.
+const CALL_TIME: Duration = Duration::from_millis(800);
+/// How long to wait before asking a server again that gave no answer.
+const PAUSE: Duration = Duration::from_millis(20);
+const AMOUNT_MAX: i64 = 20;
+
+/// What all clients share.
+pub(crate) struct Shared {
+    pub(crate) agents: Vec<Target>,
+    admin_key: String,
+    /// Where the server is; a new address after each restart.
+    url: watch::Receiver<String>,
+    /// Counts every event.
+    order: AtomicU64,
+    history: Mutex<Vec<Call>>,
+    answered: AtomicUsize,
+    stop: AtomicBool,
+    /// Whom the next decision kills.
+    victim: Mutex<Option<Arc<Mutex<Process>>>>,
+}
+
+/// An agent and its mandate.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    agent_id: String,
+    mandate_id: String,
+}
+
+/// Calls of every service at an address.
+pub(crate) fn connect(url: &str, key: &str) -> Clients {
+    let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
+    let endpoint = endpoint.connect_timeout(CALL_TIME).timeout(CALL_TIME);
+    Clients::new(InterceptedService::new(endpoint.connect_lazy(), Bearer(key.to_owned())))
+}
+
+/// How an error tells of the effect of a call.
+fn outcome_of(error: &Status) -> Outcome {
+    match error.code() {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::ResourceExhausted => Outcome::Failed(error.to_string()),
+        _ => Outcome::Unknown,
+    }
+}
+
+impl Shared {
+    /// Makes agents with mandates, on a server that runs.
+    pub(crate) async fn new(url: watch::Receiver<String>, admin_key: &str) -> Arc<Self> {
+        let first = url.borrow().clone();
+        let mut admin = connect(&first, admin_key);
+        let mut agents = Vec::new();
+        for _ in 0..4 {
+            let (agent_id, mandate_id) =
+                admin.agent_with_mandate(budget(500, AMOUNT_MAX), Vec::new()).await;
+            agents.push(Target { agent_id, mandate_id });
+        }
+        Arc::new(Self {
+            agents,
+            admin_key: admin_key.to_owned(),
+            url,
+            order: AtomicU64::new(0),
+            history: Mutex::default(),
+            answered: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            victim: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn history(&self) -> Vec<Call> {
+        self.history.lock().unwrap().clone()
+    }
+
+    /// Kills the server as soon as a client has a decision in its hands: whatever was not yet done
+    /// then is never done.
+    pub(crate) fn kill_on_decision(&self, process: &Arc<Mutex<Process>>) {
+        *self.victim.lock().unwrap() = Some(Arc::clone(process));
+    }
+
+    /// How many calls were answered.
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn is_running(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn tick(&self) -> u64 {
+        self.order.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Waits for a call and writes down how it ended.
+    async fn note(
+        &self,
+        request: Request,
+        call: impl Future<Output = Result<Outcome, Status>>,
+    ) -> Outcome {
+        let invoked = self.tick();
+        let outcome = match tokio::time::timeout(CALL_TIME, call).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => outcome_of(&error),
+            Err(_) => Outcome::Unknown,
+        };
+        if matches!(outcome, Outcome::Decided(_))
+            && let Some(victim) = self.victim.lock().unwrap().take()
+        {
+            victim.lock().unwrap().kill();
+        }
+        let completed = self.tick();
+        if outcome != Outcome::Unknown {
+            self.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        let call = Call { invoked, completed, request, outcome: outcome.clone() };
+        self.history.lock().unwrap().push(call);
+        outcome
+    }
+}
+
+/// A client: its connection, and what it has asked before.
+pub(crate) struct Client {
+    shared: Arc<Shared>,
+    url: watch::Receiver<String>,
+    calls: Clients,
+    dice: Dice,
+    name: u64,
+    asked: Vec<v1::EvaluateRequest>,
+    approved: Vec<(String, i64)>,
+}
+
+impl Client {
+    pub(crate) fn new(shared: &Arc<Shared>, name: u64) -> Self {
+        let mut url = shared.url.clone();
+        let calls = connect(&url.borrow_and_update().clone(), &shared.admin_key);
+        let (shared, dice) = (Arc::clone(shared), Dice::new(name));
+        Self { shared, url, calls, dice, name, asked: Vec::new(), approved: Vec::new() }
+    }
+
+    /// Spends until it is stopped; then nothing it asked is unknown.
+    pub(crate) async fn spend(mut self) -> Self {
+        while self.shared.is_running() {
+            match self.dice.below(10) {
+                0 if !self.asked.is_empty() => {
+                    let request = self.dice.pick(&self.asked).clone();
+                    self.decide(request).await;
+                }
+                1 | 2 if !self.approved.is_empty() => self.resolve().await,
+                _ => {
+                    let request = self.request();
+                    self.asked.push(request.clone());
+                    self.decide(request).await;
+                }
+            }
+        }
+        self
+    }
+
+    /// Asks some of its old questions again.
+    pub(crate) async fn repeat(mut self, count: usize) {
+        for _ in 0..count.min(self.asked.len()) {
+            let request = self.dice.pick(&self.asked).clone();
+            self.decide(request).await;
+        }
+    }
+
+    fn request(&mut self) -> v1::EvaluateRequest {
+        let agent_id = self.dice.pick(&self.shared.agents).agent_id.clone();
+        let vendor = (*self.dice.pick(&["openai.com", "firecrawl.dev"])).to_owned();
+        v1::EvaluateRequest {
+            agent_id,
+            amount: Some(self.dice.between(0, AMOUNT_MAX)),
+            currency: "USD".to_owned(),
+            vendor,
+            category: "research".to_owned(),
+            idempotency_key: format!("client-{}-{:06}", self.name, self.asked.len()),
+            ..Default::default()
+        }
+    }
+
+    /// Until it is known what was decided.
+    async fn decide(&mut self, request: v1::EvaluateRequest) {
+        loop {
+            let about = Request::Evaluate {
+                agent: request.agent_id.replace('-', ""),
+                key: request.idempotency_key.clone(),
+                amount: request.amount(),
+                vendor: request.vendor.clone(),
+            };
+            let calls = &mut self.calls.evaluate;
+            let mut replayed = false;
+            let call = async {
+                let answer = calls.evaluate(request.clone()).await?.into_inner();
+                replayed = answer.replayed;
+                Ok(Outcome::Decided(Decided::new(&answer)))
+            };
+            match self.shared.note(about, call).await {
+                Outcome::Unknown => self.reconnect().await,
+                Outcome::Decided(decided) => {
+                    if decided.approved && !replayed {
+                        self.approved.push((decided.id, request.amount()));
+                    }
+                    return;
+                }
+                Outcome::Resolved | Outcome::Changed { .. } | Outcome::Failed(_) => return,
+            }
+        }
+    }
+
+    /// Settles or voids one of its approvals, until it is known that it is.
+    async fn resolve(&mut self) {
+        let index = self.dice.below(self.approved.len());
+        let (transaction_id, amount) = self.approved.swap_remove(index);
+        let settled = (amount > 0 && self.dice.chance(50)).then(|| self.dice.between(1, amount));
+        loop {
+            let (id, calls) = (transaction_id.clone(), &mut self.calls.transactions);
+            let outcome = match settled {
+                Some(amount) => {
+                    let about = Request::Settle { id: id.clone(), amount };
+                    let amount = Some(amount);
+                    let request = v1::SettleTransactionRequest { transaction_id: id, amount };
+                    let call = async {
+                        calls.settle_transaction(request).await.map(|_| Outcome::Resolved)
+                    };
+                    self.shared.note(about, call).await
+                }
+                None => {
+                    let about = Request::Void { id: id.clone() };
+                    let request = v1::VoidTransactionRequest { transaction_id: id };
+                    let call =
+                        async { calls.void_transaction(request).await.map(|_| Outcome::Resolved) };
+                    self.shared.note(about, call).await
+                }
+            };
+            if outcome != Outcome::Unknown {
+                return;
+            }
+            self.reconnect().await;
+        }
+    }
+
+    /// Goes to where the server is now.
+    async fn reconnect(&mut self) {
+        if !self.url.has_changed().unwrap_or_default() {
+            drop(tokio::time::timeout(PAUSE, self.url.changed()).await);
+        }
+        self.calls = connect(&self.url.borrow_and_update().clone(), &self.shared.admin_key);
+    }
+
+    /// Changes mandates until it is stopped, and leaves them active.
+    pub(crate) async fn administer(mut self) {
+        while self.shared.is_running() {
+            let target = self.dice.pick(&self.shared.agents).clone();
+            match self.dice.below(3) {
+                0 => {
+                    self.change(&target, Step::Pause).await;
+                    self.change(&target, Step::Resume).await;
+                }
+                _ => {
+                    let request = v1::GetBudgetRequest {
+                        mandate_id: target.mandate_id.clone(),
+                        ..Default::default()
+                    };
+                    let Ok(answer) = self.calls.budget.get_budget(request).await else {
+                        self.reconnect().await;
+                        continue;
+                    };
+                    let spent = answer.into_inner().budget.unwrap().spent;
+                    let total = (spent + self.dice.between(-100, 900)).max(AMOUNT_MAX);
+                    self.change(&target, Step::Total(total)).await;
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn change(&mut self, target: &Target, step: Step) {
+        loop {
+            let mandate_id = target.mandate_id.clone();
+            let about = Request::Change { mandate: mandate_id.clone() };
+            let calls = &mut self.calls.mandates;
+            let call = async {
+                let mandate = match step {
+                    Step::Pause => {
+                        let request = v1::PauseMandateRequest { mandate_id };
+                        calls.pause_mandate(request).await?.into_inner().mandate
+                    }
+                    Step::Resume => {
+                        let request = v1::ResumeMandateRequest { mandate_id };
+                        calls.resume_mandate(request).await?.into_inner().mandate
+                    }
+                    Step::Total(total) => {
+                        let request = v1::UpdateBudgetRequest {
+                            mandate_id,
+                            total: Some(total),
+                            ..Default::default()
+                        };
+                        calls.update_budget(request).await?.into_inner().mandate
+                    }
+                };
+                Ok(Outcome::Changed { version: mandate.unwrap().version })
+            };
+            if self.shared.note(about, call).await != Outcome::Unknown {
+                return;
+            }
+            self.reconnect().await;
+        }
+    }
+}
+
+/// What an administrator does to a mandate.
+#[derive(Clone, Copy)]
+enum Step {
+    Pause,
+    Resume,
+    Total(i64),
+}

@@ -1,0 +1,143 @@
+//! The real binary as a child process: started on a free port, told signals, read by line.
+//!
+//! Not here: servers inside the test's process (`harness`).
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a server may take to say that it is ready, or to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `quetra dev`; killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    log: PathBuf,
+    /// Everything it printed until it was ready, and shortly after.
+    pub(crate) banner: String,
+    /// Where it listens, for example `http://127.0.0.1:40123`.
+    pub(crate) url: String,
+}
+
+/// The binary with arguments, and with nothing of this process's settings.
+pub(crate) fn quetra(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quetra"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// A started command, with the lines of its standard output; its errors go to a file.
+fn spawn(mut command: Command, log: &Path) -> (Child, Receiver<String>) {
+    let errors = File::options().create(true).append(true).open(log).unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
+    let (tell, lines) = channel();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    thread::spawn(move || {
+        for line in out.lines().map_while(Result::ok) {
+            if tell.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    (child, lines)
+}
+
+impl Process {
+    /// Starts a development server and waits until it is ready.
+    pub(crate) fn start(data_dir: &Path) -> Self {
+        Self::begin(data_dir).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+    }
+
+    fn begin(data_dir: &Path) -> Result<Self, String> {
+        let (child, lines) = Self::launch(data_dir);
+        let mut process = Self {
+            child,
+            lines,
+            log: data_dir.join("stderr.log"),
+            banner: String::new(),
+            url: String::new(),
+        };
+        let until = Instant::now() + PATIENCE;
+        while process.url.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(line) = process.lines.recv_timeout(left) else {
+                return Err(fs::read_to_string(&process.log).unwrap_or_default());
+            };
+            if let Some(rest) = line.trim().strip_prefix("health ") {
+                let url = rest.split_whitespace().next().unwrap();
+                process.url = url.trim_end_matches("/healthz").to_owned();
+            }
+            process.banner.push_str(&line);
+            process.banner.push('\n');
+        }
+        Ok(process)
+    }
+
+    /// Starts a development server without waiting.
+    pub(crate) fn launch(data_dir: &Path) -> (Child, Receiver<String>) {
+        let folder = data_dir.to_str().unwrap();
+        let arguments = ["dev", "--data-dir", folder, "--listen", "127.0.0.1:0", "--log", "warn"];
+        spawn(quetra(&arguments), &data_dir.join("stderr.log"))
+    }
+
+    /// Reads what else it prints, until a line has this text.
+    pub(crate) fn read_until(&mut self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.banner.contains(text) {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("no {text} in:\n{}", self.banner));
+            self.banner.push_str(&line);
+            self.banner.push('\n');
+        }
+    }
+
+    /// Sends a signal by its name, for example `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let line = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success(), "{line}");
+    }
+
+    /// Kills it at once, and does not wait.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
+    /// Whether and how it has ended.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            assert!(Instant::now() < until, "the server does not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What it wrote to its standard error.
+    pub(crate) fn errors(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
