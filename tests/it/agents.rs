@@ -220,7 +220,11 @@ async fn a_repeated_call_registers_or_changes_once() {
     let first = admin.change_agent(&made[0].id, &["description"], describe).await.unwrap();
     let again = admin.change_agent(&made[0].id, &["description"], describe).await.unwrap();
     assert_eq!(first.into_inner(), again.into_inner());
-    let rename = admin.change_agent(&made[0].id, &["name"], describe).await;
+    let rename = |request: &mut v1::UpdateAgentRequest| {
+        describe(request);
+        request.name = "renamed".to_owned();
+    };
+    let rename = admin.change_agent(&made[0].id, &["name"], rename).await;
     refused(rename, "IDEMPOTENCY_KEY_REUSED");
     // The first answer is given again, whatever happened since.
     admin.suspend(&made[0].id).await.unwrap();

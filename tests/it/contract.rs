@@ -17,8 +17,9 @@ use prost_reflect::{
 const PACKAGE: &str = "quetra.v1";
 
 /// Reasons that any RPC can answer with, so that none declares them.
-const EVERYWHERE: [&str; 13] = [
+const EVERYWHERE: [&str; 14] = [
     "INVALID_FIELDS",
+    "UNKNOWN_FIELDS",
     "MALFORMED_REQUEST",
     "CREDENTIAL_INVALID",
     "ROLE_NOT_ALLOWED",

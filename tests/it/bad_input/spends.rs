@@ -4,10 +4,13 @@
 //! message at all (`json`).
 
 use serde_json::{Value, json};
+use tonic::Code;
 
 use super::CANARY;
 use super::server::Server;
-use super::ways::{Rest, Row, Way, encoded, grpc, patched, refused, rest};
+use super::ways::{
+    Answer, Connections, Rest, Row, Way, connect, grpc, patched, refused, rest, rpcs, undocumented,
+};
 use crate::harness::unique;
 
 const EVALUATE: &str = "EvaluateService/Evaluate";
@@ -234,25 +237,31 @@ async fn an_agent_or_mandate_of_others_looks_like_an_unknown_one() {
 #[tokio::test]
 async fn fields_that_the_server_does_not_know_are_never_dropped() {
     let mut server = Server::start().await;
-    let key = server.agent_key.clone();
-    let mut connections = super::ways::Connections::open(&server).await;
+    let mut connections = Connections::open(&server).await;
     let before = server.state().await;
-    for rpc in [EVALUATE, CAN_SPEND] {
-        let message = encoded(rpc, &good(&server));
-        for (what, extra) in [
-            ("a number", vec![0xf8, 0x06, 0x01]),
-            ("a text", [&[0xfa, 0x06, 0x04], &CANARY.as_bytes()[..4]].concat()),
+    let key = server.admin_key.clone();
+    let rpcs = rpcs();
+    assert!(rpcs.len() >= 30, "only {} RPCs", rpcs.len());
+    for rpc in rpcs {
+        let text = [&[0xfa, 0x06, 0x04], &CANARY.as_bytes()[..4]].concat();
+        for (field, way, call) in [
+            ("111", Way::Grpc, grpc(&key, &rpc, &[0xf8, 0x06, 0x01])),
+            ("111", Way::Grpc, grpc(&key, &rpc, &text)),
+            ("nobodyKnows", Way::Connect, connect(&key, &rpc, "{\"nobodyKnows\":null}")),
         ] {
-            let call = grpc(&key, rpc, &[message.clone(), extra].concat());
-            let reply = connections.send(Way::Grpc, &call).await.unwrap();
-            let answer = super::ways::Answer::read(Way::Grpc, &reply);
-            let expected = (tonic::Code::InvalidArgument, "UNKNOWN_FIELDS");
-            let name = format!("row 54 ({what}) of {rpc}: {answer:?}");
+            let reply = connections.send(way, &call).await.unwrap();
+            let answer = Answer::read(way, &reply);
+            let name = format!("row 54 of {rpc} over {way:?}: {answer:?}");
+            let expected = (Code::InvalidArgument, "UNKNOWN_FIELDS");
             assert_eq!((answer.code, &*answer.reason), expected, "{name}");
-            assert_eq!(answer.fields, ["111"], "{name}");
-            connections.is_usable(Way::Grpc, &server).await.unwrap();
+            assert!(answer.fields.iter().any(|known| known == field), "{name}");
+            if way == Way::Grpc {
+                assert_eq!(undocumented(&rpc, &reply), None, "{name}");
+            }
+            connections.is_usable(way, &server).await.unwrap();
         }
     }
     assert_eq!(server.state().await, before);
+    assert_eq!(server.log_complaints(), Vec::<String>::new());
     server.stop().await;
 }

@@ -13,6 +13,10 @@ use tonic_types::StatusExt;
 use super::server::Server;
 use super::wire::{Call, Http1, Http2, Reply};
 use super::{CANARY, CANARY_HEAD};
+use crate::harness::witness;
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(quetra::proto::DESCRIPTORS).unwrap());
 
 /// A way into the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,8 +187,6 @@ pub(crate) fn connect(key: &str, rpc: &str, body: impl Into<Vec<u8>>) -> Call {
 }
 
 fn method(rpc: &str) -> MethodDescriptor {
-    static POOL: LazyLock<DescriptorPool> =
-        LazyLock::new(|| DescriptorPool::decode(quetra::proto::DESCRIPTORS).unwrap());
     let (service, method) = rpc.split_once('/').unwrap();
     let service = POOL.get_service_by_name(&format!("quetra.v1.{service}")).unwrap();
     service.methods().find(|known| known.name() == method).unwrap()
@@ -219,9 +221,7 @@ impl Answer {
     }
 
     fn of_grpc(reply: &Reply) -> Self {
-        let status = Status::from_header_map(&reply.headers)
-            .or_else(|| Status::from_header_map(&reply.trailers))
-            .unwrap_or_else(|| Status::unknown(reply.everything()));
+        let status = status(reply);
         let details = status.get_error_details();
         let violations = details.bad_request().map(|wrong| wrong.field_violations.clone());
         let fields = violations.unwrap_or_default().into_iter().map(|wrong| wrong.field);
@@ -270,6 +270,28 @@ impl Answer {
             wait: reply.header("retry-after").parse::<u128>().ok().map(|seconds| seconds * 1_000),
         }
     }
+}
+
+/// The status of a gRPC call.
+fn status(reply: &Reply) -> Status {
+    Status::from_header_map(&reply.headers)
+        .or_else(|| Status::from_header_map(&reply.trailers))
+        .unwrap_or_else(|| Status::unknown(reply.everything()))
+}
+
+/// How an error over gRPC breaks what the contract says of its RPC, if it does.
+pub(crate) fn undocumented(rpc: &str, reply: &Reply) -> Option<String> {
+    witness::complaint(&format!("/quetra.v1.{rpc}"), &status(reply))
+}
+
+/// Every RPC of the product.
+pub(crate) fn rpcs() -> Vec<String> {
+    let services = POOL.services().filter(|service| service.package_name() == "quetra.v1");
+    let names = services.flat_map(|service| {
+        let methods: Vec<_> = service.methods().collect();
+        methods.into_iter().map(move |method| format!("{}/{}", service.name(), method.name()))
+    });
+    names.collect()
 }
 
 fn fields_of(violations: &Value) -> Vec<String> {
@@ -390,6 +412,9 @@ fn judge(row: &Row, way: Way, reply: &Reply) -> Vec<String> {
     if (answer.http, answer.code, &*answer.reason) != expected {
         complaints.push(format!("{expected:?} expected: {answer:?} {}", reply.everything()));
         return complaints;
+    }
+    if way == Way::Grpc {
+        complaints.extend(undocumented(&row.rpc, reply));
     }
     let mut fields = answer.fields.clone();
     fields.sort_unstable();

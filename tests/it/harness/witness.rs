@@ -77,7 +77,7 @@ fn code_word(code: Code) -> String {
 }
 
 /// What is wrong with an error; empty if it is as documented.
-fn complaint(path: &str, status: &Status) -> Option<String> {
+pub(crate) fn complaint(path: &str, status: &Status) -> Option<String> {
     let Some(info) = status.get_details_error_info() else {
         return Some("it has no ErrorInfo".to_owned());
     };
