@@ -232,8 +232,7 @@ async fn turn(admin: &mut Clients, clock: &ManualClock, zone: &str, (period, end
     assert_eq!(spend(admin, id, 1).await, (false, 10, next), "{}", told("50 ms after"));
 
     // What comes back belongs to the window it was spent in, which is over.
-    let void =
-        v1::VoidTransactionRequest { transaction_id: first.transaction_id, ..Default::default() };
+    let void = v1::VoidTransactionRequest { transaction_id: first.transaction_id };
     admin.transactions.void_transaction(void).await.unwrap();
     assert_eq!(spend(admin, id, 1).await, (false, 10, next), "{}", told("after the void"));
     assert_eq!(spent(admin, id).await, (90, next), "{}", told("after the void"));

@@ -167,8 +167,10 @@ impl Books {
             let mandate = format!("mdt_{}", row.get::<String, _>("mandate"));
             books.counters.insert(mandate, row.get("spent"));
         }
-        let tallies =
-            "SELECT lower(hex(mandate_id)) AS mandate, approvals, approved_sum FROM tally";
+        // The tally is what the last approval says.
+        let tallies = "SELECT lower(hex(mandate_id)) AS mandate, approvals_before + 1 AS approvals,
+            sum_before + amount AS approved_sum FROM spend WHERE seq IN
+            (SELECT max(seq) FROM spend WHERE verdict <> 'rejected' GROUP BY mandate_id)";
         for row in query(tallies).fetch_all(&pool).await.unwrap() {
             let mandate = format!("mdt_{}", row.get::<String, _>("mandate"));
             books.tallies.insert(mandate, (row.get("approvals"), row.get("approved_sum")));

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use quetra::proto::v1;
 use tokio::sync::watch;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use super::history::{Call, Decided, Outcome, Request};
 use crate::dice::Dice;
-use crate::harness::{Bearer, Clients, budget};
+use crate::harness::{Clients, budget, link};
 use crate::process::Process;
 
 /// How long a call may take; a stopped server answers later than this.
@@ -51,7 +50,7 @@ pub(crate) struct Target {
 pub(crate) fn connect(url: &str, key: &str) -> Clients {
     let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
     let endpoint = endpoint.connect_timeout(CALL_TIME).timeout(CALL_TIME);
-    Clients::new(InterceptedService::new(endpoint.connect_lazy(), Bearer(key.to_owned())))
+    Clients::new(link(endpoint.connect_lazy(), key))
 }
 
 /// How an error tells of the effect of a call.

@@ -208,7 +208,7 @@ impl World {
 
         let (status, told) = self.send(Method::POST, "/api/v1/gateway/can-spend", &body).await;
         assert_eq!(status, 200, "{}: {told}", vector.name);
-        vector.expect.compare_rules(&who("can-spend"), &read(told), wrong);
+        vector.expect.compare_rules(&who("can-spend"), &read(&told), wrong);
 
         let request = run.request(&vector.spend, &key);
         let decided = self.clients.evaluate.evaluate(request).await;
@@ -218,7 +218,7 @@ impl World {
         let decided_at = Timestamp::new(decided_at.seconds, decided_at.nanos).unwrap();
         assert_eq!((decided_at, decided.replayed), (vector.at, false), "{}", vector.name);
         let first = serde_json::to_value(EvaluateView::from(decided)).unwrap();
-        vector.expect.compare(&who("grpc"), &read(first.clone()), wrong);
+        vector.expect.compare(&who("grpc"), &read(&first), wrong);
 
         let (status, again) = self.send(Method::POST, "/api/v1/gateway/evaluate", &body).await;
         let expected = match vector.expect.decision.as_str() {
@@ -232,7 +232,7 @@ impl World {
         for field in ["decision", "evaluations", "reasons", "explanation", "transactionId"] {
             assert_eq!(again[field], first[field], "{}: {field}", vector.name);
         }
-        vector.expect.compare(&who("rest"), &read(again), wrong);
+        vector.expect.compare(&who("rest"), &read(&again), wrong);
 
         let lookup = json!({ "agentId": run.agent_id, "idempotencyKey": key });
         let path = "/quetra.v1.EvaluateService/LookupDecision";
@@ -248,6 +248,6 @@ impl World {
     }
 }
 
-fn read(body: Value) -> Answer {
+fn read(body: &Value) -> Answer {
     serde_json::from_value(body.clone()).unwrap_or_else(|error| panic!("{error}: {body}"))
 }

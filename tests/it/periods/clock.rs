@@ -23,7 +23,7 @@ async fn a_clock_set_back_over_midnight_does_not_open_yesterday_again() {
     let id = agent_id.as_str();
     assert_eq!(spend(&mut admin, id, 10).await, (true, 90, midnight));
     clock.set(midnight + MICRO);
-    assert_eq!(spend(&mut admin, id, 100).await.0, true);
+    assert!(spend(&mut admin, id, 100).await.0);
 
     // Ninety of yesterday were never spent, and never will be.
     for back in [MICRO, SignedDuration::from_secs(2), SignedDuration::from_hours(1)] {
