@@ -2,13 +2,16 @@
 //! invented, and every promise holds afterwards.
 //!
 //! `QUETRA_KILLS` says how often the server is killed. The clients are in `crash/load`, the judge in
-//! `crash/checker`. Not here: power failures, which a process cannot stage.
+//! `crash/checker`, power failures in `crash/power`. Not here: faults inside one process.
 
 mod checker;
 mod history;
 mod load;
+#[cfg(target_os = "linux")]
+mod power;
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -32,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A server under load.
 struct Scene {
     folder: Folder,
+    preload: Option<PathBuf>,
     process: Arc<Mutex<Process>>,
     address: watch::Sender<String>,
     shared: Arc<Shared>,
@@ -47,8 +51,14 @@ fn admin_key(folder: &Folder) -> String {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with(|_| None).await
+    }
+
+    /// With a library preloaded into the server.
+    async fn with(preload: impl FnOnce(&Folder) -> Option<PathBuf>) -> Self {
         let folder = Folder::new();
-        let process = Process::start(folder.path());
+        let preload = preload(&folder);
+        let process = Process::start_with(folder.path(), preload.as_deref());
         let (address, url) = watch::channel(process.url.clone());
         let shared = Shared::new(url, &admin_key(&folder)).await;
         let mut spenders = JoinSet::new();
@@ -58,7 +68,7 @@ impl Scene {
         let mut administrators = JoinSet::new();
         administrators.spawn(Client::new(&shared, CLIENTS).administer());
         let process = Arc::new(Mutex::new(process));
-        Self { folder, process, address, shared, spenders, administrators }
+        Self { folder, preload, process, address, shared, spenders, administrators }
     }
 
     /// Lets the clients make this many calls more.
@@ -93,7 +103,7 @@ impl Scene {
     }
 
     fn restart(&self) {
-        let started = Process::start(self.folder.path());
+        let started = Process::start_with(self.folder.path(), self.preload.as_deref());
         self.address.send_replace(started.url.clone());
         *self.process() = started;
     }
@@ -163,7 +173,7 @@ async fn a_server_that_is_killed_again_and_again_keeps_every_promise() {
         assert_eq!(scene.end().await.code(), None, "it ended by itself");
         if kill % 3 == 2 {
             // And once more while it starts.
-            let (mut child, _lines) = Process::launch(scene.folder.path());
+            let (mut child, _lines) = Process::launch(scene.folder.path(), None);
             tokio::time::sleep(Duration::from_micros(dice.next() % 150_000)).await;
             child.kill().unwrap();
             child.wait().unwrap();
@@ -172,6 +182,25 @@ async fn a_server_that_is_killed_again_and_again_keeps_every_promise() {
     }
     scene.work(CALLS).await;
     assert_rich(&scene.judge().await);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_failure_takes_nothing_that_anybody_was_told() {
+    let scene = Scene::with(|folder| Some(power::build(folder.path()))).await;
+    let mut dice = Dice::new(setting("QUETRA_SEED", 2));
+    let mut lost = 0;
+    for _ in 0..setting("QUETRA_KILLS", KILLS) {
+        scene.work(CALLS / 2).await;
+        scene.shared.kill_on_decision(&scene.process);
+        scene.end().await;
+        lost += power::fail(&scene.folder.database(), &mut dice);
+        scene.restart();
+    }
+    scene.work(CALLS / 2).await;
+    assert_rich(&scene.judge().await);
+    assert!(lost > 0, "nothing was ever lost: this was no test");
+    println!("{lost} writes were lost");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +241,7 @@ fn a_first_start_that_was_killed_can_be_repeated() {
     for _ in 0..4 {
         let folder = Folder::new();
         for _ in 0..3 {
-            let (mut child, _lines) = Process::launch(folder.path());
+            let (mut child, _lines) = Process::launch(folder.path(), None);
             std::thread::sleep(Duration::from_micros(dice.next() % 120_000));
             child.kill().unwrap();
             child.wait().unwrap();

@@ -53,11 +53,17 @@ fn spawn(mut command: Command, log: &Path) -> (Child, Receiver<String>) {
 impl Process {
     /// Starts a development server and waits until it is ready.
     pub(crate) fn start(data_dir: &Path) -> Self {
-        Self::begin(data_dir).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+        Self::start_with(data_dir, None)
     }
 
-    fn begin(data_dir: &Path) -> Result<Self, String> {
-        let (child, lines) = Self::launch(data_dir);
+    /// The same, with a library preloaded.
+    pub(crate) fn start_with(data_dir: &Path, preload: Option<&Path>) -> Self {
+        let begun = Self::begin(data_dir, preload);
+        begun.unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+    }
+
+    fn begin(data_dir: &Path, preload: Option<&Path>) -> Result<Self, String> {
+        let (child, lines) = Self::launch(data_dir, preload);
         let mut process = Self {
             child,
             lines,
@@ -82,10 +88,14 @@ impl Process {
     }
 
     /// Starts a development server without waiting.
-    pub(crate) fn launch(data_dir: &Path) -> (Child, Receiver<String>) {
+    pub(crate) fn launch(data_dir: &Path, preload: Option<&Path>) -> (Child, Receiver<String>) {
         let folder = data_dir.to_str().unwrap();
         let arguments = ["dev", "--data-dir", folder, "--listen", "127.0.0.1:0", "--log", "warn"];
-        spawn(quetra(&arguments), &data_dir.join("stderr.log"))
+        let mut command = quetra(&arguments);
+        if let Some(library) = preload {
+            command.env("LD_PRELOAD", library);
+        }
+        spawn(command, &data_dir.join("stderr.log"))
     }
 
     /// Reads what else it prints, until a line has this text.

@@ -1,0 +1,68 @@
+//! Power failures, staged: what a killed server had written and never synced is taken back.
+//!
+//! The server runs with `power.c` preloaded, which notes what each write replaces until the next
+//! fsync. Not here: disks that lie about an fsync.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::dice::Dice;
+
+/// Builds what is to be preloaded; a C compiler is there, because SQLite needed one.
+pub(crate) fn build(folder: &Path) -> PathBuf {
+    let library = folder.join("power.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/crash/power.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]);
+    let built = compiler.arg(&library).arg(&source).args(["-ldl", "-lpthread"]).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    library
+}
+
+/// What one write replaced.
+struct Replaced {
+    offset: u64,
+    before: Vec<u8>,
+    size: u64,
+}
+
+fn replaced(undo: &[u8]) -> Vec<Replaced> {
+    let mut entries = Vec::new();
+    let mut rest = undo;
+    // A torn last entry belongs to a write that never happened.
+    while let Some((head, tail)) = rest.split_first_chunk::<24>() {
+        let number = |at: usize| u64::from_ne_bytes(head[at..at + 8].try_into().unwrap());
+        let length = usize::try_from(number(8)).unwrap();
+        let Some((before, tail)) = tail.split_at_checked(length) else {
+            break;
+        };
+        entries.push(Replaced { offset: number(0), before: before.to_vec(), size: number(16) });
+        rest = tail;
+    }
+    entries
+}
+
+/// Takes back what was not synced of a database that no process has open: all of it, or all but
+/// some first writes, which reached the disk in time. Returns how many writes were lost.
+pub(crate) fn fail(database: &Path, dice: &mut Dice) -> usize {
+    let mut lost = 0;
+    for name in ["quetra.db", "quetra.db-wal"] {
+        let undo = database.with_file_name(format!("{name}.undo"));
+        let Ok(bytes) = fs::read(&undo) else {
+            continue;
+        };
+        let entries = replaced(&bytes);
+        let kept = if dice.chance(50) { 0 } else { dice.below(entries.len() + 1) };
+        let path = database.with_file_name(name);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        for entry in entries.iter().skip(kept).rev() {
+            file.write_all_at(&entry.before, entry.offset).unwrap();
+            file.set_len(entry.size).unwrap();
+        }
+        lost += entries.len() - kept;
+        fs::remove_file(&undo).unwrap();
+    }
+    lost
+}
