@@ -249,11 +249,21 @@ fn private_folder(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the folder {}; set --data-dir", path.display()))
 }
 
+/// Writes a file that is there wholly or not at all, whenever the process is killed.
 fn private_file(path: &Path, content: &str) -> anyhow::Result<()> {
+    use std::fs::{File, remove_file, rename};
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let draft = path.with_extension("new");
+    if draft.exists() {
+        remove_file(&draft)?;
+    }
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(content.as_bytes())?;
-    Ok(file.sync_all()?)
+    file.sync_all()?;
+    rename(&draft, path)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
