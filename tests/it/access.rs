@@ -1,8 +1,8 @@
 //! Who may call what, and whose things they see: every RPC of the contract, found by walking it.
 //!
-//! `access/roles.rs` has the matrix of roles and credentials, `ids.rs` the ids of others, `tenants.rs`
-//! lists. An RPC that is added to the protos is covered at once, or fails here until it is. Not
-//! here: what the RPCs do.
+//! `access/roles.rs` has the matrix of roles and credentials, `ids.rs` the ids of others,
+//! `tenants.rs` lists. An RPC that is added to the protos is covered at once, or fails here until
+//! it is. Not here: what the RPCs do.
 
 mod ids;
 mod requests;

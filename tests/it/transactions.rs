@@ -1,7 +1,7 @@
 //! `TransactionsService`: what becomes of a decision, and the record of it.
 //!
-//! `transactions/resolve.rs` has settling, voiding and refunding, `counters.rs` where money goes back
-//! to, `lists.rs` reading the record. Not here: making decisions (`evaluate`).
+//! `transactions/resolve.rs` has settling, voiding and refunding, `counters.rs` where money goes
+//! back to, `lists.rs` reading the record. Not here: making decisions (`evaluate`).
 
 mod counters;
 mod lists;
