@@ -1,7 +1,7 @@
 //! Ends of days, weeks and months over a real server whose clock is moved by hand.
 //!
-//! Just before an end what is left is all there is, just after it the whole budget is there once, in
-//! a dozen zones that change their clocks in every way. Not here: where windows lie, of which
+//! Just before an end what is left is all there is, just after it the whole budget is there once,
+//! in a dozen zones that change their clocks in every way. Not here: where windows lie, of which
 //! `domain::period` has thousands; this is about the money in them.
 
 mod clock;

@@ -1,7 +1,7 @@
 //! A database of countries, as small as it can be: every loopback address is in one country.
 //!
-//! Written byte by byte after the MaxMind DB format, version 2.0, so that no real database has to be
-//! shipped. Not here: reading it (`provider::maxmind`).
+//! Written byte by byte after the MaxMind DB format, version 2.0, so that no real database has to
+//! be shipped. Not here: reading it (`provider::maxmind`).
 
 use std::fs;
 use std::path::Path;

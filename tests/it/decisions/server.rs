@@ -10,6 +10,7 @@ use quetra::clock::ManualClock;
 use quetra::forms::{EvaluateView, SpendForm};
 use quetra::proto::v1;
 use reqwest::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::country_file;
@@ -249,5 +250,5 @@ impl World {
 }
 
 fn read(body: &Value) -> Answer {
-    serde_json::from_value(body.clone()).unwrap_or_else(|error| panic!("{error}: {body}"))
+    Answer::deserialize(body).unwrap_or_else(|error| panic!("{error}: {body}"))
 }

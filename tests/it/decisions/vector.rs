@@ -1,7 +1,7 @@
 //! One decision vector: how it is read, and how an answer differs from what it expects.
 //!
-//! The bodies of mandates and spends are kept as they were written, so that they can be sent as they
-//! are, and are read as forms, so that nothing unknown slips through. Not here: running it.
+//! The bodies of mandates and spends are kept as they were written, so that they can be sent as
+//! they are, and are read as forms, so that nothing unknown slips through. Not here: running it.
 
 use std::fs;
 use std::path::Path;
