@@ -1,8 +1,8 @@
 //! Killing, stopping and ending the real binary under load: no answered decision is lost, none is
 //! invented, and every promise holds afterwards.
 //!
-//! `QUETRA_KILLS` says how often the server is killed. The clients are in `crash/load`, the judge in
-//! `crash/checker`, power failures in `crash/power`. Not here: faults inside one process.
+//! `QUETRA_KILLS` says how often the server is killed. The clients are in `crash/load`, the judge is
+//! in `crash/checker`, power failures in `crash/power`. Not here: faults inside one process.
 
 mod checker;
 mod history;
@@ -135,7 +135,12 @@ impl Scene {
 /// That the test has tested something.
 fn assert_rich(history: &[Call]) {
     let count = |wanted: &dyn Fn(&Call) -> bool| history.iter().filter(|call| wanted(call)).count();
-    let decided = |approved: bool| move |call: &Call| matches!(&call.outcome, Outcome::Decided(decided) if decided.approved == approved);
+    let decided = |approved: bool| {
+        move |call: &Call| match &call.outcome {
+            Outcome::Decided(decided) => decided.approved == approved,
+            _ => false,
+        }
+    };
     let numbers = [
         ("approved", count(&decided(true))),
         ("rejected", count(&decided(false))),

@@ -56,7 +56,10 @@ impl Story {
 
     /// The last call about a key.
     fn last(&mut self, key: &str) -> &mut Call {
-        let about = |call: &&mut Call| matches!(&call.request, Request::Evaluate { key: other, .. } if other == key);
+        let about = |call: &&mut Call| match &call.request {
+            Request::Evaluate { key: other, .. } => other == key,
+            _ => false,
+        };
         self.history.iter_mut().rfind(about).unwrap()
     }
 
