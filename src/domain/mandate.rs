@@ -45,6 +45,19 @@ pub struct Policy {
     pub valid_until: Option<Timestamp>,
 }
 
+/// Something that is summed up in periods and limited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// `budget_total`, `vendor_cap` or `category_cap`.
+    pub rule_type: &'static str,
+    /// What is summed up.
+    pub subject: Subject,
+    /// The rhythm.
+    pub period: Period,
+    /// The limit of one window.
+    pub limit: Minor,
+}
+
 /// Where a mandate stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -267,16 +280,20 @@ fn write_canonical(value: &serde_json::Value, out: &mut String) {
 impl Policy {
     /// What every approval is counted in: the budget, then the caps in the order of the rules.
     #[must_use]
-    pub fn counted(&self) -> Vec<(Subject, Period)> {
-        let mut counted = vec![(Subject::Budget, self.budget.reset)];
+    pub fn counted(&self) -> Vec<Counted> {
+        let Budget { total, reset, .. } = self.budget;
+        let of = |rule_type, subject, period, limit| Counted { rule_type, subject, period, limit };
+        let mut counted = vec![of("budget_total", Subject::Budget, reset, total)];
         for rule in &self.rules {
-            if let RuleSpec::VendorCap { vendor, period, .. } = rule
+            let rule_type = rule.rule_type();
+            if let RuleSpec::VendorCap { vendor, amount, period } = rule
                 && let Ok(vendor) = Vendor::parse(vendor)
             {
-                counted.push((Subject::Vendor(vendor), *period));
+                counted.push(of(rule_type, Subject::Vendor(vendor), *period, *amount));
             }
-            if let RuleSpec::CategoryCap { category, period, .. } = rule {
-                counted.push((Subject::Category(category.clone()), *period));
+            if let RuleSpec::CategoryCap { category, amount, period } = rule {
+                let subject = Subject::Category(category.clone());
+                counted.push(of(rule_type, subject, *period, *amount));
             }
         }
         counted

@@ -9,11 +9,9 @@ use super::{Engine, EngineError, EngineResult};
 use crate::domain::decision::BudgetStatus;
 use crate::domain::id::{AgentId, MandateId, OrgId};
 use crate::domain::ledger::{Charge, Claim, CounterKey, Subject};
-use crate::domain::mandate::Mandate;
+use crate::domain::mandate::{Counted, Mandate};
 use crate::domain::money::Minor;
-use crate::domain::period::{Period, parse_zone};
-use crate::domain::rule::RuleSpec;
-use crate::domain::vendor::Vendor;
+use crate::domain::period::parse_zone;
 
 /// One cap and how much of it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,35 +37,6 @@ pub struct BudgetView {
     pub budget: BudgetStatus,
     /// Its caps.
     pub caps: Vec<CapStatus>,
-}
-
-/// What a counter of a mandate is about.
-struct Line {
-    rule_type: &'static str,
-    subject: Subject,
-    period: Period,
-    limit: Minor,
-}
-
-fn lines(mandate: &Mandate) -> Vec<Line> {
-    let budget = &mandate.policy.budget;
-    let (period, limit) = (budget.reset, budget.total);
-    let mut lines =
-        vec![Line { rule_type: "budget_total", subject: Subject::Budget, period, limit }];
-    for rule in &mandate.policy.rules {
-        let rule_type = rule.rule_type();
-        if let RuleSpec::VendorCap { vendor, amount, period } = rule
-            && let Ok(vendor) = Vendor::parse(vendor)
-        {
-            let (subject, period) = (Subject::Vendor(vendor), *period);
-            lines.push(Line { rule_type, subject, period, limit: *amount });
-        }
-        if let RuleSpec::CategoryCap { category, amount, period } = rule {
-            let (subject, period) = (Subject::Category(category.clone()), *period);
-            lines.push(Line { rule_type, subject, period, limit: *amount });
-        }
-    }
-    lines
 }
 
 impl Engine {
@@ -116,7 +85,7 @@ impl Engine {
     pub async fn budget_view(&self, mandate: Mandate) -> EngineResult<BudgetView> {
         let zone = parse_zone(&self.require_org(mandate.org_id).await?.timezone)?;
         let now = self.clock.now();
-        let lines = lines(&mandate);
+        let lines = mandate.policy.counted();
         let mut charges = Vec::with_capacity(lines.len());
         for line in &lines {
             let window = line.period.window(now, &zone)?;
@@ -144,7 +113,7 @@ impl Engine {
             currency: limits.currency,
             resets_at: claim.charges.first().and_then(|charge| charge.ends_at),
         };
-        let cap = |((line, charge), level): ((Line, &Charge), &crate::domain::ledger::Level)| {
+        let cap = |((line, charge), level): ((Counted, &Charge), &crate::domain::ledger::Level)| {
             let subject = match line.subject {
                 Subject::Budget => String::new(),
                 Subject::Vendor(vendor) => vendor.canonical().to_owned(),

@@ -217,7 +217,7 @@ async fn replace_mandate(
     run_compared(query, connection, REPLACE).await?;
     // A counter that the new version does not charge would miss what is spent from now on.
     let counted = mandate.policy.counted();
-    let counted = counted.iter().map(|(subject, period)| subject_text(subject, *period));
+    let counted = counted.iter().map(|counted| subject_text(&counted.subject, counted.period));
     let forget = sqlx::query(FORGET_COUNTERS)
         .bind(mandate.id.as_bytes().as_slice())
         .bind(to_document(&counted.collect::<Vec<_>>(), REPLACE)?);
