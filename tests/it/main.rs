@@ -21,6 +21,8 @@ mod budget;
 #[cfg(test)]
 mod caps;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod control;

@@ -18,7 +18,7 @@ pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
     log: PathBuf,
-    /// Everything it printed until it was ready, and shortly after.
+    /// What was read of its standard output.
     pub(crate) banner: String,
     /// Where it listens, for example `http://127.0.0.1:40123`.
     pub(crate) url: String,
@@ -35,7 +35,7 @@ pub(crate) fn quetra(arguments: &[&str]) -> Command {
 }
 
 /// A started command, with the lines of its standard output; its errors go to a file.
-fn spawn(mut command: Command, log: &Path) -> (Child, Receiver<String>) {
+pub(crate) fn spawn(mut command: Command, log: &Path) -> (Child, Receiver<String>) {
     let errors = File::options().create(true).append(true).open(log).unwrap();
     let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
     let (tell, lines) = channel();
@@ -58,53 +58,44 @@ impl Process {
 
     /// The same, with a library preloaded.
     pub(crate) fn start_with(data_dir: &Path, preload: Option<&Path>) -> Self {
-        let begun = Self::begin(data_dir, preload);
-        begun.unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+        Self::run(Self::command(data_dir, preload), data_dir)
     }
 
-    fn begin(data_dir: &Path, preload: Option<&Path>) -> Result<Self, String> {
-        let (child, lines) = Self::launch(data_dir, preload);
-        let mut process = Self {
-            child,
-            lines,
-            log: data_dir.join("stderr.log"),
-            banner: String::new(),
-            url: String::new(),
-        };
-        let until = Instant::now() + PATIENCE;
-        while process.url.is_empty() {
-            let left = until.saturating_duration_since(Instant::now());
-            let Ok(line) = process.lines.recv_timeout(left) else {
-                return Err(fs::read_to_string(&process.log).unwrap_or_default());
-            };
-            if let Some(rest) = line.trim().strip_prefix("health ") {
-                let url = rest.split_whitespace().next().unwrap();
-                process.url = url.trim_end_matches("/healthz").to_owned();
-            }
-            process.banner.push_str(&line);
-            process.banner.push('\n');
-        }
-        Ok(process)
+    /// Starts a development server by a command of its own, and waits until it is ready.
+    pub(crate) fn run(command: Command, folder: &Path) -> Self {
+        let log = folder.join("stderr.log");
+        let (child, lines) = spawn(command, &log);
+        let (banner, url) = (String::new(), String::new());
+        let mut process = Self { child, lines, log, banner, url };
+        process.read_until("health ");
+        let health = process.banner.lines().last().unwrap().split_whitespace().nth(1).unwrap();
+        process.url = health.trim_end_matches("/healthz").to_owned();
+        process
     }
 
-    /// Starts a development server without waiting.
-    pub(crate) fn launch(data_dir: &Path, preload: Option<&Path>) -> (Child, Receiver<String>) {
+    fn command(data_dir: &Path, preload: Option<&Path>) -> Command {
         let folder = data_dir.to_str().unwrap();
         let arguments = ["dev", "--data-dir", folder, "--listen", "127.0.0.1:0", "--log", "warn"];
         let mut command = quetra(&arguments);
         if let Some(library) = preload {
             command.env("LD_PRELOAD", library);
         }
-        spawn(command, &data_dir.join("stderr.log"))
+        command
     }
 
-    /// Reads what else it prints, until a line has this text.
+    /// Starts a development server without waiting.
+    pub(crate) fn launch(data_dir: &Path) -> (Child, Receiver<String>) {
+        spawn(Self::command(data_dir, None), &data_dir.join("stderr.log"))
+    }
+
+    /// Reads what it prints until there is this text.
     pub(crate) fn read_until(&mut self, text: &str) {
         let until = Instant::now() + PATIENCE;
         while !self.banner.contains(text) {
             let left = until.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left);
-            let line = line.unwrap_or_else(|_| panic!("no {text} in:\n{}", self.banner));
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no {text} in:\n{}\n{}", self.banner, self.errors());
+            };
             self.banner.push_str(&line);
             self.banner.push('\n');
         }

@@ -56,7 +56,7 @@ fn approved(
                 let reasons = answer.reasons.iter().map(v1::Reason::reason).collect::<Vec<_>>();
                 assert_eq!(reasons, [reason], "{}", answer.explanation);
             }
-            other => panic!("{other:?} for {request:?}"),
+            Decision::Unspecified | Decision::PendingApproval => panic!("{answer:?}"),
         }
     }
     sums

@@ -55,16 +55,20 @@ pub(crate) fn connect(url: &str, key: &str) -> Clients {
 
 /// How an error tells of the effect of a call.
 fn outcome_of(error: &Status) -> Outcome {
-    match error.code() {
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::ResourceExhausted => Outcome::Failed(error.to_string()),
-        _ => Outcome::Unknown,
+    let says_nothing_happened = [
+        Code::InvalidArgument,
+        Code::NotFound,
+        Code::AlreadyExists,
+        Code::PermissionDenied,
+        Code::Unauthenticated,
+        Code::FailedPrecondition,
+        Code::Aborted,
+        Code::ResourceExhausted,
+    ];
+    if says_nothing_happened.contains(&error.code()) {
+        Outcome::Failed(error.to_string())
+    } else {
+        Outcome::Unknown
     }
 }
 

@@ -44,10 +44,16 @@ fn replaced(undo: &[u8]) -> Vec<Replaced> {
     entries
 }
 
+/// Whether something was written that is not synced yet.
+pub(crate) fn is_due(database: &Path) -> bool {
+    let undo = database.with_file_name("quetra.db-wal.undo");
+    fs::metadata(undo).is_ok_and(|undo| undo.len() > 0)
+}
+
 /// Takes back what was not synced of a database that no process has open: all of it, or all but
-/// some first writes, which reached the disk in time. Returns how many writes were lost.
+/// some first writes, which reached the disk in time. Returns how many writes were not synced.
 pub(crate) fn fail(database: &Path, dice: &mut Dice) -> usize {
-    let mut lost = 0;
+    let mut unsynced = 0;
     for name in ["quetra.db", "quetra.db-wal"] {
         let undo = database.with_file_name(format!("{name}.undo"));
         let Ok(bytes) = fs::read(&undo) else {
@@ -61,8 +67,8 @@ pub(crate) fn fail(database: &Path, dice: &mut Dice) -> usize {
             file.write_all_at(&entry.before, entry.offset).unwrap();
             file.set_len(entry.size).unwrap();
         }
-        lost += entries.len() - kept;
+        unsynced += entries.len();
         fs::remove_file(&undo).unwrap();
     }
-    lost
+    unsynced
 }

@@ -56,18 +56,18 @@ impl Story {
 
     /// The last call about a key.
     fn last(&mut self, key: &str) -> &mut Call {
-        let about = |call: &&mut Call| match &call.request {
-            Request::Evaluate { key: other, .. } => other == key,
-            _ => false,
+        let asked = |call: &&mut Call| match &call.request {
+            Request::Evaluate { key, .. } => Some(key.clone()),
+            Request::Settle { .. } | Request::Void { .. } | Request::Change { .. } => None,
         };
-        self.history.iter_mut().rfind(about).unwrap()
+        self.history.iter_mut().rfind(|call| asked(call).as_deref() == Some(key)).unwrap()
     }
 
     fn answer(&mut self, key: &str) -> &mut Decided {
-        match &mut self.last(key).outcome {
-            Outcome::Decided(decided) => decided,
-            other => panic!("{other:?} is no decision"),
-        }
+        let Outcome::Decided(decided) = &mut self.last(key).outcome else {
+            panic!("{key} has no decision");
+        };
+        decided
     }
 
     fn violations(&self) -> Vec<String> {

@@ -1,0 +1,118 @@
+//! The way into production: a master key, `quetra init`, `quetra serve`; and every unsafe start is
+//! refused with the setting that has to change.
+//!
+//! Not here: the table of all settings (unit tests of `config`).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use super::{Ran, ran};
+use crate::harness::Folder;
+use crate::process::{quetra, spawn};
+
+/// A folder with a master key, as an operator makes it.
+struct Site(Folder);
+
+impl Site {
+    fn new() -> Self {
+        let site = Self(Folder::new());
+        site.key("master.key", "0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+        site
+    }
+
+    /// Writes half a key twice.
+    fn key(&self, name: &str, half: &str) {
+        let path = self.path(name);
+        fs::write(&path, format!("{half}{half}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Flags that every command here takes.
+    fn flags(&self, key: &str) -> [String; 4] {
+        let database = format!("sqlite://{}", self.path("quetra.db"));
+        ["--database-url".into(), database, "--master-key-file".into(), self.path(key)]
+    }
+
+    fn run(&self, command: &str, key: &str, more: &[&str]) -> Ran {
+        let flags = self.flags(key);
+        let flags = flags.iter().map(String::as_str);
+        let arguments = [command].into_iter().chain(flags).chain(more.iter().copied());
+        ran(&mut quetra(&arguments.collect::<Vec<_>>()))
+    }
+}
+
+#[test]
+fn init_makes_the_first_key_and_serve_takes_it() {
+    let site = Site::new();
+    let made = site.run("init", "master.key", &["--org", "Acme", "--output", "json"]).json();
+    let key = made["key"].as_str().unwrap();
+    assert!(key.starts_with("sk_admin_"), "{made}");
+    site.run("init", "master.key", &["--org", "Acme"]).fails(1, "has an organization already");
+
+    let flags = site.flags("master.key");
+    let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--log", "info"];
+    arguments.extend(flags.iter().map(String::as_str));
+    let log = site.0.path().join("stderr.log");
+    let (mut child, _lines) = spawn(quetra(&arguments), &log);
+    let until = Instant::now() + Duration::from_secs(30);
+    let url = loop {
+        let text = fs::read_to_string(&log).unwrap();
+        if let Some((_, rest)) = text.split_once("127.0.0.1:")
+            && let Some((port, _)) = rest.split_once(|letter: char| !letter.is_ascii_digit())
+        {
+            break format!("http://127.0.0.1:{port}");
+        }
+        assert!(Instant::now() < until && child.try_wait().unwrap().is_none(), "{text}");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let mut command = quetra(&["agents", "register", "buyer"]);
+    command.env("QUETRA_API_KEY", key).env("QUETRA_GATEWAY_URL", &url);
+    assert!(ran(&mut command).ok().contains("buyer"));
+
+    // A second server on the same file would break the first one's batches.
+    site.run("serve", "master.key", &["--listen", "127.0.0.1:0"]).fails(1, "quetra.db");
+    let stop = format!("kill -TERM {}", child.id());
+    assert!(std::process::Command::new("sh").args(["-c", &stop]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(!text.contains(key), "the key is in the log");
+}
+
+#[test]
+fn serve_refuses_what_is_not_migrated_and_migrate_mends_it() {
+    let site = Site::new();
+    let serve = ["--listen", "127.0.0.1:0"];
+    site.run("serve", "master.key", &serve).fails(1, "0001_create_schema");
+    let database = format!("sqlite://{}", site.path("quetra.db"));
+    let migrate = || ran(&mut quetra(&["migrate", "--database-url", &database]));
+    assert!(migrate().ok().contains("applied 0001_create_schema"));
+    assert!(migrate().ok().contains("up to date"));
+    site.run("init", "master.key", &["--org", "Acme"]).ok();
+}
+
+#[test]
+fn serve_refuses_an_unsafe_start_and_names_the_setting() {
+    let site = Site::new();
+    site.run("init", "master.key", &["--org", "Acme"]).ok();
+    site.key("other.key", "ffeeddccbbaa99887766554433221100");
+    site.key("open.key", "0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+    let readable = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(site.path("open.key"), readable).unwrap();
+    let here = ["--listen", "127.0.0.1:0"];
+    site.run("serve", "other.key", &here).fails(1, "master_key_file");
+    site.run("serve", "open.key", &here).fails(1, "chmod 600");
+    site.run("serve", "none.key", &here).fails(1, "`master_key_file`");
+    let everywhere = site.run("serve", "master.key", &["--listen", "0.0.0.0:0"]);
+    everywhere.fails(1, "`listen`");
+    everywhere.fails(1, "behind_tls_proxy");
+    let bare = ran(&mut quetra(&["serve"]));
+    bare.fails(1, "`database_url`");
+    bare.fails(1, "`master_key_file`");
+    let dev = ran(&mut quetra(&["dev", "--listen", "0.0.0.0:0"]));
+    dev.fails(1, "loopback only");
+}
