@@ -1,8 +1,8 @@
 //! Killing, stopping and ending the real binary under load: no answered decision is lost, none is
 //! invented, and every promise holds afterwards.
 //!
-//! `QUETRA_KILLS` says how often the server is killed. The clients are in `crash/load`, the judge is
-//! in `crash/checker`, power failures are in `crash/power`. Not here: faults inside one process.
+//! `QUETRA_KILLS` says how often the server is killed. The clients are in `crash/load`, the judge
+//! is in `crash/checker`, power failures in `crash/power`. Not here: faults inside one process.
 
 mod checker;
 mod history;
