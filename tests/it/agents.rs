@@ -220,12 +220,12 @@ async fn a_repeated_call_registers_or_changes_once() {
     let first = admin.change_agent(&made[0].id, &["description"], describe).await.unwrap();
     let again = admin.change_agent(&made[0].id, &["description"], describe).await.unwrap();
     assert_eq!(first.into_inner(), again.into_inner());
-    let rename = |request: &mut v1::UpdateAgentRequest| {
+    let other = |request: &mut v1::UpdateAgentRequest| {
         describe(request);
-        request.name = "renamed".to_owned();
+        request.execution_mode = "another".to_owned();
     };
-    let rename = admin.change_agent(&made[0].id, &["name"], rename).await;
-    refused(rename, "IDEMPOTENCY_KEY_REUSED");
+    let other = admin.change_agent(&made[0].id, &["description", "execution_mode"], other).await;
+    refused(other, "IDEMPOTENCY_KEY_REUSED");
     // The first answer is given again, whatever happened since.
     admin.suspend(&made[0].id).await.unwrap();
     let again = admin.agents.register_agent(request).await.unwrap().into_inner();
