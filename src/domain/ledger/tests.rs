@@ -83,7 +83,7 @@ fn decided(book: &mut Book, policy: &Policy, key: u8, amount: i64, now: Timestam
 
 fn budget(book: &Book, policy: &Policy, now: Timestamp) -> (i64, i64) {
     let claim = command(policy, 0, spend(0, "gmail", None), now).claim.unwrap();
-    let level = book.clone().peek(&claim, now).0[0];
+    let level = book.peek(&claim, now).0[0];
     (level.spent, level.held)
 }
 

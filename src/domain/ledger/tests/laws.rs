@@ -81,4 +81,19 @@ proptest! {
             world.take(step);
         }
     }
+
+    #[test]
+    fn changed_mandates_and_zones_count_what_was_spent_before_the_change(
+        policies in (counting(), counting()), zone in zones(), start in starts(),
+        steps in prop::collection::vec(prop_oneof![
+            6 => steps(),
+            1 => (1..=2_u8, counting()).prop_map(|(number, policy)| Step::Change(number, policy)),
+            1 => zones().prop_map(Step::Move),
+        ], 1..60),
+    ) {
+        let mut world = World::new(policies.into(), zone, start);
+        for step in steps {
+            world.take(step);
+        }
+    }
 }
