@@ -102,6 +102,18 @@ impl Scene {
         }
     }
 
+    /// Kills the server, under load, as soon as something is so.
+    #[cfg(target_os = "linux")]
+    async fn kill_when(&self, is_so: impl Fn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !is_so() {
+            let answered = self.shared.answered();
+            assert!(Instant::now() < until, "{answered} calls: {}", self.process().errors());
+            tokio::task::yield_now().await;
+        }
+        self.process().kill();
+    }
+
     fn restart(&self) {
         let started = Process::start_with(self.folder.path(), self.preload.as_deref());
         self.address.send_replace(started.url.clone());
@@ -192,21 +204,24 @@ async fn a_server_that_is_killed_again_and_again_keeps_every_promise() {
 async fn a_power_failure_takes_nothing_that_anybody_was_told() {
     let scene = Scene::with(|folder| Some(power::build(folder.path()))).await;
     let mut dice = Dice::new(setting("QUETRA_SEED", 2));
+    let database = scene.folder.database();
     let mut unsynced = 0;
     for kill in 0..setting("QUETRA_KILLS", KILLS) {
-        scene.work(CALLS / 2).await;
-        if kill % 2 == 0 {
-            scene.shared.kill_on_decision(&scene.process);
-        } else {
-            let until = Instant::now() + PATIENCE;
-            while !power::is_due(&scene.folder.database()) {
-                assert!(Instant::now() < until, "the server writes nothing");
-                tokio::task::yield_now().await;
+        match kill % 4 {
+            // While a commit waits for the disk.
+            0 => {
+                scene.work(CALLS / 2).await;
+                scene.kill_when(|| power::is_due(&database, "quetra.db-wal")).await;
             }
-            scene.process().kill();
+            // While the log is being moved into the database.
+            1 => scene.kill_when(|| power::is_due(&database, "quetra.db")).await,
+            _ => {
+                scene.work(CALLS / 2).await;
+                scene.shared.kill_on_decision(&scene.process);
+            }
         }
         scene.end().await;
-        unsynced += power::fail(&scene.folder.database(), &mut dice);
+        unsynced += power::fail(&database, &mut dice);
         scene.restart();
     }
     scene.work(CALLS / 2).await;

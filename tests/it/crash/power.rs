@@ -44,9 +44,9 @@ fn replaced(undo: &[u8]) -> Vec<Replaced> {
     entries
 }
 
-/// Whether something was written that is not synced yet.
-pub(crate) fn is_due(database: &Path) -> bool {
-    let undo = database.with_file_name("quetra.db-wal.undo");
+/// Whether something was written to one of the database's files that is not synced yet.
+pub(crate) fn is_due(database: &Path, name: &str) -> bool {
+    let undo = database.with_file_name(format!("{name}.undo"));
     fs::metadata(undo).is_ok_and(|undo| undo.len() > 0)
 }
 
