@@ -6,7 +6,6 @@
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::string_slice,
-    clippy::wildcard_enum_match_arm,
     reason = "a test that traps is a test that fails, and tests own their tasks and clocks"
 )]
 
