@@ -133,10 +133,10 @@ pub async fn serve(
     serve_with_clock(config, Arc::new(SystemClock), shutdown, ready).await
 }
 
-/// [`serve`] by another clock, for tests that move time.
+/// [`serve()`] by another clock, for tests that move time.
 ///
 /// # Errors
-/// As [`serve`].
+/// As [`serve()`].
 pub async fn serve_with_clock(
     config: ServerConfig,
     clock: Arc<dyn Clock>,
