@@ -137,6 +137,9 @@ fn two_caps_on_one_vendor_and_period_share_a_counter_and_keep_their_own_limits()
     let claim = case.screen().unwrap().claim.unwrap();
     assert_eq!(claim.charges.len(), 2, "the budget, and one counter of the vendor");
     assert_eq!(claim.charges[1].limit, 50, "the ledger holds to the lower limit");
+    let mut reversed = case.clone();
+    reversed.mandate.as_mut().unwrap().policy.rules.reverse();
+    assert_eq!(reversed.screen().unwrap().claim.unwrap().charges, claim.charges);
     let decision = concluded(&case, Level { spent: 20, held: 10 });
     let caps = &decision.rule_results[3..];
     assert_eq!(caps.iter().map(RuleResult::passed).collect::<Vec<_>>(), [true, false]);

@@ -7,11 +7,11 @@ use proptest::sample::select;
 
 use super::world::{Step, World};
 use super::*;
-use crate::domain::samples::{config, limited, policies, spends, zones};
+use crate::domain::samples::{caps, config, limited, policies, spends, zones};
 
 /// Policies of rules that count, so that something is approved.
 fn counting() -> impl Strategy<Value = Policy> {
-    policies(limited(), 5)
+    policies(prop_oneof![3 => limited(), 1 => caps()], 6)
 }
 
 fn pauses() -> impl Strategy<Value = SignedDuration> {
