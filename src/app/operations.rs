@@ -3,8 +3,9 @@
 //! Healthy means that the process serves; ready means that it can decide. Not here: the gRPC health
 //! service, which says the same to gRPC clients (`serve`).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,25 +16,27 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use crate::engine::Engine;
 
 /// One recorder for the process: the metrics facade knows no other.
-static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
 
 /// The process's metrics; the first call installs their recorder.
+///
+/// Servers that share a process, as in tests, share the recorder. The lock is held while it is
+/// installed, so that none of two that start together is left with one that nothing reaches.
 pub(super) fn recorder() -> anyhow::Result<PrometheusHandle> {
-    if let Some(handle) = RECORDER.get() {
+    let mut installed = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*installed {
         return Ok(handle.clone());
     }
-    let builder = PrometheusBuilder::new();
     let sizes = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
-    let recorder = builder.set_buckets(&sizes)?.build_recorder();
+    let recorder = PrometheusBuilder::new().set_buckets(&sizes)?.build_recorder();
     let handle = recorder.handle();
-    // A second server in the process, as in tests, uses the first one's recorder.
-    drop(metrics::set_global_recorder(recorder));
-    Ok(RECORDER.get_or_init(|| handle).clone())
+    metrics::set_global_recorder(recorder).context("another recorder is installed")?;
+    Ok(installed.insert(handle).clone())
 }
 
 /// Keeps histograms small; must be called every few seconds.
 pub(super) fn upkeep() {
-    if let Some(handle) = RECORDER.get() {
+    if let Some(handle) = &*RECORDER.lock().unwrap_or_else(PoisonError::into_inner) {
         handle.run_upkeep();
     }
 }
