@@ -142,6 +142,14 @@ pub(crate) struct Head {
     pub(crate) floor: Timestamp,
 }
 
+impl Head {
+    /// The end after some more entries.
+    fn after(self, recorded: usize, now: Timestamp) -> Self {
+        let recorded = i64::try_from(recorded).unwrap_or(i64::MAX);
+        Self { seq: self.seq.saturating_add(recorded), floor: now }
+    }
+}
+
 struct Lane {
     home: SqliteLane,
     clock: Arc<dyn Clock>,
@@ -176,14 +184,14 @@ impl Lane {
     }
 
     fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, StoreError> {
-        let batch = self.home.begin()?;
+        let mut batch = self.home.begin()?;
         let now = self.clock.now().max(self.head.floor);
         let mut page = batch.load(&Needs::of(jobs), now)?;
         let (answers, effects) = rule(&mut page, jobs, now);
         if !effects.is_empty() {
-            let seq = batch.save(&page.book, &effects, self.head)?;
+            batch.save(&page.book, &effects, self.head)?;
             batch.commit()?;
-            self.head = Head { seq, floor: now };
+            self.head = self.head.after(effects.recorded.len(), now);
         }
         Ok(answers)
     }

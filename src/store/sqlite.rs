@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, Migrator};
@@ -23,9 +23,11 @@ use super::{StoreError, StoreErrorKind};
 mod catalogue;
 mod failure;
 pub(crate) mod spends;
+pub(crate) mod tail;
 
 use failure::{Refused, failed};
 pub(crate) use failure::{classify, classify_lane};
+use tail::Tail;
 
 /// The schema this server knows; embedded, so that the binary is all there is to install.
 static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
@@ -57,6 +59,8 @@ pub struct SqliteStore {
     reader: SqlitePool,
     /// Whose turn it is to write: SQLite has one writer, and this queue is fair.
     turn: Arc<Mutex<()>>,
+    /// Empty until the ledger is opened, which reads it.
+    tail: Arc<RwLock<Tail>>,
     lock: Arc<File>,
     path: Arc<Path>,
 }
@@ -118,7 +122,7 @@ impl SqliteStore {
                     .synchronous(SqliteSynchronous::Full)
                     .pragma("fullfsync", "ON") // where an fsync alone leaves data in the drive
                     .pragma("cache_size", "-16000") // KiB
-                    .pragma("wal_autocheckpoint", "4000") // pages, 16 MiB
+                    .pragma("wal_autocheckpoint", "0") // the ledger moves the log
                     .pragma("journal_size_limit", "67108864"), // bytes
             )
             .await
@@ -134,8 +138,8 @@ impl SqliteStore {
             .connect_with(options.read_only(true).pragma("cache_size", "-8000"))
             .await
             .map_err(failed(OPEN))?;
-        let turn = Arc::default();
-        Ok(Self { writer, reader, turn, lock: Arc::new(lock), path: path.into() })
+        let (turn, tail, lock) = (Arc::default(), Arc::default(), Arc::new(lock));
+        Ok(Self { writer, reader, turn, tail, lock, path: path.into() })
     }
 
     /// Brings the schema up to date; each migration wholly or not at all. Returns the names of
@@ -233,6 +237,17 @@ impl SqliteStore {
     /// of the runtime.
     pub(crate) fn wait_for_turn(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.turn).blocking_lock_owned()
+    }
+
+    /// The end of the record that its indexes do not have yet. Not to be held for long: the ledger
+    /// waits for it.
+    pub(crate) fn tail(&self) -> RwLockReadGuard<'_, Tail> {
+        self.tail.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, for the ledger, which keeps it.
+    pub(crate) fn tail_mut(&self) -> RwLockWriteGuard<'_, Tail> {
+        self.tail.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file.

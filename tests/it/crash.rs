@@ -132,7 +132,8 @@ impl Scene {
         assert_eq!(status.code(), Some(0), "{}", self.process().errors());
         let books = Books::read(&self.folder.database()).await;
         let history = self.shared.history();
-        let found = checker::violations(&history, &books);
+        let mut found = checker::violations(&history, &books);
+        found.extend(ledger_check::violations(&self.folder.database()).await);
         assert!(
             found.is_empty(),
             "{} violations: {:#?}",

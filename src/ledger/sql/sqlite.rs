@@ -4,7 +4,7 @@
 //! look-ups and inserts with no hand-over between threads; it takes its turn with the store's other
 //! writer. Not here: what the numbers mean (`domain::ledger`), the row's form (`store::sqlite`).
 
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,10 +16,12 @@ use tokio::sync::OwnedMutexGuard;
 use self::checkpoint::Checkpoints;
 use super::{Effects, Head, Needs, Page};
 use crate::domain::ledger::{Book, Claim, Level, WindowLevel};
+use crate::store::sqlite::tail::{Due, Entry};
 use crate::store::sqlite::{SqliteStore, classify_lane};
 use crate::store::{StoreError, StoreErrorKind};
 
 mod checkpoint;
+mod index;
 mod known;
 mod load;
 mod save;
@@ -95,6 +97,7 @@ impl SqliteHome {
                 .map_err(failed("find the end of the record"))?;
             let (seq, floor) = found.unwrap_or((0, 0));
             let floor = Timestamp::from_microsecond(floor).map_err(corrupt)?;
+            *store.tail_mut() = index::read(&connection)?;
             let (recorded, entries) = mpsc::channel();
             let checkpoints = Some(Checkpoints::new(store.clone(), entries));
             Ok((SqliteLane { store, connection, recorded, checkpoints }, Head { seq, floor }))
@@ -117,7 +120,7 @@ impl SqliteHome {
             };
             let needs = Needs { claims: vec![&claim], ..Needs::default() };
             // One statement at a time is enough: what is seen promises nothing.
-            let page = load::load(&connection, &needs, now);
+            let page = load::load(&connection, &store.tail(), &needs, now);
             *reader = Some(connection);
             Ok(page?.book.peek(&claim, now))
         })
@@ -149,7 +152,8 @@ impl SqliteLane {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed("begin a batch"))?;
-        Ok(Batch { transaction, recorded: &self.recorded, _turn: turn })
+        let (store, recorded) = (&self.store, &self.recorded);
+        Ok(Batch { transaction, store, recorded, entries: Vec::new(), due: None, _turn: turn })
     }
 }
 
@@ -158,26 +162,34 @@ impl SqliteLane {
 pub(crate) struct Batch<'a> {
     // Dropped first: the transaction ends before the turn does.
     transaction: Transaction<'a>,
+    store: &'a SqliteStore,
     recorded: &'a Sender<usize>,
+    /// What was recorded.
+    entries: Vec<Entry>,
+    /// What the indexes got.
+    due: Option<Due>,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl Batch<'_> {
     pub(crate) fn load(&self, needs: &Needs<'_>, now: Timestamp) -> Result<Page, StoreError> {
-        load::load(&self.transaction, needs, now)
+        load::load(&self.transaction, &self.store.tail(), needs, now)
     }
 
-    /// Writes what changed; the result is the last sequence number.
+    /// Writes what changed.
     pub(crate) fn save(
-        &self,
+        &mut self,
         book: &Book,
         effects: &Effects,
         head: Head,
-    ) -> Result<i64, StoreError> {
-        let seq = save::save(&self.transaction, book, effects, head)?;
-        // Nobody listens only when the log is not moved any more, which was logged.
-        let _ = self.recorded.send(effects.recorded.len());
-        Ok(seq)
+    ) -> Result<(), StoreError> {
+        let tail = self.store.tail();
+        self.entries = save::save(&self.transaction, &tail, book, effects, head)?;
+        self.due = tail.due();
+        match &self.due {
+            Some(due) => index::write(&self.transaction, due),
+            None => Ok(()),
+        }
     }
 
     /// Commits. An error of the disk here is a timeout: after a restart the batch may be there.
@@ -190,7 +202,16 @@ impl Batch<'_> {
             } else {
                 classify_lane(COMMIT, error)
             }
-        })
+        })?;
+        let mut tail = self.store.tail_mut();
+        if let Some(due) = &self.due {
+            tail.written(due);
+        }
+        let recorded = self.entries.len();
+        self.entries.into_iter().for_each(|entry| tail.push(entry));
+        // Nobody listens only when the log is not moved any more, which was logged.
+        let _ = self.recorded.send(recorded);
+        Ok(())
     }
 }
 
@@ -200,8 +221,8 @@ fn end_micros(ends_at: Option<Timestamp>) -> i64 {
 }
 
 /// Fills an entry that is not there yet.
-fn fill<K, V>(entry: Entry<'_, K, V>, value: V) {
-    if let Entry::Vacant(vacant) = entry {
+fn fill<K, V>(entry: hash_map::Entry<'_, K, V>, value: V) {
+    if let hash_map::Entry::Vacant(vacant) = entry {
         vacant.insert(value);
     }
 }

@@ -79,7 +79,7 @@ async fn connections_are_durable_bounded_and_readers_cannot_write() {
     for (pragma, wanted) in [
         ("PRAGMA synchronous", 2),
         ("PRAGMA foreign_keys", 1),
-        ("PRAGMA wal_autocheckpoint", 4000),
+        ("PRAGMA wal_autocheckpoint", 0),
         ("PRAGMA cache_size", -16000),
         ("PRAGMA busy_timeout", 5000),
         ("PRAGMA temp_store", 2),

@@ -1,7 +1,7 @@
 //! The checker: reads a stopped server's database and says which promise it broke.
 //!
-//! It trusts nothing but the rows: every counter and tally is computed again from the record, every
-//! limit is looked up in the mandate's versions. Not here: what clients saw; the crash test adds
+//! It trusts nothing but the rows: every counter and tally is computed again from the record, and
+//! the indexes are held against it. Not here: what clients saw; the crash test adds
 //! their histories.
 
 use std::collections::HashMap;
@@ -26,6 +26,34 @@ const RECORD: &str = "
 SELECT seq, hex(id) AS id, hex(mandate_id) AS mandate, decided_at, verdict, amount,
   approvals_before, sum_before FROM spend ORDER BY seq";
 
+/// Entries that an index must have and has not, or has otherwise; each entry once.
+const INDEXES: [(&str, &str); 4] = [
+    ("an id is in the record twice", "SELECT max(seq) FROM spend GROUP BY id HAVING count(*) > 1"),
+    (
+        "not found by id",
+        "SELECT spend.seq FROM spend LEFT JOIN spend_by_id USING (id)
+        WHERE spend_by_id.seq IS NOT spend.seq
+          AND (spend.seq <= (SELECT through FROM indexed) OR spend_by_id.seq IS NOT NULL)
+        UNION ALL SELECT seq FROM spend_by_id WHERE seq NOT IN (SELECT seq FROM spend)",
+    ),
+    (
+        "not found by agent",
+        "SELECT seq FROM (SELECT agent_id, seq FROM spend
+            WHERE seq <= (SELECT through FROM indexed)
+            EXCEPT SELECT agent_id, seq FROM spend_by_agent)
+        UNION ALL SELECT seq FROM (SELECT agent_id, seq FROM spend_by_agent
+            EXCEPT SELECT agent_id, seq FROM spend)",
+    ),
+    (
+        "not found by mandate",
+        "WITH approved AS (SELECT mandate_id, decided_at, seq, approvals_before, sum_before, amount
+            FROM spend WHERE verdict <> 'rejected')
+        SELECT seq FROM (SELECT * FROM approved WHERE seq <= (SELECT through FROM indexed)
+            EXCEPT SELECT * FROM approval)
+        UNION ALL SELECT seq FROM (SELECT * FROM approval EXCEPT SELECT * FROM approved)",
+    ),
+];
+
 /// Opens the database for reading.
 pub(crate) async fn open(database: &Path) -> SqlitePool {
     let options = SqliteConnectOptions::new().filename(database).read_only(true);
@@ -38,6 +66,7 @@ pub(crate) async fn violations(database: &Path) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(counter_violations(&pool).await);
     found.extend(record_violations(&pool).await);
+    found.extend(index_violations(&pool).await);
     pool.close().await;
     found
 }
@@ -110,6 +139,16 @@ async fn record_violations(pool: &SqlitePool) -> Vec<String> {
             tally.0 += 1;
             tally.1 += row.get::<i64, _>("amount");
         }
+    }
+    found
+}
+
+/// The indexes say nothing that the record does not, and everything up to where they claim to be.
+async fn index_violations(pool: &SqlitePool) -> Vec<String> {
+    let mut found = Vec::new();
+    for (what, sql) in INDEXES {
+        let places = sqlx::query_scalar::<_, i64>(sql).fetch_all(pool).await.unwrap();
+        found.extend(places.into_iter().map(|seq| format!("entry {seq}: {what}")));
     }
     found
 }

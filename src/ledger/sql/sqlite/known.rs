@@ -18,9 +18,12 @@ use crate::domain::transaction::TransactionRecord;
 use crate::domain::vendor::Vendor;
 use crate::store::StoreError;
 use crate::store::sqlite::spends::{self, SpendRow};
+use crate::store::sqlite::tail::Tail;
 
 static KNOWN: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {} FROM spend WHERE id = ?1", spends::COLUMNS));
+    LazyLock::new(|| format!("SELECT {} FROM spend WHERE seq = ?1", spends::COLUMNS));
+
+const FIND: &str = "SELECT seq FROM spend_by_id WHERE id = ?1";
 
 /// The kept counters of a subject in whose windows a time is.
 const COUNTING: &str = "
@@ -35,18 +38,31 @@ const READ: &str = "read a transaction";
 /// Puts a transaction into the page, with the counters that count it if it is to be resolved.
 pub(super) fn load(
     connection: &Connection,
+    tail: &Tail,
     page: &mut Page,
     (id, is_resolved): (TransactionId, bool),
 ) -> Result<(), StoreError> {
+    let Some(seq) = find(connection, tail, id)? else { return Ok(()) };
     let mut statement = connection.prepare_cached(&KNOWN).map_err(failed(READ))?;
-    let row = statement.query_row([id.as_bytes()], SpendRow::of).optional();
-    let Some(row) = row.map_err(failed(READ))? else { return Ok(()) };
-    let record = row.record()?;
+    let record = statement.query_row([seq], SpendRow::of).map_err(failed(READ))?.record()?;
     if is_resolved {
         counting(connection, page, &record)?;
     }
     page.book.transactions.insert(id, Arc::new(record));
     Ok(())
+}
+
+/// The place of a transaction in the record.
+pub(super) fn find(
+    connection: &Connection,
+    tail: &Tail,
+    id: TransactionId,
+) -> Result<Option<i64>, StoreError> {
+    if let Some(seq) = tail.find(id) {
+        return Ok(Some(seq));
+    }
+    let mut statement = connection.prepare_cached(FIND).map_err(failed(READ))?;
+    statement.query_row([id.as_bytes()], |row| row.get(0)).optional().map_err(failed(READ))
 }
 
 fn counting(

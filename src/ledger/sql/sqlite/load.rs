@@ -19,6 +19,7 @@ use crate::domain::mandate::MandateStatus;
 use crate::domain::vendor::Vendor;
 use crate::store::StoreError;
 use crate::store::sqlite::spends;
+use crate::store::sqlite::tail::Tail;
 
 const ORG: &str = "SELECT version, frozen FROM organization WHERE id = ?1";
 
@@ -28,18 +29,16 @@ const MANDATE: &str = "SELECT version, status FROM mandate WHERE id = ?1";
 
 /// The last approval: the tally is what was before it, and itself.
 const LAST: &str = "
-SELECT approvals_before, sum_before, amount FROM spend
-WHERE mandate_id = ?1 AND verdict <> 'rejected'
-ORDER BY decided_at DESC, seq DESC LIMIT 1";
+SELECT approvals_before, sum_before, amount FROM approval
+WHERE mandate_id = ?1 ORDER BY decided_at DESC, seq DESC LIMIT 1";
 
 const COUNTER: &str =
     "SELECT spent, held FROM counter WHERE mandate_id = ?1 AND subject = ?2 AND starts_at = ?3";
 
-/// The first approval in a window; the index has approvals only.
+/// The first approval in a window.
 const APPROVAL: &str = "
-SELECT decided_at, approvals_before, sum_before FROM spend
-WHERE mandate_id = ?1 AND decided_at > ?2 AND verdict <> 'rejected'
-ORDER BY decided_at, seq LIMIT 1";
+SELECT decided_at, approvals_before, sum_before FROM approval
+WHERE mandate_id = ?1 AND decided_at > ?2 ORDER BY decided_at, seq LIMIT 1";
 
 /// What a new counter starts at: everything of its window that was spent before it existed. By
 /// vendor, because only the domain knows which host belongs to which.
@@ -49,7 +48,9 @@ SELECT vendor,
     WHEN 'refunded' THEN settled - refunded ELSE 0 END),
   sum(CASE state WHEN 'pending_approval' THEN amount ELSE 0 END)
 FROM spend
-WHERE mandate_id = ?1 AND verdict <> 'rejected' AND decided_at >= ?2 AND decided_at < ?3
+WHERE seq IN (
+    SELECT seq FROM approval WHERE mandate_id = ?1 AND decided_at >= ?2 AND decided_at < ?3
+    UNION SELECT value FROM json_each(?6))
   AND CASE ?4
     WHEN 'budget' THEN 1
     WHEN 'category' THEN category = ?5
@@ -62,14 +63,16 @@ const LOAD: &str = "load a batch";
 /// The statements of one batch, prepared once for the connection.
 struct Statements<'c> {
     connection: &'c Connection,
+    tail: &'c Tail,
     counter: CachedStatement<'c>,
     approval: CachedStatement<'c>,
 }
 
 impl<'c> Statements<'c> {
-    fn prepare(connection: &'c Connection) -> Result<Self, StoreError> {
+    fn prepare(connection: &'c Connection, tail: &'c Tail) -> Result<Self, StoreError> {
         Ok(Self {
             connection,
+            tail,
             counter: connection.prepare_cached(COUNTER).map_err(failed(LOAD))?,
             approval: connection.prepare_cached(APPROVAL).map_err(failed(LOAD))?,
         })
@@ -94,14 +97,17 @@ impl<'c> Statements<'c> {
             Subject::Vendor(vendor) => ("vendor", vendor.canonical()),
             Subject::Category(category) => ("category", category.as_str()),
         };
+        let mandate = charge.key.mandate;
         let starts_at = charge.key.starts_at.as_microsecond();
-        let values = params![
-            charge.key.mandate.as_bytes(),
-            starts_at,
-            end_micros(charge.ends_at),
-            kind,
-            subject
-        ];
+        let ends_at = end_micros(charge.ends_at);
+        let waiting = self
+            .tail
+            .of_mandate(mandate, starts_at.saturating_sub(1))
+            .take_while(|((_, at, _), _)| *at < ends_at)
+            .map(|((_, _, seq), _)| seq.to_string())
+            .collect::<Vec<_>>();
+        let waiting = format!("[{}]", waiting.join(","));
+        let values = params![mandate.as_bytes(), starts_at, ends_at, kind, subject, waiting];
         let mut statement = self.connection.prepare_cached(SUM_UP).map_err(failed(SUM))?;
         let mut rows = statement.query(values).map_err(failed(SUM))?;
         let mut level = Level::default();
@@ -134,7 +140,13 @@ impl<'c> Statements<'c> {
             })
             .optional()
             .map_err(failed(LOAD))?;
-        let Some((at, before)) = found else { return Ok(None) };
+        // What waits for the index is later than all that it has.
+        let waiting = || {
+            let ((_, at, _), approved) =
+                self.tail.of_mandate(mandate, start.as_microsecond()).next()?;
+            Some((*at, approved.before))
+        };
+        let Some((at, before)) = found.or_else(waiting) else { return Ok(None) };
         let at = Timestamp::from_microsecond(at).map_err(corrupt)?;
         Ok(Some(Approval { at, before }))
     }
@@ -142,22 +154,23 @@ impl<'c> Statements<'c> {
 
 pub(super) fn load(
     connection: &Connection,
+    tail: &Tail,
     needs: &Needs<'_>,
     now: Timestamp,
 ) -> Result<Page, StoreError> {
     let mut page = Page::default();
-    let mut statements = Statements::prepare(connection)?;
+    let mut statements = Statements::prepare(connection, tail)?;
     for decide in &needs.decides {
         org(connection, &mut page.book, decide.org_id)?;
         agent(connection, &mut page.book, decide.spend.agent_id)?;
         if let Some(mandate) = &decide.evidence.standing.mandate {
             load_mandate(connection, &mut page.book, mandate.id)?;
         }
-        known::load(connection, &mut page, (decide.id, false))?;
+        known::load(connection, tail, &mut page, (decide.id, false))?;
     }
     let mut starts = HashSet::new();
     for claim in &needs.claims {
-        load_tally(connection, &mut page.book, claim.mandate)?;
+        load_tally(connection, tail, &mut page.book, claim.mandate)?;
         for charge in &claim.charges {
             if page.book.counters.contains_key(&charge.key) {
                 continue;
@@ -186,7 +199,7 @@ pub(super) fn load(
         approvals.sort_by_key(|approval| approval.at);
     }
     for id in &needs.resolves {
-        known::load(connection, &mut page, (*id, true))?;
+        known::load(connection, tail, &mut page, (*id, true))?;
     }
     Ok(page)
 }
@@ -245,21 +258,30 @@ fn load_mandate(connection: &Connection, book: &mut Book, id: MandateId) -> Resu
     Ok(())
 }
 
-fn load_tally(connection: &Connection, book: &mut Book, id: MandateId) -> Result<(), StoreError> {
+fn load_tally(
+    connection: &Connection,
+    tail: &Tail,
+    book: &mut Book,
+    id: MandateId,
+) -> Result<(), StoreError> {
     if book.tallies.contains_key(&id) {
         return Ok(());
     }
-    let found = connection
-        .prepare_cached(LAST)
-        .and_then(|mut statement| {
-            let read = |row: &rusqlite::Row<'_>| {
-                let before = Tally { count: row.get(0)?, sum: row.get(1)? };
-                Ok(before.and(row.get(2)?))
-            };
-            statement.query_row([id.as_bytes()], read).optional()
-        })
-        .map_err(failed(LOAD))?;
-    fill(book.tallies.entry(id), found.unwrap_or_default());
+    let waiting = tail.of_mandate(id, i64::MIN).next_back();
+    let tally = match waiting {
+        Some((_, approved)) => Some(approved.before.and(approved.amount)),
+        None => connection
+            .prepare_cached(LAST)
+            .and_then(|mut statement| {
+                let read = |row: &rusqlite::Row<'_>| {
+                    let before = Tally { count: row.get(0)?, sum: row.get(1)? };
+                    Ok(before.and(row.get(2)?))
+                };
+                statement.query_row([id.as_bytes()], read).optional()
+            })
+            .map_err(failed(LOAD))?,
+    };
+    fill(book.tallies.entry(id), tally.unwrap_or_default());
     Ok(())
 }
 

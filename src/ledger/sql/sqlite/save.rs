@@ -7,11 +7,13 @@ use std::sync::LazyLock;
 use rusqlite::{Connection, params};
 
 use super::super::{Effects, Head};
-use super::{corrupt, end_micros, failed};
+use super::{corrupt, end_micros, failed, known};
+use crate::domain::decision::Verdict;
 use crate::domain::ledger::Book;
 use crate::domain::transaction::TransactionRecord;
 use crate::store::StoreError;
 use crate::store::sqlite::spends;
+use crate::store::sqlite::tail::{Approved, Entry, Tail};
 
 const COUNTER: &str = "
 INSERT INTO counter (mandate_id, subject, starts_at, ends_at, spent, held)
@@ -20,7 +22,7 @@ ON CONFLICT (mandate_id, subject, starts_at)
 DO UPDATE SET spent = excluded.spent, held = excluded.held";
 
 const RESOLVE: &str = "
-UPDATE spend SET state = ?1, settled = ?2, refunded = ?3, updated_at = ?4 WHERE id = ?5";
+UPDATE spend SET state = ?1, settled = ?2, refunded = ?3, updated_at = ?4 WHERE seq = ?5";
 
 /// Columns of `spend`, as many as one row has placeholders.
 const WIDTH: usize = 20;
@@ -32,20 +34,23 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
 
 pub(super) fn save(
     connection: &Connection,
+    tail: &Tail,
     book: &Book,
     effects: &Effects,
     head: Head,
-) -> Result<i64, StoreError> {
+) -> Result<Vec<Entry>, StoreError> {
     let missing = || corrupt("a book without what it changed");
-    let mut seq = head.seq;
-    for id in &effects.recorded {
-        seq = seq.saturating_add(1);
-        record(connection, seq, book.transactions.get(id).ok_or_else(missing)?)?;
+    let mut entries = Vec::with_capacity(effects.recorded.len());
+    for (id, seq) in effects.recorded.iter().zip(head.seq.saturating_add(1)..) {
+        let new = book.transactions.get(id).ok_or_else(missing)?;
+        record(connection, seq, new)?;
+        entries.push(entry(seq, new));
     }
     // A record of this batch may have been resolved in it; it was written as it is now.
     let recorded = |id| effects.recorded.contains(id);
     for id in effects.resolved.iter().filter(|id| !recorded(id)) {
-        resolve(connection, book.transactions.get(id).ok_or_else(missing)?)?;
+        let seq = known::find(connection, tail, *id)?.ok_or_else(missing)?;
+        resolve(connection, seq, book.transactions.get(id).ok_or_else(missing)?)?;
     }
     let mut counter = connection.prepare_cached(COUNTER).map_err(failed("move counters"))?;
     for key in &effects.counters {
@@ -58,7 +63,20 @@ pub(super) fn save(
             .execute(params![mandate, subject, starts_at, ends_at, level.spent, level.held])
             .map_err(failed("move counters"))?;
     }
-    Ok(seq)
+    Ok(entries)
+}
+
+/// A record as the indexes see it.
+fn entry(seq: i64, record: &TransactionRecord) -> Entry {
+    let approved = Approved { before: record.tally_before, amount: record.spend.amount };
+    let mandate = record.mandate().filter(|_| record.verdict != Verdict::Rejected);
+    Entry {
+        seq,
+        id: record.id,
+        agent: record.spend.agent_id,
+        at: record.decided_at.as_microsecond(),
+        approval: mandate.map(|(mandate, _)| (mandate, approved)),
+    }
 }
 
 /// Writes one row, its values in the order of [`spends::COLUMNS`].
@@ -95,11 +113,15 @@ fn record(connection: &Connection, seq: i64, record: &TransactionRecord) -> Resu
         .map_err(failed(RECORD))
 }
 
-fn resolve(connection: &Connection, record: &TransactionRecord) -> Result<(), StoreError> {
+fn resolve(
+    connection: &Connection,
+    seq: i64,
+    record: &TransactionRecord,
+) -> Result<(), StoreError> {
     const CHANGE: &str = "resolve a transaction";
     let mut statement = connection.prepare_cached(RESOLVE).map_err(failed(CHANGE))?;
     let updated_at = record.updated_at.as_microsecond();
     let state = record.state.word();
-    let row = params![state, record.settled, record.refunded, updated_at, record.id.as_bytes()];
+    let row = params![state, record.settled, record.refunded, updated_at, seq];
     statement.execute(row).map(drop).map_err(failed(CHANGE))
 }

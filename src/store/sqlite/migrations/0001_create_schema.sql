@@ -105,7 +105,7 @@ CREATE TABLE counter (
 -- The record of decisions: appended, then only its state, settlement and refund change.
 CREATE TABLE spend (
     seq              INTEGER NOT NULL PRIMARY KEY,
-    id               BLOB    NOT NULL UNIQUE CHECK (length(id) = 16),
+    id               BLOB    NOT NULL CHECK (length(id) = 16),
     org_id           BLOB    NOT NULL,
     agent_id         BLOB    NOT NULL,
     mandate_id       BLOB,
@@ -129,7 +129,35 @@ CREATE TABLE spend (
     evidence         TEXT    NOT NULL
 ) STRICT;
 
-CREATE INDEX spend_by_agent ON spend (agent_id, decided_at);
-CREATE INDEX spend_approved ON spend (mandate_id, decided_at) WHERE verdict <> 'rejected';
+-- What the record is searched by. These tables get an entry some time after it was recorded. How
+-- far they surely are is in `indexed`; the server keeps the rest in memory (store/sqlite/tail).
+CREATE TABLE spend_by_id (
+    id               BLOB    NOT NULL PRIMARY KEY,
+    seq              INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE spend_by_agent (
+    agent_id         BLOB    NOT NULL,
+    seq              INTEGER NOT NULL,
+    PRIMARY KEY (agent_id, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Approvals and holds, by mandate and time; columns as in `spend`.
+CREATE TABLE approval (
+    mandate_id       BLOB    NOT NULL,
+    decided_at       INTEGER NOT NULL,
+    seq              INTEGER NOT NULL,
+    approvals_before INTEGER NOT NULL,
+    sum_before       INTEGER NOT NULL,
+    amount           INTEGER NOT NULL,
+    PRIMARY KEY (mandate_id, decided_at, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE indexed (
+    -- Every entry up to this one is in all three.
+    through          INTEGER NOT NULL
+) STRICT;
+INSERT INTO indexed (through) VALUES (0);
+
 -- Money that waits for a person: few rows, whatever the length of the record.
 CREATE INDEX spend_pending ON spend (agent_id) WHERE state = 'pending_approval';

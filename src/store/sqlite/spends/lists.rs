@@ -1,13 +1,15 @@
 //! Reading transactions: one, a page of them, how many.
 //!
-//! Not here: the row's form (`spends`) and any writing.
+//! An agent's newest entries are found in the record's tail, the older ones by their index. Not
+//! here: the row's form (`spends`) and any writing.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, Row};
 
 use super::{COLUMNS, SpendRow};
-use crate::domain::id::{OrgId, TransactionId};
+use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::transaction::TransactionRecord;
 use crate::store::sqlite::{SqliteStore, classify};
 use crate::store::{
@@ -21,26 +23,19 @@ struct Where {
 }
 
 impl Where {
-    fn new(org: OrgId, filter: &TransactionFilter) -> Result<Self, StoreError> {
+    fn new(source: &Source) -> Result<Self, StoreError> {
         let mut clause = Self { sql: String::new(), values: SqliteArguments::default() };
-        clause.and("WHERE org_id = ", org.as_bytes().to_vec())?;
-        if let Some(agent) = filter.agent {
-            clause.and(" AND agent_id = ", agent.as_bytes().to_vec())?;
-        }
-        if let Some(mandate) = filter.mandate {
-            clause.and(" AND mandate_id = ", mandate.as_bytes().to_vec())?;
-        }
-        if let Some(verdict) = filter.verdict {
-            clause.and(" AND verdict = ", verdict.word().to_owned())?;
-        }
-        if let Some(state) = filter.state {
-            clause.and(" AND state = ", state.word().to_owned())?;
-        }
-        if let Some(since) = filter.since {
-            clause.and(" AND decided_at >= ", since.as_microsecond())?;
-        }
-        if let Some(until) = filter.until {
-            clause.and(" AND decided_at < ", until.as_microsecond())?;
+        match source {
+            Source::Record => clause.sql.push_str("FROM (SELECT *, seq AS place FROM spend)"),
+            Source::Indexed(agent) => {
+                let by_agent = "FROM (SELECT seq AS place FROM spend_by_agent WHERE agent_id = ";
+                clause.and(by_agent, agent.as_bytes().to_vec())?;
+                clause.sql.push_str(") CROSS JOIN spend ON spend.seq = place");
+            }
+            Source::Places(places) => {
+                clause.and("FROM (SELECT value AS place FROM json_each(", places.clone())?;
+                clause.sql.push_str(")) CROSS JOIN spend ON spend.seq = place");
+            }
         }
         Ok(clause)
     }
@@ -58,6 +53,113 @@ impl Where {
     }
 }
 
+/// Where the entries of a list are found.
+enum Source {
+    /// In the whole record.
+    Record,
+    /// In the index of an agent.
+    Indexed(AgentId),
+    /// At these places, as a JSON array.
+    Places(String),
+}
+
+impl Source {
+    /// The places of an agent's entries that its index does not have yet.
+    fn waiting(store: &SqliteStore, agent: AgentId) -> (Self, Option<i64>) {
+        let places = store.tail().of_agent(agent);
+        let oldest = places.first().copied();
+        let places = places.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+        (Self::Places(format!("[{places}]")), oldest)
+    }
+}
+
+/// The sequence number of the first entry at or after a time: time never runs backwards in the
+/// record, so it is found by halving.
+const FIRST_AT: &str = "
+WITH RECURSIVE search (low, high) AS (
+    SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) + 1 FROM spend
+    UNION ALL SELECT
+        iif((SELECT decided_at FROM spend WHERE seq = (low + high) / 2) < $1,
+            (low + high) / 2 + 1, low),
+        iif((SELECT decided_at FROM spend WHERE seq = (low + high) / 2) < $1,
+            high, (low + high) / 2)
+    FROM search WHERE low < high)
+SELECT max(low) FROM search";
+
+impl SqliteStore {
+    async fn first_at(&self, time: Timestamp) -> Result<i64, StoreError> {
+        sqlx::query_scalar(FIRST_AT)
+            .bind(time.as_microsecond())
+            .fetch_one(self.reader())
+            .await
+            .map_err(|error| classify("find a time in the record", error))
+    }
+
+    /// What a list is about: its filter, and times as places in the record.
+    async fn clause(
+        &self,
+        org: OrgId,
+        filter: &TransactionFilter,
+        source: &Source,
+        before: Option<i64>,
+    ) -> Result<Where, StoreError> {
+        let mut clause = Where::new(source)?;
+        clause.and(" WHERE org_id = ", org.as_bytes().to_vec())?;
+        if let Some(mandate) = filter.mandate {
+            clause.and(" AND mandate_id = ", mandate.as_bytes().to_vec())?;
+        }
+        if let Some(verdict) = filter.verdict {
+            clause.and(" AND verdict = ", verdict.word().to_owned())?;
+        }
+        if let Some(state) = filter.state {
+            clause.and(" AND state = ", state.word().to_owned())?;
+        }
+        if let Some(since) = filter.since {
+            clause.and(" AND place >= ", self.first_at(since).await?)?;
+        }
+        if let Some(until) = filter.until {
+            clause.and(" AND place < ", self.first_at(until).await?)?;
+        }
+        if let Some(before) = before {
+            clause.and(" AND place < ", before)?;
+        }
+        Ok(clause)
+    }
+
+    async fn list(
+        &self,
+        org: OrgId,
+        filter: &TransactionFilter,
+        source: &Source,
+        page: TransactionPage,
+    ) -> Result<Vec<SpendRow>, StoreError> {
+        let mut clause = self.clause(org, filter, source, page.before).await?;
+        clause.and(" ORDER BY place DESC LIMIT ", i64::from(page.limit))?;
+        clause.and(" OFFSET ", i64::from(page.skip))?;
+        let sql = format!("SELECT {COLUMNS} {}", clause.sql);
+        sqlx::query_as_with::<_, SpendRow, _>(AssertSqlSafe(sql), clause.values)
+            .fetch_all(self.reader())
+            .await
+            .map_err(|error| classify("list transactions", error))
+    }
+
+    async fn count(
+        &self,
+        org: OrgId,
+        filter: &TransactionFilter,
+        source: &Source,
+        before: Option<i64>,
+    ) -> Result<i64, StoreError> {
+        let clause = self.clause(org, filter, source, before).await?;
+        let sql = format!("SELECT count(*) AS found {}", clause.sql);
+        sqlx::query_with(AssertSqlSafe(sql), clause.values)
+            .fetch_one(self.reader())
+            .await
+            .and_then(|row| row.try_get("found"))
+            .map_err(|error| classify("count transactions", error))
+    }
+}
+
 #[async_trait]
 impl TransactionStore for SqliteStore {
     async fn transaction(
@@ -65,8 +167,14 @@ impl TransactionStore for SqliteStore {
         org: OrgId,
         id: TransactionId,
     ) -> Result<Option<TransactionRecord>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM spend WHERE id = $1 AND org_id = $2");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM spend
+             WHERE seq = coalesce($1, (SELECT seq FROM spend_by_id WHERE id = $2))
+             AND id = $2 AND org_id = $3"
+        );
+        let waiting = self.tail().find(id);
         let row = sqlx::query_as::<_, SpendRow>(AssertSqlSafe(sql))
+            .bind(waiting)
             .bind(id.as_bytes().as_slice())
             .bind(org.as_bytes().as_slice())
             .fetch_optional(self.reader())
@@ -81,22 +189,29 @@ impl TransactionStore for SqliteStore {
         filter: TransactionFilter,
         page: TransactionPage,
     ) -> Result<Vec<(i64, TransactionRecord)>, StoreError> {
-        let mut clause = Where::new(org, &filter)?;
-        if let Some(before) = page.before {
-            clause.and(" AND seq < ", before)?;
-        }
-        // Both orders are the same, as time never runs backwards in the ledger; each has its index.
-        let order = match filter.agent {
-            Some(_) => " ORDER BY decided_at DESC, seq DESC LIMIT ",
-            None => " ORDER BY seq DESC LIMIT ",
+        let rows = match filter.agent {
+            None => self.list(org, &filter, &Source::Record, page).await?,
+            Some(agent) => {
+                let (waiting, oldest) = Source::waiting(self, agent);
+                let all = TransactionPage {
+                    skip: 0,
+                    limit: page.skip.saturating_add(page.limit),
+                    ..page
+                };
+                let mut rows = self.list(org, &filter, &waiting, all).await?;
+                // What the index has is older than all that waits.
+                let found = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+                let rest = TransactionPage {
+                    before: page.before.into_iter().chain(oldest).min(),
+                    skip: page.skip.saturating_sub(found),
+                    limit: all.limit.saturating_sub(found).min(page.limit),
+                };
+                let skipped = usize::try_from(page.skip).unwrap_or(usize::MAX);
+                rows.drain(..skipped.min(rows.len()));
+                rows.extend(self.list(org, &filter, &Source::Indexed(agent), rest).await?);
+                rows
+            }
         };
-        clause.and(order, i64::from(page.limit))?;
-        clause.and(" OFFSET ", i64::from(page.skip))?;
-        let sql = format!("SELECT {COLUMNS} FROM spend {}", clause.sql);
-        let rows = sqlx::query_as_with::<_, SpendRow, _>(AssertSqlSafe(sql), clause.values)
-            .fetch_all(self.reader())
-            .await
-            .map_err(|error| classify("list transactions", error))?;
         rows.into_iter().map(|row| Ok((row.seq, row.record()?))).collect()
     }
 
@@ -105,12 +220,12 @@ impl TransactionStore for SqliteStore {
         org: OrgId,
         filter: TransactionFilter,
     ) -> Result<i64, StoreError> {
-        let clause = Where::new(org, &filter)?;
-        let sql = format!("SELECT count(*) AS found FROM spend {}", clause.sql);
-        sqlx::query_with(AssertSqlSafe(sql), clause.values)
-            .fetch_one(self.reader())
-            .await
-            .and_then(|row| row.try_get("found"))
-            .map_err(|error| classify("count transactions", error))
+        let Some(agent) = filter.agent else {
+            return self.count(org, &filter, &Source::Record, None).await;
+        };
+        let (waiting, oldest) = Source::waiting(self, agent);
+        let new = self.count(org, &filter, &waiting, None).await?;
+        let old = self.count(org, &filter, &Source::Indexed(agent), oldest).await?;
+        Ok(new.saturating_add(old))
     }
 }
