@@ -16,7 +16,7 @@ use crate::domain::money::Minor;
 /// Entries that wait, on average, before an index gets them. More of them share a page then, but a
 /// restart has to read up to four times as many. Debug builds keep few, so that the tests go
 /// through the indexes.
-const WAITING: usize = if cfg!(debug_assertions) { 48 } else { 8_192 };
+const WAITING: usize = if cfg!(debug_assertions) { 48 } else { 16_384 };
 
 /// Recorded entries after which indexes are written: each page of an index is then written for
 /// some entries at once, and no batch is held up for long.

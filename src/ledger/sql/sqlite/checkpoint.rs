@@ -14,8 +14,10 @@ use super::{connect, failed};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
-/// Entries after which the log is moved: some tens of MiB at most.
-const ENTRIES: usize = 8_192;
+/// Entries after which the log is moved. While a page is on its way to the file, a commit waits
+/// longer for the same disk: few at a time keep the slowest answers quick, and many would save
+/// pages that are written again and again.
+const ENTRIES: usize = 512;
 
 /// How long what was written stays in the log at most: the catalogue's changes are not counted.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -149,7 +149,7 @@ fn every_entry_is_indexed_in_the_end_and_little_is_read_again() {
         }
         tail.push(entry);
         let behind = seq - database.through;
-        assert!(behind <= i64::try_from(WAITING * 6).unwrap(), "{behind} behind at {seq}");
+        assert!(behind <= i64::try_from(WAITING * 8).unwrap(), "{behind} behind at {seq}");
     }
     assert!(database.through > recorded / 2);
 }
