@@ -13,10 +13,10 @@ use crate::domain::id::{AgentId, MandateId, TransactionId};
 use crate::domain::ledger::Tally;
 use crate::domain::money::Minor;
 
-/// Entries that wait, on average, before an index gets them. More of them share a page then, but a
-/// restart has to read up to four times as many. Debug builds keep few, so that the tests go
+/// The most entries that wait for an index, or little more. Of more, more would share a page, but a
+/// restart has to read up to twice as many again. Debug builds keep few, so that the tests go
 /// through the indexes.
-const WAITING: usize = if cfg!(debug_assertions) { 48 } else { 16_384 };
+const WAITING: usize = if cfg!(debug_assertions) { 48 } else { 32_768 };
 
 /// Recorded entries after which indexes are written: each page of an index is then written for
 /// some entries at once, and no batch is held up for long.
@@ -65,44 +65,50 @@ pub(crate) struct Due {
     pub(crate) through: i64,
 }
 
-/// What one index does not have yet. It is written in rounds, each once through all keys.
+/// What one index does not have yet. It is written in rounds, each once through the keys, and of
+/// just the entries that there were when it began: of later ones there might be no end.
 #[derive(Debug)]
 struct Waiting<K, V> {
     entries: BTreeMap<K, V>,
+    /// The place of an entry in the record.
+    place: fn(&K, &V) -> i64,
     /// The last key that this round has written.
     reached: Option<K>,
-    /// The end of the record when this round began.
-    began: i64,
+    /// The end of the record when this round began; `None` between rounds.
+    began: Option<i64>,
     /// The index has every entry up to this one.
     through: i64,
 }
 
 impl<K: Ord + Copy, V: Copy> Waiting<K, V> {
-    const fn new(through: i64) -> Self {
-        Self { entries: BTreeMap::new(), reached: None, began: through, through }
+    const fn new(through: i64, place: fn(&K, &V) -> i64) -> Self {
+        Self { entries: BTreeMap::new(), place, reached: None, began: None, through }
     }
 
-    /// The next of this round: a round takes as long as it takes to record twice [`WAITING`].
+    /// What this round has still to write, in order.
+    fn rest(&self) -> impl Iterator<Item = (&K, &V)> {
+        let after = self.reached.map_or(Bound::Unbounded, Bound::Excluded);
+        let is_old = |(key, value): &(&K, &V)| {
+            self.began.is_none_or(|began| (self.place)(key, value) <= began)
+        };
+        self.entries.range((after, Bound::Unbounded)).filter(is_old)
+    }
+
+    /// The next to write: as many of those that wait as there are new ones in [`WAITING`].
     fn due(&self, recorded: usize) -> Entries<K, V> {
         let share = self.entries.len().saturating_mul(recorded).div_ceil(WAITING);
-        let after = self.reached.map_or(Bound::Unbounded, Bound::Excluded);
-        let rest = self.entries.range((after, Bound::Unbounded));
-        rest.take(share).map(|(key, value)| (*key, *value)).collect()
+        self.rest().take(share).map(|(key, value)| (*key, *value)).collect()
     }
 
     fn written(&mut self, due: &[(K, V)], head: i64) {
+        let began = *self.began.get_or_insert(head);
         for (key, _) in due {
             self.entries.remove(key);
         }
-        let after = due.last().map(|(key, _)| *key).or(self.reached);
-        let is_rest = |key| {
-            let mut rest = self.entries.range((Bound::Excluded(key), Bound::Unbounded));
-            rest.next().is_some()
-        };
-        self.reached = after.filter(|key| is_rest(*key));
-        if self.reached.is_none() {
-            self.through = self.began;
-            self.began = head;
+        self.reached = due.last().map(|(key, _)| *key).or(self.reached);
+        if self.rest().next().is_none() {
+            self.through = began;
+            (self.reached, self.began) = (None, None);
         }
     }
 }
@@ -128,9 +134,9 @@ impl Default for Tail {
 impl Tail {
     const fn new(through: i64) -> Self {
         Self {
-            ids: Waiting::new(through),
-            agents: Waiting::new(through),
-            approvals: Waiting::new(through),
+            ids: Waiting::new(through, |_, seq| *seq),
+            agents: Waiting::new(through, |(_, seq), ()| *seq),
+            approvals: Waiting::new(through, |(_, _, seq), _| *seq),
             head: through,
             recorded: 0,
         }
