@@ -7,6 +7,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::samples::config;
 
 const WEEKDAYS: [u8; 5] = [1, 2, 3, 4, 5];
 const ALL_DAYS: [u8; 7] = [0, 1, 2, 3, 4, 5, 6];
@@ -216,6 +217,8 @@ fn any_instant() -> impl Strategy<Value = Timestamp> {
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn the_window_stays_closed_until_its_next_opening(
         window in any_window(), at in any_instant(),

@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::samples::config;
 
 fn vendor(raw: &str) -> Vendor {
     Vendor::parse(raw).unwrap_or_else(|error| panic!("{raw:?}: {error}"))
@@ -386,6 +387,8 @@ fn wild() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn any_text_is_read_or_refused_and_the_result_is_stable(
         raw in prop_oneof![wild(), any::<String>()],
