@@ -246,7 +246,7 @@ pub fn stateless(rule: &CompiledRule, setting: &Setting<'_>) -> RuleResult {
             if vendors.covers(&spend.vendor) {
                 let detail = "the vendor is blocked";
                 Outcome::failed(RULE, RejectionReason::VendorBlocked, detail).0
-            } else if spend.vendor.is_international() && vendors.imitated_by(&spend.vendor) {
+            } else if vendors.disguised_as(&spend.vendor) {
                 let detail = "the vendor looks like one that is blocked";
                 Outcome::failed(RULE, RejectionReason::VendorConfusable, detail).0
             } else {
