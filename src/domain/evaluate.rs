@@ -169,11 +169,15 @@ impl<'a> ClaimBuilder<'a> {
                 self.claim.hold |= spend.amount > *threshold;
                 self.slots.push(Slot::Tested(check::approval(spend, *threshold)));
             }
+            CompiledRule::TimeWindow { window } => {
+                let ends = [self.claim.good_until, window.open_until(self.case.now)];
+                self.claim.good_until = ends.into_iter().flatten().min();
+                self.slots.push(Slot::Tested(check::stateless(rule, &self.setting)));
+            }
             CompiledRule::Category { .. }
             | CompiledRule::VendorAllowlist { .. }
             | CompiledRule::VendorBlocklist { .. }
             | CompiledRule::MaxAmount { .. }
-            | CompiledRule::TimeWindow { .. }
             | CompiledRule::Geo { .. }
             | CompiledRule::ProtocolRestrict { .. }
             | CompiledRule::Custom { .. } => {
