@@ -106,6 +106,9 @@ pub enum EngineError {
     /// Money is still held.
     #[error("the agent still has money held for a pending approval")]
     OpenHolds,
+    /// The kill switch is on.
+    #[error("the organization is frozen")]
+    OrganizationFrozen,
     /// Not a page token of this list.
     #[error("the page token is not of this list")]
     PageToken,

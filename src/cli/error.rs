@@ -166,6 +166,7 @@ fn next_step(reason: ErrorReason) -> Option<&'static str> {
             Some("create another admin key first: `quetra keys create --role admin`")
         }
         R::OpenHolds => Some("void the agent's pending transactions first"),
+        R::OrganizationFrozen => Some("an administrator must unfreeze the organization first"),
         R::PageTokenInvalid => Some("start the list again"),
     }
 }

@@ -125,7 +125,12 @@ impl<'a> ClaimBuilder<'a> {
         let edges = [Some(policy.valid_from), policy.valid_until];
         Self {
             case,
-            setting: Setting::new(case.spend, case.observed, case.zone, case.now),
+            setting: Setting::new(
+                case.spend,
+                case.observed,
+                (case.zone, case.now),
+                policy.budget.currency,
+            ),
             slots: Vec::with_capacity(compiled.rules.len().saturating_add(3)),
             claim: Claim {
                 mandate: compiled.mandate.id,
@@ -167,13 +172,17 @@ impl<'a> ClaimBuilder<'a> {
             }
             CompiledRule::Approval { threshold } => {
                 self.claim.hold |= spend.amount > *threshold;
-                self.slots.push(Slot::Tested(check::approval(spend, *threshold)));
+                self.slots.push(Slot::Tested(check::stateless(rule, &self.setting)));
+            }
+            CompiledRule::TimeWindow { window } => {
+                let ends = [self.claim.good_until, window.open_until(self.case.now)];
+                self.claim.good_until = ends.into_iter().flatten().min();
+                self.slots.push(Slot::Tested(check::stateless(rule, &self.setting)));
             }
             CompiledRule::Category { .. }
             | CompiledRule::VendorAllowlist { .. }
             | CompiledRule::VendorBlocklist { .. }
             | CompiledRule::MaxAmount { .. }
-            | CompiledRule::TimeWindow { .. }
             | CompiledRule::Geo { .. }
             | CompiledRule::ProtocolRestrict { .. }
             | CompiledRule::Custom { .. } => {

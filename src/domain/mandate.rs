@@ -206,12 +206,11 @@ impl Mandate {
     /// Whether its limits and rules may still change.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When it has ended, be it by the clock alone: nothing leads back from there.
     pub fn editable(&self, now: Timestamp) -> Result<(), MandateTransitionError> {
         let from = self.status_at(now);
         match from {
             MandateStatus::Draft | MandateStatus::Active | MandateStatus::Paused => Ok(()),
-            MandateStatus::Expired if self.status != MandateStatus::Expired => Ok(()),
             MandateStatus::Expired | MandateStatus::Revoked => {
                 Err(MandateTransitionError { from, wanted: "changed" })
             }

@@ -22,7 +22,9 @@ use super::rule::{CustomEngine, GeoSubject, RuleSpec};
 use super::spend::{Observed, Protocol, Spend};
 use super::vendor::Vendor;
 
-/// Cases of each property: `QUETRA_CASES`, or few enough for every save of a file.
+/// Cases of every property of the crate: `QUETRA_CASES`, or few enough for every save of a file.
+///
+/// Each property gets the whole number, those over whole histories too.
 #[expect(clippy::disallowed_methods, reason = "the settings of a test run are not the server's")]
 pub(crate) fn config() -> ProptestConfig {
     let asked = std::env::var("QUETRA_CASES").ok().and_then(|text| text.parse().ok());

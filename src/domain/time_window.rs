@@ -119,12 +119,29 @@ impl TimeWindow {
         // local date may lag behind by a day, hence the wider range of days.
         let starts = (-1..=OPENING_SEARCH_DAYS.saturating_add(2))
             .filter_map(|days| today.checked_add(DAY.saturating_mul(days)).ok())
-            .flat_map(|date| self.starts_on(date));
+            .flat_map(|date| self.instants_of(date, self.start_minute));
         let jumps = self.zone.following(at).map(|jump| jump.timestamp());
         starts
             .chain(jumps.take_while(|jump| *jump <= last))
             .filter(|instant| at < *instant && *instant <= last && self.turns_open(*instant))
             .min()
+    }
+
+    /// An instant after `at` up to which the window stays open; `None` if it is closed at `at`.
+    ///
+    /// Never later than the window closes, but possibly earlier: where the clocks change, and at a
+    /// midnight that the next day's window joins.
+    #[must_use]
+    pub fn open_until(&self, at: Timestamp) -> Option<Timestamp> {
+        if !self.contains(at) {
+            return None;
+        }
+        let today = self.zone.to_datetime(at).date();
+        let ends = (0..=1_i32)
+            .filter_map(|days| today.checked_add(DAY.saturating_mul(days)).ok())
+            .flat_map(|date| self.instants_of(date, self.end_minute));
+        let jump = self.zone.following(at).next().map(|jump| jump.timestamp());
+        ends.chain(jump).filter(|end| *end > at).min()
     }
 
     fn opens_on(&self, day: Weekday) -> bool {
@@ -137,12 +154,12 @@ impl TimeWindow {
         self.contains(at) && before.is_ok_and(|before| !self.contains(before))
     }
 
-    // Both instants at which the wall clock shows the start, if clocks repeat it.
-    fn starts_on(&self, date: Date) -> impl Iterator<Item = Timestamp> {
-        let minutes = SignedDuration::from_mins(self.start_minute.into());
+    // Both instants at which the wall clock shows a minute of a day, if clocks repeat it.
+    fn instants_of(&self, date: Date, minute: u16) -> impl Iterator<Item = Timestamp> + use<> {
+        let minutes = SignedDuration::from_mins(minute.into());
         let local = date.to_datetime(Time::midnight()).saturating_add(minutes);
-        let start = self.zone.to_ambiguous_timestamp(local);
-        [start.earlier(), start.later()].into_iter().flatten()
+        let instant = self.zone.to_ambiguous_timestamp(local);
+        [instant.earlier(), instant.later()].into_iter().flatten()
     }
 }
 

@@ -176,6 +176,19 @@ impl Vendor {
         looks_like(self.canonical(), entry.canonical()) || looks_like(self.owner(), entry.owner())
     }
 
+    /// Whether `self` is written to pass for the listed `entry`: what a blocklist also fails.
+    ///
+    /// Any look-alike with letters outside ASCII is. In ASCII it must be the one of the two with
+    /// more stand-ins (`0`, `1`, `|`, `rn`): `rnicrosoft.com` passes for `microsoft.com`, while a
+    /// block on the forgery leaves the original alone. Hosts of one owner never are.
+    #[must_use]
+    pub fn passes_for(&self, entry: &Self) -> bool {
+        self.imitates(entry)
+            && (self.is_international()
+                || (self.owner() != entry.owner()
+                    && stand_ins(&self.canonical) > stand_ins(&entry.canonical)))
+    }
+
     /// What a human sees: the confusable skeleton of the whole vendor, with its dots.
     ///
     /// For an index of many entries: look up this and its parents, then ask
@@ -377,6 +390,12 @@ fn is_icann_suffix(host: &str) -> bool {
 
 fn looks_like(left: &str, right: &str) -> bool {
     left != right && skeleton(&as_shown(left)).eq(skeleton(&as_shown(right)))
+}
+
+// How many letters are written with something else of ASCII that looks like them.
+fn stand_ins(name: &str) -> usize {
+    let signs = name.bytes().filter(|byte| matches!(byte, b'0' | b'1' | b'|')).count();
+    signs.saturating_add(name.matches("rn").count())
 }
 
 // Lower-cased once more because the prototype of a digit zero is a capital O.

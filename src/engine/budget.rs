@@ -9,9 +9,10 @@ use super::{Engine, EngineError, EngineResult};
 use crate::domain::decision::BudgetStatus;
 use crate::domain::id::{AgentId, MandateId, OrgId};
 use crate::domain::ledger::{Charge, Claim, CounterKey, Subject};
-use crate::domain::mandate::{Counted, Mandate};
+use crate::domain::mandate::{Counted, Mandate, MandateStatus};
 use crate::domain::money::Minor;
 use crate::domain::period::parse_zone;
+use crate::store::Snapshot;
 
 /// One cap and how much of it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,18 +65,23 @@ impl Engine {
     }
 
     /// The mandate in force for an agent.
-    pub(super) async fn current_mandate(
+    async fn current_mandate(&self, caller: &Principal, agent: AgentId) -> EngineResult<Mandate> {
+        let snapshot = self.current(caller, agent).await?;
+        snapshot.mandate.ok_or(EngineError::NotFound("active mandate"))
+    }
+
+    /// An agent with its mandate, if one is in force, and its organization, all as of one instant.
+    pub(super) async fn current(
         &self,
         caller: &Principal,
         agent: AgentId,
-    ) -> EngineResult<Mandate> {
+    ) -> EngineResult<Snapshot> {
         let snapshot = self.catalogue.snapshot(caller.org_id, agent, None).await?;
-        let snapshot = snapshot.ok_or(EngineError::NotFound("agent"))?;
+        let mut snapshot = snapshot.ok_or(EngineError::NotFound("agent"))?;
         let now = self.clock.now();
-        let active = |mandate: &Mandate| {
-            mandate.status_at(now) == crate::domain::mandate::MandateStatus::Active
-        };
-        snapshot.mandate.filter(active).ok_or(EngineError::NotFound("active mandate"))
+        snapshot.mandate =
+            snapshot.mandate.filter(|mandate| mandate.status_at(now) == MandateStatus::Active);
+        Ok(snapshot)
     }
 
     /// A mandate with what is gone of its budget and caps.

@@ -382,13 +382,22 @@ impl Engine {
     /// A token of the mandate in force for an agent, to be verified with the public key alone.
     ///
     /// # Errors
-    /// When there is no mandate in force.
+    /// When there is no mandate in force, or nothing could be spent under it: the agent is
+    /// suspended or the organization frozen.
     pub async fn mandate_token(
         &self,
         caller: &Principal,
         agent: AgentId,
     ) -> EngineResult<MandateToken> {
-        let mandate = self.current_mandate(caller, agent).await?;
+        let snapshot = self.current(caller, agent).await?;
+        if snapshot.org.frozen {
+            return Err(EngineError::OrganizationFrozen);
+        }
+        let from = snapshot.agent.status;
+        if from != AgentStatus::Active {
+            return Err(AgentTransitionError { from, wanted: "given a mandate token" }.into());
+        }
+        let mandate = snapshot.mandate.ok_or(EngineError::NotFound("active mandate"))?;
         let issued_at = self.clock.now();
         let expires_at = issued_at.checked_add(TOKEN_LIFE).unwrap_or(issued_at);
         let expires_at = mandate.policy.valid_until.map_or(expires_at, |end| end.min(expires_at));

@@ -205,6 +205,10 @@ pub fn status_of(error: EngineError) -> Status {
             let message = format!("{message}; void that transaction first");
             refusal(Code::FailedPrecondition, R::OpenHolds, message)
         }
+        EngineError::OrganizationFrozen => {
+            let message = format!("{message}; unfreeze it first");
+            refusal(Code::FailedPrecondition, R::OrganizationFrozen, message)
+        }
         EngineError::KeyReused => {
             let message = format!("{message}; use a new key for a new request");
             refusal(Code::AlreadyExists, R::IdempotencyKeyReused, message)
@@ -292,6 +296,7 @@ fn general_refusal(error: EngineError) -> Refusal {
         | EngineError::ConcurrentChange
         | EngineError::LastAdminKey
         | EngineError::OpenHolds
+        | EngineError::OrganizationFrozen
         | EngineError::Crypto(_)
         | EngineError::Corrupt(_)) => {
             tracing::error!(error = %chain(&error), "an engine invariant is broken");

@@ -33,6 +33,26 @@ async fn a_rejection_reports_every_rule_and_charges_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_spend_in_another_currency_is_told_limits_in_the_mandates() {
+    let server = Server::start().await;
+    let mut admin = server.admin().await;
+    let (agent_id, _) = admin.agent_with_mandate(budget(1_000, 100), Vec::new()).await;
+    let mut request = ask(&agent_id, 200);
+    request.currency = "EUR".to_owned();
+    let answer = admin.spend(request).await;
+    let details = answer.rule_results.iter().map(|result| result.detail.as_str());
+    assert_eq!(
+        details.collect::<Vec<_>>(),
+        [
+            "the mandate is in USD, not in EUR, and there is no conversion",
+            "2.00 EUR is above 1.00 USD for one transaction, ask for less",
+            "10.00 USD of 10.00 USD would remain",
+        ]
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_callers_on_one_budget_get_exactly_what_there_is() {
     const CALLERS: usize = 32;
     const CALLS: usize = 25;

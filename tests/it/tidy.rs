@@ -183,6 +183,20 @@ fn file_name(file: &SourceFile) -> Vec<String> {
     complaints
 }
 
+/// Every property asks the one place that knows how many cases a run has.
+fn cases(file: &SourceFile) -> Vec<String> {
+    let ours = concat!("proptest", "! {");
+    let uncounted = |start: &usize| {
+        let after = file.text[start + ours.len()..].trim_start();
+        !after.starts_with("#![proptest_config(config())]")
+    };
+    let starts = file.text.match_indices(ours).map(|(start, _)| start);
+    let lines = starts.filter(uncounted).map(|start| file.text[..start].lines().count() + 1);
+    lines
+        .map(|line| format!("{}:{line}: begin with `#![proptest_config(config())]`", file.path))
+        .collect()
+}
+
 /// The targets of a Markdown file's relative links, without fragments.
 fn links(text: &str) -> Vec<&str> {
     let mut targets = Vec::new();
@@ -248,6 +262,11 @@ fn modules_have_telling_names() {
 }
 
 #[test]
+fn every_property_runs_as_many_cases_as_the_run_asks_for() {
+    tidy(|file| if file.is("rs") { cases(file) } else { Vec::new() });
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     tidy(dead_links);
 }
@@ -300,6 +319,9 @@ fn each_rule_can_complain() {
     assert_eq!(machine_paths(&rust("GET /api/v1/home/x, ${HOME}/work/x")).len(), 0);
     assert_eq!(file_name(&SourceFile::new("src/store/mod.rs", "")).len(), 1);
     assert_eq!(file_name(&SourceFile::new("src/utils/text.rs", "")).len(), 1);
+    let property = concat!("proptest", "! {\n    #![proptest_config(config())]\n}\n");
+    assert_eq!(cases(&rust(property)).len(), 0);
+    assert_eq!(cases(&rust(&property.replace("config())", "ProptestConfig::default())"))).len(), 1);
     let page = SourceFile::new("README.md", "[a](absent.md) [b](Cargo.toml#x) [c](https://a.b)");
     assert_eq!(dead_links(&page).len(), 1);
     assert_eq!(named_recipes("run `just check`\njust test-all\n"), ["check", "test-all"]);

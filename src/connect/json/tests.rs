@@ -1,17 +1,22 @@
 //! JSON in both directions: what proto3 JSON says, what is refused, what never panics.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use prost_reflect::DescriptorPool;
 use serde_json::json;
 use tonic_types::StatusExt as _;
 
 use super::*;
+use crate::domain::samples::config;
 use crate::grpc::schema::tests::descriptors;
 use crate::proto::v1::{CreateMandateRequest, UpdateMandateRequest, rule};
 
 fn ours(name: &str) -> MessageDescriptor {
-    let pool = DescriptorPool::decode(crate::proto::DESCRIPTORS).unwrap();
-    pool.get_message_by_name(&format!("quetra.v1.{name}")).unwrap()
+    // Reading the descriptors takes longer than anything that is asked of them.
+    static POOL: LazyLock<DescriptorPool> =
+        LazyLock::new(|| DescriptorPool::decode(crate::proto::DESCRIPTORS).unwrap());
+    POOL.get_message_by_name(&format!("quetra.v1.{name}")).unwrap()
 }
 
 fn wrong(name: &str, body: &str) -> Vec<String> {
@@ -141,6 +146,8 @@ fn faults_after_a_wrong_item_keep_their_place() {
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn any_text_is_read_or_refused_without_a_panic(text in "\\PC{0,60}") {
         let _ = to_message(&ours("EvaluateRequest"), text.as_bytes());

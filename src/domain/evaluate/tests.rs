@@ -257,6 +257,47 @@ fn a_decision_reads_as_a_sentence_a_person_can_act_on() {
 }
 
 #[test]
+fn every_amount_is_told_in_the_currency_it_is_in() {
+    let rules = vec![
+        cap("openai.com", 500),
+        RuleSpec::MaxAmount { amount: 2_000 },
+        RuleSpec::SpendRate { max_amount: 700, window_minutes: 60 },
+        RuleSpec::Approval { threshold: 50, approver_roles: Vec::new(), timeout_minutes: 60 },
+    ];
+    let case = |amount| {
+        let yen = crate::domain::money::Currency::parse("JPY").unwrap();
+        let spend = Spend { currency: yen, ..spend(amount, "openai.com", None) };
+        let case = situation(policy(10_000, Period::None, rules.clone()), spend);
+        let decision = concluded(&case, Level { spent: 100, held: 0 });
+        let details = decision.rule_results.into_iter().skip(1).map(|result| result.detail);
+        details.collect::<Vec<_>>()
+    };
+    let midnight = "until 2026-03-10T23:00:00Z";
+    assert_eq!(
+        case(100),
+        [
+            "100 JPY is within 100.00 USD for one transaction",
+            "99.00 USD of 100.00 USD would remain",
+            &format!("4.00 USD of 5.00 USD would remain {midnight}"),
+            "100 JPY is within 20.00 USD for one transaction",
+            "0.00 USD of 7.00 USD used in the last 60 minutes",
+            "above 0.50 USD: a person has to approve",
+        ]
+    );
+    assert_eq!(
+        case(20_000),
+        [
+            "20000 JPY is above 100.00 USD for one transaction, ask for less",
+            "20000 JPY is more than the 99.00 USD that remains of 100.00 USD",
+            &format!("20000 JPY is more than the 4.00 USD that remains of 5.00 USD {midnight}"),
+            "20000 JPY is above 20.00 USD for one transaction, ask for less",
+            "0.00 USD of 7.00 USD used in the last 60 minutes",
+            "above 0.50 USD: a person has to approve",
+        ]
+    );
+}
+
+#[test]
 fn a_ruling_that_lacks_what_was_claimed_never_passes() {
     let rules =
         vec![cap("gmail", 80), RuleSpec::RateLimit { max_transactions: 1, window_minutes: 1 }];

@@ -248,6 +248,26 @@ fn a_claim_is_ruled_on_before_its_end_and_never_at_it() {
 }
 
 #[test]
+fn hours_that_end_while_a_spend_is_queued_let_nothing_through() {
+    let hours = |end: &str| RuleSpec::TimeWindow {
+        days: vec![0, 1, 2, 3, 4, 5, 6],
+        start: "09:00".to_owned(),
+        end: end.to_owned(),
+        timezone: "UTC".to_owned(),
+    };
+    // The narrower of two is what counts.
+    let policy = policy(100, Period::Daily, vec![hours("18:00"), hours("17:00")]);
+    let screened_at = at("2026-03-10T16:59:59Z");
+    let asked = command(&policy, 1, spend(1, "gmail", None), screened_at);
+    let end = at("2026-03-10T17:00:00Z");
+    assert_eq!(asked.claim.as_ref().unwrap().good_until, Some(end));
+    assert!(matches!(book().decide(&asked, end - MICRO), Decided::Ruled(_)));
+    assert_eq!(book().decide(&asked, end), Decided::Stale);
+    // Tested again, it is outside of them.
+    assert_eq!(decided(&mut book(), &policy, 1, 1, end), Verdict::Rejected);
+}
+
+#[test]
 fn a_key_decides_once_whatever_has_happened_since() {
     let (mut book, policy) = (book(), policy(100, Period::Daily, Vec::new()));
     let asked = command(&policy, 1, spend(60, "gmail", None), noon());

@@ -8,6 +8,7 @@ use jiff::civil::Weekday;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::samples::config;
 
 const CALENDAR: [Period; 3] = [Period::Daily, Period::Weekly, Period::Monthly];
 
@@ -310,6 +311,8 @@ fn any_instant() -> impl Strategy<Value = Timestamp> {
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn every_instant_is_in_exactly_one_window(
         at in any_instant(), other in any_instant(), zone in any_zone(),

@@ -23,6 +23,8 @@ pub struct Setting<'a> {
     observed: &'a Observed,
     zone: &'a TimeZone,
     now: Timestamp,
+    /// What the mandate's limits are in.
+    currency: Currency,
 }
 
 impl<'a> Setting<'a> {
@@ -31,10 +33,10 @@ impl<'a> Setting<'a> {
     pub const fn new(
         spend: &'a Spend,
         observed: &'a Observed,
-        zone: &'a TimeZone,
-        now: Timestamp,
+        (zone, now): (&'a TimeZone, Timestamp),
+        currency: Currency,
     ) -> Self {
-        Self { spend, observed, zone, now }
+        Self { spend, observed, zone, now, currency }
     }
 }
 
@@ -100,16 +102,16 @@ pub fn currency(spend: &Spend, budget: &Budget) -> RuleResult {
 #[must_use]
 pub fn per_transaction(spend: &Spend, budget: &Budget) -> RuleResult {
     let reason = RejectionReason::BudgetPerTxExceeded;
-    ceiling("budget_per_tx", reason, spend, budget.per_transaction)
+    ceiling("budget_per_tx", reason, spend, (budget.per_transaction, budget.currency))
 }
 
 fn ceiling(
     rule_type: &'static str,
     reason: RejectionReason,
     spend: &Spend,
-    most: Minor,
+    (most, currency): (Minor, Currency),
 ) -> RuleResult {
-    let (amount, limit) = (spend.currency.format(spend.amount), spend.currency.format(most));
+    let (amount, limit) = (spend.currency.format(spend.amount), currency.format(most));
     if spend.amount <= most {
         let detail = format!("{amount} is within {limit} for one transaction");
         return Outcome::passed(rule_type, detail).numbers(most, spend.amount, most).0;
@@ -141,7 +143,9 @@ pub fn counter(
     let wanted = level.committed().saturating_add(spend.amount);
     let until = bound.ends_at.map_or_else(String::new, |end| format!(" until {end}"));
     let outcome = if wanted <= bound.limit {
-        let (left, limit) = (money(remaining.saturating_sub(spend.amount)), money(bound.limit));
+        // Of another currency nothing can be taken away.
+        let taken = if currency.is_none_or(|own| own == spend.currency) { spend.amount } else { 0 };
+        let (left, limit) = (money(remaining.saturating_sub(taken)), money(bound.limit));
         Outcome::passed(rule_type, format!("{left} of {limit} would remain{until}"))
     } else {
         let reason = match rule_type {
@@ -149,7 +153,8 @@ pub fn counter(
             "category_cap" => RejectionReason::CategoryCapExceeded,
             _ => RejectionReason::BudgetExhausted,
         };
-        let (asked, left, limit) = (money(spend.amount), money(remaining), money(bound.limit));
+        let asked = spend.currency.format(spend.amount);
+        let (left, limit) = (money(remaining), money(bound.limit));
         let detail = format!("{asked} is more than the {left} that remains of {limit}{until}");
         Outcome::failed(rule_type, reason, detail)
             .retryable(remaining > 0 || bound.ends_at.is_some())
@@ -206,8 +211,8 @@ pub fn cap_of_another(rule_type: &'static str) -> RuleResult {
 
 /// The approval rule never fails; it says whether a person is asked.
 #[must_use]
-pub fn approval(spend: &Spend, threshold: Minor) -> RuleResult {
-    let limit = spend.currency.format(threshold);
+pub fn approval(spend: &Spend, threshold: Minor, currency: Currency) -> RuleResult {
+    let limit = currency.format(threshold);
     let detail = if spend.amount > threshold {
         format!("above {limit}: a person has to approve")
     } else {
@@ -246,7 +251,7 @@ pub fn stateless(rule: &CompiledRule, setting: &Setting<'_>) -> RuleResult {
             if vendors.covers(&spend.vendor) {
                 let detail = "the vendor is blocked";
                 Outcome::failed(RULE, RejectionReason::VendorBlocked, detail).0
-            } else if spend.vendor.is_international() && vendors.imitated_by(&spend.vendor) {
+            } else if vendors.disguised_as(&spend.vendor) {
                 let detail = "the vendor looks like one that is blocked";
                 Outcome::failed(RULE, RejectionReason::VendorConfusable, detail).0
             } else {
@@ -254,7 +259,8 @@ pub fn stateless(rule: &CompiledRule, setting: &Setting<'_>) -> RuleResult {
             }
         }
         CompiledRule::MaxAmount { amount } => {
-            ceiling("max_amount", RejectionReason::MaxAmountExceeded, spend, *amount)
+            let most = (*amount, setting.currency);
+            ceiling("max_amount", RejectionReason::MaxAmountExceeded, spend, most)
         }
         CompiledRule::TimeWindow { window } => {
             if window.contains(setting.now) {
@@ -277,7 +283,7 @@ pub fn stateless(rule: &CompiledRule, setting: &Setting<'_>) -> RuleResult {
         CompiledRule::CategoryCap { .. } => unknown("category_cap"),
         CompiledRule::RateLimit { .. } => unknown("rate_limit"),
         CompiledRule::SpendRate { .. } => unknown("spend_rate"),
-        CompiledRule::Approval { threshold } => approval(spend, *threshold),
+        CompiledRule::Approval { threshold } => approval(spend, *threshold, setting.currency),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::domain::decision::{RejectionReason, RuleResult};
-use crate::domain::samples::{CATEGORIES, at, spend};
+use crate::domain::samples::{CATEGORIES, at, spend, usd};
 use crate::domain::spend::{Observed, Spend};
 use check::Setting;
 use jiff::tz::TimeZone;
@@ -84,7 +84,7 @@ fn specs() -> Vec<(&'static str, RuleSpec)> {
 fn tested(rule: &RuleSpec, spend: &Spend) -> RuleResult {
     let zone = TimeZone::UTC;
     let observed = Observed::default();
-    let setting = Setting::new(spend, &observed, &zone, at("2026-03-10T12:00:00Z"));
+    let setting = Setting::new(spend, &observed, (&zone, at("2026-03-10T12:00:00Z")), usd());
     check::stateless(&rule.compile(1_000).unwrap(), &setting)
 }
 
@@ -186,7 +186,8 @@ fn a_custom_rule_reads_the_clock_of_the_organization() {
     let compiled = rule.compile(1_000).unwrap();
     let judged = |zone: &str, now: &str| {
         let zone = crate::domain::period::parse_zone(zone).unwrap();
-        check::stateless(&compiled, &Setting::new(&spend, &observed, &zone, at(now))).passed()
+        check::stateless(&compiled, &Setting::new(&spend, &observed, (&zone, at(now)), usd()))
+            .passed()
     };
     // Sunday 00:15 in Kathmandu is Saturday 18:30 in UTC.
     assert!(judged("Asia/Kathmandu", "2026-03-14T18:30:00Z"));

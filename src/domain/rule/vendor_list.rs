@@ -36,14 +36,22 @@ impl VendorList {
     /// Whether the vendor looks like an entry (or a subdomain of one) without being covered by any.
     #[must_use]
     pub fn imitated_by(&self, vendor: &Vendor) -> bool {
-        if self.covers(vendor) {
-            return false;
-        }
+        !self.covers(vendor) && self.any_of_its_looks(vendor, |entry| vendor.imitates(entry))
+    }
+
+    /// Whether the vendor is written to pass for an entry (or a subdomain of one) without being
+    /// covered by any.
+    #[must_use]
+    pub fn disguised_as(&self, vendor: &Vendor) -> bool {
+        !self.covers(vendor) && self.any_of_its_looks(vendor, |entry| vendor.passes_for(entry))
+    }
+
+    fn any_of_its_looks(&self, vendor: &Vendor, is_one: impl Fn(&Vendor) -> bool) -> bool {
         let skeleton = vendor.skeleton();
         self_and_parents(&skeleton, vendor.kind())
             .filter_map(|name| self.by_skeleton.get(name))
             .flatten()
-            .any(|entry| vendor.imitates(entry))
+            .any(is_one)
     }
 }
 

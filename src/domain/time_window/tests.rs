@@ -7,6 +7,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::samples::config;
 
 const WEEKDAYS: [u8; 5] = [1, 2, 3, 4, 5];
 const ALL_DAYS: [u8; 7] = [0, 1, 2, 3, 4, 5, 6];
@@ -215,7 +216,49 @@ fn any_instant() -> impl Strategy<Value = Timestamp> {
     (from.as_second()..to.as_second()).prop_map(|second| Timestamp::from_second(second).unwrap())
 }
 
+#[test]
+fn a_window_is_open_until_it_closes_or_the_clocks_change() {
+    let office = window(&WEEKDAYS, "09:00", "17:30", "Europe/Berlin");
+    let friday_night = window(&[5], "22:00", "06:00", "America/New_York");
+    let half = window(&ALL_DAYS, "01:15", "01:45", "America/New_York");
+    let skipped = window(&[0], "00:00", "02:30", "America/New_York");
+    let always = window(&ALL_DAYS, "00:00", "24:00", "UTC");
+    for (window, now, end) in [
+        (&office, "2026-07-01T09:00:00+02:00", Some("2026-07-01T17:30:00+02:00")),
+        (&office, "2026-07-01T17:29:59.999999+02:00", Some("2026-07-01T17:30:00+02:00")),
+        (&office, "2026-07-01T17:30:00+02:00", None),
+        (&friday_night, "2026-07-03T23:00:00-04:00", Some("2026-07-04T06:00:00-04:00")),
+        (&friday_night, "2026-07-04T05:00:00-04:00", Some("2026-07-04T06:00:00-04:00")),
+        (&friday_night, "2026-07-04T23:00:00-04:00", None),
+        // An hour that is repeated ends twice, one that is skipped when it is.
+        (&half, "2024-11-03T01:30:00-04:00", Some("2024-11-03T01:45:00-04:00")),
+        (&half, "2024-11-03T01:30:00-05:00", Some("2024-11-03T01:45:00-05:00")),
+        (&skipped, "2024-03-10T01:30:00-05:00", Some("2024-03-10T03:00:00-04:00")),
+        (&always, "2026-07-01T12:00:00Z", Some("2026-07-02T00:00:00Z")),
+    ] {
+        assert_eq!(window.open_until(at(now)), end.map(at), "{window:?} at {now}");
+    }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_window_stays_open_up_to_the_end_that_is_told(
+        window in any_window(), at in any_instant(),
+    ) {
+        let end = window.open_until(at);
+        prop_assert_eq!(end.is_some(), window.contains(at));
+        let mut now = at;
+        while end.is_some_and(|end| now < end) {
+            prop_assert!(window.contains(now), "closed at {} before {:?}", now, end);
+            now += SignedDuration::from_mins(7);
+        }
+        if let Some(end) = end {
+            prop_assert!(at < end && window.contains(end - SignedDuration::from_nanos(1)));
+        }
+    }
+
     #[test]
     fn the_window_stays_closed_until_its_next_opening(
         window in any_window(), at in any_instant(),

@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::samples::config;
 
 fn vendor(raw: &str) -> Vendor {
     Vendor::parse(raw).unwrap_or_else(|error| panic!("{raw:?}: {error}"))
@@ -306,6 +307,38 @@ fn a_look_alike_of_an_entry_is_told_apart_from_a_stranger() {
 }
 
 #[test]
+fn a_disguise_passes_for_the_original_and_never_the_other_way_round() {
+    for (spend, entry, passes_for) in [
+        ("rnicrosoft.com", "microsoft.com", true),
+        ("login.rnicrosoft.com", "microsoft.com", true),
+        ("paypa1.com", "paypal.com", true),
+        ("g00gle.com", "google.com", true),
+        ("shop1.vercel.app", "shopl.vercel.app", true),
+        ("Gmai1", "gmail", true),
+        ("оpenai.com", "openai.com", true),
+        ("xn--penai-iye.com", "openai.com", true),
+        ("gmаil", "gmail", true),
+        // Who blocks a forgery still wants the original.
+        ("microsoft.com", "rnicrosoft.com", false),
+        ("paypal.com", "paypa1.com", false),
+        ("google.com", "g00gle.com", false),
+        ("openai.com", "оpenai.com", false),
+        // Hosts of one owner are its own to name.
+        ("api1.openai.com", "apil.openai.com", false),
+        ("modern.openai.com", "modem.openai.com", false),
+        // Names that resemble without being confusable.
+        ("paypals.com", "paypal.com", false),
+        ("micr0soft.com", "nnicrosoft.com", false),
+        ("openai.org", "openai.com", false),
+        ("openai.com", "openai.com", false),
+        ("api.openai.com", "openai.com", false),
+        ("tenant1.vercel.app", "vercel.app", false),
+    ] {
+        assert_eq!(vendor(spend).passes_for(&vendor(entry)), passes_for, "{spend} {entry}");
+    }
+}
+
+#[test]
 fn a_skeleton_keeps_its_labels_so_that_parents_can_be_looked_up() {
     for (raw, skeleton) in [
         ("api.оpenai.com", "api.openai.corn"),
@@ -386,6 +419,8 @@ fn wild() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn any_text_is_read_or_refused_and_the_result_is_stable(
         raw in prop_oneof![wild(), any::<String>()],
@@ -444,5 +479,21 @@ proptest! {
     fn whatever_is_covered_is_no_imitation(host in host(), other in host()) {
         let (entry, spend) = (vendor(&host), vendor(&other));
         prop_assert!(!(entry.covers(&spend) && spend.imitates(&entry)));
+    }
+
+    #[test]
+    fn of_two_hosts_at_most_one_passes_for_the_other(
+        pieces in prop::collection::vec((0..4_usize, any::<bool>(), any::<bool>()), 1..8),
+    ) {
+        let written = |of: fn(&(usize, bool, bool)) -> (usize, bool)| {
+            let pairs = [["o", "0"], ["l", "1"], ["m", "rn"], ["a", "a"]];
+            let name = pieces.iter().map(of).map(|(pair, forged)| pairs[pair][usize::from(forged)]);
+            vendor(&format!("x{}.com", name.collect::<String>()))
+        };
+        let (left, right) = (written(|p| (p.0, p.1)), written(|p| (p.0, p.2)));
+        prop_assert_eq!(left.imitates(&right), left != right);
+        prop_assert!(!(left.passes_for(&right) && right.passes_for(&left)));
+        let original = written(|p| (p.0, false));
+        prop_assert_eq!(left.passes_for(&original), left != original);
     }
 }

@@ -7,6 +7,7 @@ use prost::Message as _;
 use tonic_types::StatusExt as _;
 
 use super::*;
+use crate::domain::samples::config;
 use crate::grpc::status::reason_word;
 use crate::proto::v1::{
     ApprovalRule, Budget, CategoryRule, CreateApiKeyRequest, CreateMandateRequest, EvaluateRequest,
@@ -292,6 +293,8 @@ fn two_members_of_one_oneof_are_refused() {
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn random_bytes_never_panic_and_what_passes_decodes(
         bytes in proptest::collection::vec(any::<u8>(), 0..200),

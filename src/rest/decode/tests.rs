@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::samples::config;
 use crate::forms::{AgentPatch, ApiKeyForm, MandateForm, SpendForm};
 use crate::rest::tree::parse;
 
@@ -51,6 +52,8 @@ fn agrees<T: DeserializeOwned + PartialEq + std::fmt::Debug>(json: &serde_json::
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = parse(&bytes).and_then(|tree| decode::<MandateForm>(tree, |_| Vec::new()));

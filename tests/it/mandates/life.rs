@@ -215,6 +215,13 @@ async fn at_the_end_of_its_validity_a_mandate_expires_by_itself() {
         let answer = admin.step(&id, step).await.map(tonic::Response::new);
         assert_eq!(refused(answer, "MANDATE_WRONG_STATUS").says("status"), "expired");
     }
+    // A later end does not bring it back.
+    let later = message(end + SignedDuration::from_hours(1));
+    let extend = |request: &mut v1::UpdateMandateRequest| request.valid_until = Some(later);
+    let answer = admin.update(&id, &["valid_until"], extend).await;
+    assert_eq!(refused(answer, "MANDATE_WRONG_STATUS").says("status"), "expired");
+    assert_eq!(admin.judge(&agent, 10).await, [Why::MandateExpired]);
+    assert_eq!(stand(&admin.get(&id).await), (Status::Expired, 2));
     // It no longer stands in the way of another one.
     admin.step(&successor, Step::Activate).await.unwrap();
     assert_eq!(admin.judge(&agent, 150).await, []);

@@ -258,6 +258,29 @@ async fn a_mandate_that_is_not_in_force_has_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_could_not_spend_gets_no_token() {
+    let server = Server::start().await;
+    let mut admin = server.admin().await;
+    let (agent_id, _) = admin.agent_with_mandate(budget(1_000, 100), vec![]).await;
+    let request = v1::GetMandateTokenRequest { agent_id: agent_id.clone() };
+    let suspend = v1::SuspendAgentRequest { agent_id: agent_id.clone() };
+    admin.agents.suspend_agent(suspend).await.unwrap();
+    let answer = admin.mandates.get_mandate_token(request.clone()).await;
+    assert_eq!(refused(answer, "AGENT_WRONG_STATUS").says("status"), "suspended");
+    let resume = v1::ResumeAgentRequest { agent_id: agent_id.clone() };
+    admin.agents.resume_agent(resume).await.unwrap();
+    token(&mut admin, &agent_id).await;
+
+    let freeze = v1::FreezeOrganizationRequest {};
+    admin.organization.freeze_organization(freeze).await.unwrap();
+    refused(admin.mandates.get_mandate_token(request).await, "ORGANIZATION_FROZEN");
+    let unfreeze = v1::UnfreezeOrganizationRequest {};
+    admin.organization.unfreeze_organization(unfreeze).await.unwrap();
+    token(&mut admin, &agent_id).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_good_for_no_time_outside_of_its_mandates_validity() {
     let server = Server::start().await;
     let mut admin = server.admin().await;

@@ -63,13 +63,8 @@ fn starts() -> impl Strategy<Value = Timestamp> {
     .prop_map(at)
 }
 
-/// Each case is a whole history, so there are fewer of them.
-fn histories() -> ProptestConfig {
-    ProptestConfig { cases: (config().cases / 10).max(64), ..config() }
-}
-
 proptest! {
-    #![proptest_config(histories())]
+    #![proptest_config(config())]
 
     #[test]
     fn a_history_is_ruled_on_as_a_recount_of_it_would(

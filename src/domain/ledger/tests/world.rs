@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::domain::decision::Decision;
 use crate::domain::evaluate::{Ruling, Screened, conclude, would_decide};
@@ -33,8 +35,9 @@ pub(super) enum Step {
 pub(super) struct World {
     book: Book,
     zone: String,
+    calendar: TimeZone,
     now: Timestamp,
-    mandates: BTreeMap<u8, Mandate>,
+    mandates: BTreeMap<u8, CompiledMandate>,
     /// What the ledger told, which must be what it keeps.
     history: BTreeMap<TransactionId, Arc<TransactionRecord>>,
     /// No mandate and no window was changed so far: the limits hold for everything there is.
@@ -45,6 +48,7 @@ impl World {
     pub(super) fn new(policies: [Policy; 2], zone: String, now: Timestamp) -> Self {
         let mut world = Self {
             book: Book::default(),
+            calendar: parse_zone(&zone).unwrap(),
             zone,
             now,
             mandates: BTreeMap::new(),
@@ -56,7 +60,7 @@ impl World {
             let mandate = mandate(number, policy);
             world.book.agents.insert(agent(number), (AgentStatus::Active, Some(mandate.id)));
             world.book.mandates.insert(mandate.id, (mandate.version, mandate.status));
-            world.mandates.insert(number, mandate);
+            world.mandates.insert(number, stored(&mandate));
         }
         world
     }
@@ -76,6 +80,7 @@ impl World {
             }
             Step::Move(zone) => {
                 self.unchanged = false;
+                self.calendar = parse_zone(&zone).unwrap();
                 self.zone = zone;
                 self.freeze(self.book.orgs[&org()].1);
             }
@@ -89,26 +94,24 @@ impl World {
     }
 
     fn replace(&mut self, number: u8, change: impl FnOnce(&mut Mandate)) {
-        let mandate = self.mandates.get_mut(&number).unwrap();
-        change(mandate);
+        let mut mandate = self.mandates[&number].mandate.clone();
+        change(&mut mandate);
         mandate.version += 1;
         self.book.mandates.insert(mandate.id, (mandate.version, mandate.status));
+        self.mandates.insert(number, stored(&mandate));
     }
 
     fn standing(&self, number: u8) -> Standing {
         let (org_version, frozen) = self.book.orgs[&org()];
-        let Mandate { id, version, status, .. } = self.mandates[&number];
+        let Mandate { id, version, status, .. } = self.mandates[&number].mandate;
         let mandate = Some(MandateStanding { id, version, status });
         Standing { org_version, frozen, agent: AgentStatus::Active, mandate }
     }
 
     fn screen(&self, number: u8, spend: &Spend, evidence: &Evidence) -> Screened {
-        // As it would be read back from a store.
-        let mandate = serde_json::to_string(&self.mandates[&number]).unwrap();
-        let mandate = CompiledMandate::try_new(serde_json::from_str(&mandate).unwrap()).unwrap();
         screen(&Case {
             standing: &evidence.standing,
-            mandate: Some(&mandate),
+            mandate: Some(&self.mandates[&number]),
             spend,
             observed: &evidence.observed,
             zone: &parse_zone(&evidence.zone).unwrap(),
@@ -201,7 +204,7 @@ impl World {
         let updated_at = if changed { now } else { before.updated_at };
         let after = TransactionRecord { state, settled, refunded, updated_at, ..before };
         assert_eq!((resolved.changed, &*resolved.record), (changed, &after));
-        self.history.insert(after.id, Arc::new(after));
+        self.history.insert(after.id, Arc::clone(&resolved.record));
         // The same again is the same answer, and nothing happens.
         let again = self.book.resolve(&command, now).unwrap();
         assert_eq!((again.changed, again.record), (false, resolved.record));
@@ -209,7 +212,7 @@ impl World {
 
     /// Every rule that counts, counted from the history alone.
     fn second_opinion(&self, number: u8, record: &TransactionRecord, decision: &Decision) {
-        let policy = &self.mandates[&number].policy;
+        let policy = &self.mandates[&number].mandate.policy;
         let (amount, now) = (i128::from(record.spend.amount), record.decided_at);
         let fits = |committed: i64, limit: i64| i128::from(committed) + amount <= limit.into();
         let told = |place: usize| decision.rule_results[place].passed();
@@ -262,7 +265,7 @@ impl World {
     }
 
     fn window(&self, period: Period) -> Window {
-        period.window(self.now, &parse_zone(&self.zone).unwrap()).unwrap()
+        period.window(self.now, &self.calendar).unwrap()
     }
 
     fn of(&self, number: u8) -> impl Iterator<Item = &TransactionRecord> {
@@ -286,14 +289,15 @@ impl World {
     fn check(&self) {
         assert_eq!(self.book.transactions.len(), self.history.len());
         for (id, record) in &self.history {
-            assert_eq!(&self.book.transactions[id], record);
+            // Most are the very same value, which need not be compared.
+            let kept = &self.book.transactions[id];
+            assert!(Arc::ptr_eq(kept, record) || kept == record, "{kept:?} is not {record:?}");
         }
-        for (number, mandate) in &self.mandates {
+        for (number, CompiledMandate { mandate, .. }) in &self.mandates {
             let budget = &mandate.policy.budget;
-            let starts_at = self.window(budget.reset).starts_at;
+            let Window { starts_at, ends_at } = self.window(budget.reset);
             let (subject, period) = (Subject::Budget, budget.reset);
             let key = CounterKey { mandate: mandate.id, subject, period, starts_at };
-            let ends_at = self.window(budget.reset).ends_at;
             let claim = Claim {
                 mandate: mandate.id,
                 charges: vec![Charge { key, limit: budget.total, ends_at }],
@@ -310,6 +314,12 @@ impl World {
             assert!(!self.unchanged || committed <= budget.total);
         }
     }
+}
+
+/// As it would be read back from a store.
+fn stored(mandate: &Mandate) -> CompiledMandate {
+    let mandate = serde_json::to_string(mandate).unwrap();
+    CompiledMandate::try_new(serde_json::from_str(&mandate).unwrap()).unwrap()
 }
 
 fn concluded(screened: &Screened, record: &TransactionRecord) -> Decision {

@@ -5,6 +5,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 use tonic::Status;
 
 use super::described;
+use crate::domain::samples::config;
 use crate::grpc::codec::walk;
 use crate::grpc::schema::Schema;
 use crate::grpc::schema::tests::{compile, descriptors};
@@ -86,6 +87,8 @@ fn reference(pool: &DescriptorPool, bytes: &[u8]) -> Result<DynamicMessage, pros
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn mutated_trees_never_panic_and_what_passes_decodes(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
