@@ -69,8 +69,6 @@ pub struct Ruling<'a> {
     pub levels: &'a [Level],
     /// The claim's windows before it.
     pub windows: &'a [WindowLevel],
-    /// When.
-    pub decided_at: Timestamp,
 }
 
 /// Tests every stateless rule.
@@ -334,9 +332,8 @@ pub fn would_decide(
     spend: &Spend,
     levels: &[Level],
     windows: &[WindowLevel],
-    now: Timestamp,
 ) -> Decision {
-    let ruling = Ruling { verdict: Verdict::Rejected, levels, windows, decided_at: now };
+    let ruling = Ruling { verdict: Verdict::Rejected, levels, windows };
     let mut decision = conclude(screened, spend, &ruling);
     if decision.reasons.is_empty() {
         let hold = screened.claim.as_ref().is_some_and(|claim| claim.hold);

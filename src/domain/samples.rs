@@ -382,7 +382,7 @@ impl Situation {
         let claim = screened.claim.as_ref();
         let levels = claim.map(|claim| self.levels(claim)).unwrap_or_default();
         let windows = claim.map(|claim| self.windows(claim)).unwrap_or_default();
-        Some(would_decide(&screened, &self.spend, &levels, &windows, self.now))
+        Some(would_decide(&screened, &self.spend, &levels, &windows))
     }
 }
 

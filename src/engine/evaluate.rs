@@ -167,7 +167,7 @@ impl Engine {
             Some(claim) => self.ledger.peek(claim, now).await?,
             None => (Vec::new(), Vec::new()),
         };
-        let decision = would_decide(&screened, &ask.spend, &levels, &windows, now);
+        let decision = would_decide(&screened, &ask.spend, &levels, &windows);
         let mandate = frame.standing.mandate.as_ref().map(|mandate| (mandate.id, mandate.version));
         Ok(Preview { decision, mandate })
     }
@@ -228,7 +228,6 @@ fn ruling(record: &TransactionRecord) -> Ruling<'_> {
         verdict: record.verdict,
         levels: &record.evidence.levels,
         windows: &record.evidence.windows,
-        decided_at: record.decided_at,
     }
 }
 

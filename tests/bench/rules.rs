@@ -132,7 +132,7 @@ pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
             };
             let screened = screen(&case)?;
             let verdict = Verdict::Approved;
-            let ruling = Ruling { verdict, levels: &levels, windows: &windows, decided_at: now };
+            let ruling = Ruling { verdict, levels: &levels, windows: &windows };
             let decision = black_box(conclude(&screened, &spend, &ruling));
             anyhow::ensure!(decision.reasons.is_empty(), "a rule failed: {}", decision.explanation);
         }

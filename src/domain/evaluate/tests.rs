@@ -34,7 +34,7 @@ fn concluded(situation: &Situation, level: Level) -> Decision {
     let charges = screened.claim.as_ref().map_or(0, |claim| claim.charges.len());
     let windows = screened.claim.as_ref().map_or(0, |claim| claim.windows.len());
     let (levels, windows) = (vec![level; charges], vec![WindowLevel::default(); windows]);
-    would_decide(&screened, &situation.spend, &levels, &windows, situation.now)
+    would_decide(&screened, &situation.spend, &levels, &windows)
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn the_budget_after_a_decision_counts_what_was_charged_or_held() {
     };
     let after = |amount, verdict| {
         let (case, level) = (case(amount), Level { spent: 20, held: 5 });
-        let ruling = Ruling { verdict, levels: &[level], windows: &[], decided_at: case.now };
+        let ruling = Ruling { verdict, levels: &[level], windows: &[] };
         conclude(&case.screen().unwrap(), &case.spend, &ruling).budget.unwrap()
     };
     let numbers = |budget: BudgetStatus| (budget.spent, budget.held, budget.remaining());
@@ -223,8 +223,7 @@ fn only_time_that_can_help_is_promised() {
         let oldest = Some(case.now);
         let windows = [WindowLevel { count: 1, sum: 70, oldest }; 2];
         let levels = [Level { spent: 70, held: 20 }; 2];
-        let decision =
-            would_decide(&case.screen().unwrap(), &case.spend, &levels, &windows, case.now);
+        let decision = would_decide(&case.screen().unwrap(), &case.spend, &levels, &windows);
         let tested = decision.rule_results.iter().skip(2);
         assert!(tested.clone().all(|result| result.failure.is_some() && result.retryable));
         tested.map(|result| result.resets_at).collect::<Vec<_>>()
@@ -303,7 +302,7 @@ fn a_ruling_that_lacks_what_was_claimed_never_passes() {
         vec![cap("gmail", 80), RuleSpec::RateLimit { max_transactions: 1, window_minutes: 1 }];
     let case = situation(policy(90, Period::Daily, rules), spend(1, "gmail", None));
     let screened = case.screen().unwrap();
-    let decision = would_decide(&screened, &case.spend, &[], &[], case.now);
+    let decision = would_decide(&screened, &case.spend, &[], &[]);
     assert_eq!(decision.verdict, Verdict::Rejected);
     let failed = decision.rule_results.iter().filter(|result| !result.passed());
     let failed = failed.map(|result| result.rule_type).collect::<Vec<_>>();

@@ -174,9 +174,9 @@ impl<'a> Core<'a> {
             panic!("{}: not ruled on", self.vector.name);
         };
         let (levels, windows) = (&record.evidence.levels, &record.evidence.windows);
-        let ruling = Ruling { verdict: record.verdict, levels, windows, decided_at: now };
+        let ruling = Ruling { verdict: record.verdict, levels, windows };
         let decision = conclude(&screened, &spend, &ruling);
-        let foretold = would_decide(&screened, &spend, levels, windows, now);
+        let foretold = would_decide(&screened, &spend, levels, windows);
         assert_eq!(foretold.verdict, decision.verdict, "{}", self.vector.name);
         assert_eq!(foretold.reasons, decision.reasons, "{}", self.vector.name);
         (decision, id)

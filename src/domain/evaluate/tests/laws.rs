@@ -128,12 +128,12 @@ proptest! {
     ) {
         let Ok(screened) = case.screen() else { return Ok(()) };
         let ruling =
-            Ruling { verdict, levels: &levels, windows: &windows, decided_at: case.now };
+            Ruling { verdict, levels: &levels, windows: &windows };
         let concluded = conclude(&screened, &case.spend, &ruling);
         prop_assert_eq!(concluded.verdict, verdict);
         prop_assert!(concluded.budget.is_none_or(|budget| budget.remaining() >= 0));
 
-        let would = would_decide(&screened, &case.spend, &levels, &windows, case.now);
+        let would = would_decide(&screened, &case.spend, &levels, &windows);
         let claim = screened.claim.as_ref();
         let complete = claim.is_some_and(|claim| {
             claim.charges.len() <= levels.len() && claim.windows.len() <= windows.len()
@@ -148,7 +148,7 @@ proptest! {
         let Some(claim) = &screened.claim else { return Ok(()) };
         let fresh = vec![Level::default(); claim.charges.len()];
         let calm = vec![WindowLevel::default(); claim.windows.len()];
-        let decision = would_decide(&screened, &case.spend, &fresh, &calm, case.now);
+        let decision = would_decide(&screened, &case.spend, &fresh, &calm);
         // Fresh counters refuse only what is larger than their limit.
         let stateful =
             ["budget_total", "vendor_cap", "category_cap", "rate_limit", "spend_rate"];

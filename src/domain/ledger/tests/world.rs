@@ -157,7 +157,7 @@ impl World {
     fn decide(&mut self, number: u8, screened: &Screened, command: &Decide, overtaken: bool) {
         let claim = screened.claim.as_ref().unwrap();
         let (levels, windows) = self.book.peek(claim, self.now);
-        let expected = would_decide(screened, &command.spend, &levels, &windows, self.now);
+        let expected = would_decide(screened, &command.spend, &levels, &windows);
         let decided = self.book.decide(command, self.now);
         if let Some(known) = self.history.get(&command.id) {
             let same = known.request_hash == command.request_hash;
@@ -327,7 +327,6 @@ fn concluded(screened: &Screened, record: &TransactionRecord) -> Decision {
         verdict: record.verdict,
         levels: &record.evidence.levels,
         windows: &record.evidence.windows,
-        decided_at: record.decided_at,
     };
     conclude(screened, &record.spend, &ruling)
 }
