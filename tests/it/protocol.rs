@@ -96,6 +96,7 @@ fn the_second_model_has_the_states_it_is_known_to_have() {
 fn no_loss_of_redis_and_no_second_master_overspends() {
     nothing_breaks("loss");
     nothing_breaks("loss twice");
+    nothing_breaks("split");
     nothing_breaks("wiped");
 }
 
@@ -103,6 +104,7 @@ fn no_loss_of_redis_and_no_second_master_overspends() {
 fn nothing_answered_at_durable_is_lost_in_a_failover() {
     nothing_breaks("failover");
     nothing_breaks("durable");
+    nothing_breaks("rules");
 }
 
 #[test]
@@ -153,8 +155,18 @@ fn each_wrong_variant_is_right_without_its_flaw() {
             continue;
         }
         let report = explore(&Protocol { setup, watched: EVERYTHING.to_vec() }, most());
+        println!("the bounds of {flaw:?}: {} states", report.states);
         assert!(report.broken.is_none(), "the bounds of {flaw:?}: {}", report.story());
         bounds.push(setup);
+    }
+}
+
+#[test]
+fn the_document_names_every_wrong_variant_and_its_steps() {
+    let text = crate::tidy::read("docs/PROTOCOL.md");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (flaw, _, _, steps) in wrong() {
+        assert!(text.contains(&format!("`{flaw:?}`, {steps}")), "{flaw:?}, {steps}");
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) const QUIET: Setup = Setup {
     twins: false,
     late_batches: false,
     rejections: false,
+    rules: false,
     fallback: false,
     voids: false,
     recalls: true,
@@ -54,6 +55,10 @@ pub(super) const LOSS: Setup = Setup {
 /// The same through two takeovers.
 pub(super) const LOSS_TWICE: Setup =
     Setup { asks: &[ONE, ONE], limits: [1, 0], epochs: 2, grants: 2, planned: true, ..LOSS };
+
+/// The same with everything that clients and the server do.
+pub(super) const SPLIT: Setup =
+    Setup { loss: Loss::AnyTail, grants: 1, crashes: 1, forks: 1, recovers: false, ..BUSY };
 
 /// Replies wait for every disk; a copy is promoted while the old master goes on.
 pub(super) const FAILOVER: Setup =
@@ -88,6 +93,10 @@ pub(super) const FAST: Setup = Setup { epochs: 2, crashes: 2, late_batches: true
 
 /// Records of keys expire.
 pub(super) const EXPIRY: Setup = Setup { expiry: true, forks: 0, ..DURABLE };
+
+/// A rule may reject what another home, or a later try, approves.
+pub(super) const RULES: Setup =
+    Setup { rules: true, rejections: false, recalls: false, voids: false, ..DURABLE };
 
 /// Two requests with one key.
 pub(super) const TWINS: Setup = Setup {
@@ -127,9 +136,10 @@ pub(super) const BUDGETS: Setup = Setup {
 pub(super) const TORN: Setup = Setup { tears: 1, crashes: 1, planned: true, ..BUSY };
 
 /// Each case with its wide bounds.
-pub(super) const CASES: [(&str, Setup, Setup); 13] = [
+pub(super) const CASES: [(&str, Setup, Setup); 15] = [
     ("loss", LOSS, Setup { epochs: 2, ..LOSS }),
     ("loss twice", LOSS_TWICE, Setup { crashes: 2, grants: 3, ..LOSS_TWICE }),
+    ("split", SPLIT, Setup { epochs: 2, grants: 2, ..SPLIT }),
     ("failover", FAILOVER, Setup { epochs: 2, crashes: 1, ..FAILOVER }),
     ("restart", RESTART, Setup { crashes: 2, planned: true, tears: 1, ..RESTART }),
     ("durable", DURABLE, Setup { epochs: 2, grants: 2, planned: true, ..DURABLE }),
@@ -137,6 +147,7 @@ pub(super) const CASES: [(&str, Setup, Setup); 13] = [
     ("strict", STRICT, Setup { grants: 2, voids: true, planned: true, ..STRICT }),
     ("fast", FAST, Setup { planned: true, asks: &[ONE, ONE, ONE], ..FAST }),
     ("expiry", EXPIRY, Setup { grants: 2, planned: true, late_batches: true, ..EXPIRY }),
+    ("rules", RULES, Setup { rejections: true, recalls: true, voids: true, ..RULES }),
     ("twins", TWINS, Setup { crashes: 1, epochs: 2, planned: true, ..TWINS }),
     ("periods", PERIODS, Setup { slices: &[1, 2], grants: 3, ..PERIODS }),
     ("budgets", BUDGETS, Setup { recalls: true, voids: true, ..BUDGETS }),

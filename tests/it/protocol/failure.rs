@@ -17,7 +17,10 @@ pub(super) fn steps(setup: &Setup, world: &World, index: usize, found: &mut Foun
         found.push((Step::Follow { node: index }, after));
     }
     let node = &world.nodes[index];
-    if (!node.serving || setup.planned) && world.epoch < setup.epochs {
+    // INVARIANT: a process that was superseded is never the authority again. It would have to begin
+    // first, and until then it would answer, with its follower back, what nobody will ever project.
+    let present = usize::from(world.authority) == index || setup.has(Flaw::SupersededReturns);
+    if (!node.serving || (setup.planned && present)) && world.epoch < setup.epochs {
         let after = claim(setup, world, index);
         let epoch = after.nodes[index].given;
         found.push((Step::Transaction(Transaction::Claim { node: index, epoch }), after));
@@ -137,6 +140,7 @@ pub(super) fn begin(world: &World, index: usize) -> World {
     node.append(Entry::Begin(node.given));
     (node.epoch, node.serving, node.whole) = (node.given, true, true);
     let epoch = node.epoch;
+    after.latest = world.latest.max(epoch);
     after.begun |= epoch == world.epoch && usize::from(world.authority) == index;
     after
 }

@@ -103,7 +103,7 @@ fn fallback(setup: &Setup, world: &World, key: usize, found: &mut Found) {
         amount <= if setup.has(Flaw::FallbackSpendsLeases) { unsettled } else { unleased }
     });
     let mut after = *world;
-    after.asked |= 1 << key;
+    after.ask(key);
     if covered {
         after.rows[key] = budgets;
         each(budgets).for_each(|budget| after.settled[budget] += amount);
@@ -217,8 +217,8 @@ fn project(setup: &Setup, world: &mut World, place: Place, entry: Entry) {
     if let Some((key, budgets)) = entry.approval() {
         let key = usize::from(key);
         let amount = setup.asks[key].amount;
-        // INVARIANT: a duplicate is the same key with the same request. Another request with the key
-        // is another decision, which somebody may have been told.
+        // INVARIANT: a duplicate is the same key with the same request. Another request with it is
+        // another decision, which somebody may have been told.
         let known = if setup.has(Flaw::DuplicateByKeyAlone) {
             world.knows(setup, key)
         } else {

@@ -59,13 +59,17 @@ fn decide(setup: &Setup, world: &World, (index, view): At<'_>, key: usize, found
     }
     // Not known to this epoch: whoever asks has to know that Postgres does not know it either.
     let old = world.old >> key & 1 == 1 && !setup.has(Flaw::OldKeyNotLookedUp);
-    if (node.epoch > 0 || old) && world.looked_up[key] != epoch && !setup.has(Flaw::KeyNotLookedUp)
-    {
+    let young = |key: usize| world.is_young(key, node.epoch) || setup.has(Flaw::KeyNotLookedUp);
+    let cold = old || !young(key) || setup.twin(key).is_some_and(|twin| !young(twin));
+    if cold && world.looked_up[key] != epoch {
         look_up(setup, world, (index, view), key, found);
         return;
     }
     if setup.has(Flaw::OldRecordBelieved) && view.records[key].is_some() {
         return;
+    }
+    if setup.rules && !(setup.rejections && world.proved[key] == epoch && !covered) {
+        reject(setup, world, index, key, found);
     }
     if covered {
         approve(setup, world, index, (key, budgets), found);

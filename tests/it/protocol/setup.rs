@@ -40,6 +40,7 @@ pub(super) struct Ask {
 pub(super) enum Flaw {
     RestartKeepsEpoch,
     EpochChosenByRedis,
+    SupersededReturns,
     SliceSurvivesTakeover,
     TakeoverReclaimsLeases,
     ReleaseAfterLoss,
@@ -105,6 +106,8 @@ pub(super) struct Setup {
     /// Batches of the projector that commit late.
     pub(super) late_batches: bool,
     pub(super) rejections: bool,
+    /// Any request may also be rejected by a rule, or by no rule any more when it is repeated.
+    pub(super) rules: bool,
     pub(super) fallback: bool,
     pub(super) voids: bool,
     pub(super) recalls: bool,

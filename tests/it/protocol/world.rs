@@ -256,8 +256,11 @@ pub(super) struct World {
     pub(super) period: u8,
     /// What clients were told: a bit for each budget of an approval, and `REJECTED`.
     pub(super) answered: [u8; KEYS],
-    /// Keys that were used.
+    /// Keys that were used, and the latest epoch that had begun when each was used first.
     pub(super) asked: u8,
+    pub(super) asked_in: [u8; KEYS],
+    /// The latest epoch that any node has begun.
+    pub(super) latest: u8,
     /// Keys so old that their records may have expired.
     pub(super) old: u8,
     /// Keys whose proof was not true.
@@ -291,6 +294,8 @@ impl World {
             period: 0,
             answered: [0; KEYS],
             asked: 0,
+            asked_in: [0; KEYS],
+            latest: 0,
             old: 0,
             misproved: 0,
             crashes: 0,
@@ -303,6 +308,19 @@ impl World {
 
     pub(super) fn nodes(&self) -> &[Node] {
         &self.nodes[..usize::from(self.alive)]
+    }
+
+    /// Somebody uses a key.
+    pub(super) fn ask(&mut self, key: usize) {
+        if self.asked >> key & 1 == 0 {
+            self.asked |= 1 << key;
+            self.asked_in[key] = self.latest;
+        }
+    }
+
+    /// Whether a key was first used after an epoch had begun: then no earlier epoch knows it.
+    pub(super) fn is_young(&self, key: usize, epoch: u8) -> bool {
+        self.asked >> key & 1 == 0 || self.asked_in[key] >= epoch
     }
 
     /// Whether Postgres has the key, with this request or another.
