@@ -82,7 +82,6 @@ pub(super) const STRICT: Setup = Setup {
     epochs: 2,
     crashes: 1,
     forks: 1,
-    recovers: false,
     voids: false,
     grants: 1,
     ..BUSY

@@ -106,9 +106,13 @@ fn falsely_rejected(world: &World) -> bool {
     (0..KEYS).any(|key| world.answered[key] & REJECTED != 0 && world.misproved >> key & 1 == 1)
 }
 
-/// Whether a log may be incomplete without anybody's being able to prove that it is not.
+/// Whether what was answered may be missing from a log, and nobody can prove that it is not.
 fn may_lose(setup: &Setup) -> bool {
-    setup.loss == Loss::AnyTail || (setup.level == Level::Fast && setup.forks > 0)
+    match setup.level {
+        Level::Strict => false,
+        Level::Durable => setup.loss == Loss::AnyTail,
+        Level::Fast => setup.loss == Loss::AnyTail || setup.forks > 0,
+    }
 }
 
 /// Lets everything heal, drain and come back, and looks for what did not.
