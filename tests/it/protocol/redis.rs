@@ -41,7 +41,7 @@ pub(super) fn may_ask(setup: &Setup, world: &World, key: usize) -> bool {
 fn after(world: &World, index: usize, key: usize, entry: Entry) -> World {
     let mut after = *world;
     after.nodes[index].append(entry);
-    after.asked |= 1 << key;
+    after.ask(key);
     after
 }
 
@@ -135,7 +135,7 @@ fn look_up(setup: &Setup, world: &World, (index, view): At<'_>, key: usize, foun
     let waits = (recorded(key) || setup.twin(key).is_some_and(recorded)) && !drained;
     if !world.knows(setup, key) && !waits && !setup.has(Flaw::OldRecordBelieved) {
         let mut after = *world;
-        after.asked |= 1 << key;
+        after.ask(key);
         after.looked_up[key] = epoch + 1;
         found.push((Step::Transaction(Transaction::LookUp { key, epoch }), after));
     }
@@ -162,7 +162,7 @@ fn prove(
     }
     let true_now = each(budgets).any(|b| committed(setup, world, b) + amount > setup.limits[b]);
     let mut after = *world;
-    after.asked |= 1 << key;
+    after.ask(key);
     after.proved[key] = epoch + 1;
     if !true_now {
         after.misproved |= 1 << key;

@@ -65,7 +65,7 @@ const PROJECTOR: [Wrong; 7] = [
     (DuplicateKeepsLease, Setup { limits: [2, 0], ..AWAY }, Stranded, 4),
     (ProjectionIgnoresPosition, Setup { late_batches: true, ..QUIET }, Books, 6),
     (ProjectionIgnoresOrder, FAILOVER, Overspent, 10),
-    (ProjectionUnfenced, PROMOTED, Changed, 15),
+    (ProjectionUnfenced, PROMOTED, Changed, 14),
     (ProjectionCommitsLate, Setup { late_batches: true, ..PROMOTED }, Changed, 16),
     (TrimBeforeCommit, Setup { late_batches: true, ..QUIET }, Lost, 5),
 ];
