@@ -105,6 +105,7 @@ fn nothing_answered_at_durable_is_lost_in_a_failover() {
     nothing_breaks("failover");
     nothing_breaks("durable");
     nothing_breaks("rules");
+    nothing_breaks("mixed");
 }
 
 #[test]

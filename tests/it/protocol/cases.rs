@@ -12,7 +12,7 @@ pub(super) const BOTH: Ask = Ask { amount: 1, budgets: 3 };
 
 /// Nothing fails; the cases say what differs.
 pub(super) const QUIET: Setup = Setup {
-    level: Level::Fast,
+    levels: [Level::Fast; 2],
     loss: Loss::Nothing,
     asks: &[ONE, ONE],
     limits: [1, 0],
@@ -61,8 +61,13 @@ pub(super) const SPLIT: Setup =
     Setup { loss: Loss::AnyTail, grants: 1, crashes: 1, forks: 1, recovers: false, ..BUSY };
 
 /// Replies wait for every disk; a copy is promoted while the old master goes on.
-pub(super) const FAILOVER: Setup =
-    Setup { level: Level::Durable, loss: Loss::Unsynced, forks: 1, late_batches: true, ..BUSY };
+pub(super) const FAILOVER: Setup = Setup {
+    levels: [Level::Durable; 2],
+    loss: Loss::Unsynced,
+    forks: 1,
+    late_batches: true,
+    ..BUSY
+};
 
 /// Replies wait for the disk; Redis dies, and comes back with what was on it.
 pub(super) const RESTART: Setup =
@@ -77,7 +82,7 @@ pub(super) const WIPED: Setup =
 
 /// Replies wait for Postgres; Redis may lose anything.
 pub(super) const STRICT: Setup = Setup {
-    level: Level::Strict,
+    levels: [Level::Strict; 2],
     loss: Loss::AnyTail,
     epochs: 2,
     crashes: 1,
@@ -89,6 +94,18 @@ pub(super) const STRICT: Setup = Setup {
 
 /// Replies leave at once; processes die, and nothing is lost.
 pub(super) const FAST: Setup = Setup { epochs: 2, crashes: 2, late_batches: true, ..BUSY };
+
+/// A mandate at `durable` and one at `strict` on one shard.
+pub(super) const MIXED: Setup = Setup {
+    levels: [Level::Durable, Level::Strict],
+    asks: &[ONE, OTHER],
+    limits: [1, 1],
+    grants: 2,
+    recalls: false,
+    rejections: false,
+    voids: false,
+    ..DURABLE
+};
 
 /// Records of keys expire.
 pub(super) const EXPIRY: Setup = Setup { expiry: true, forks: 0, ..DURABLE };
@@ -135,7 +152,7 @@ pub(super) const BUDGETS: Setup = Setup {
 pub(super) const TORN: Setup = Setup { tears: 1, crashes: 1, planned: true, ..BUSY };
 
 /// Each case with its wide bounds.
-pub(super) const CASES: [(&str, Setup, Setup); 15] = [
+pub(super) const CASES: [(&str, Setup, Setup); 16] = [
     ("loss", LOSS, Setup { epochs: 2, ..LOSS }),
     ("loss twice", LOSS_TWICE, Setup { crashes: 2, grants: 3, ..LOSS_TWICE }),
     ("split", SPLIT, Setup { epochs: 2, grants: 2, ..SPLIT }),
@@ -146,6 +163,11 @@ pub(super) const CASES: [(&str, Setup, Setup); 15] = [
     ("strict", STRICT, Setup { grants: 2, voids: true, planned: true, ..STRICT }),
     ("fast", FAST, Setup { planned: true, asks: &[ONE, ONE, ONE], ..FAST }),
     ("expiry", EXPIRY, Setup { grants: 2, planned: true, late_batches: true, ..EXPIRY }),
+    (
+        "mixed",
+        MIXED,
+        Setup { levels: [Level::Fast, Level::Durable], recalls: true, rejections: true, ..MIXED },
+    ),
     ("rules", RULES, Setup { rejections: true, recalls: true, voids: true, ..RULES }),
     ("twins", TWINS, Setup { crashes: 1, epochs: 2, planned: true, ..TWINS }),
     ("periods", PERIODS, Setup { slices: &[1, 2], grants: 3, ..PERIODS }),

@@ -3,7 +3,7 @@
 //! Not here: what a takeover makes worthless, which is how the scripts read the log (`world`).
 
 use super::redis::Found;
-use super::setup::{Flaw, Level, Loss, Setup};
+use super::setup::{Flaw, Loss, Setup};
 use super::step::{Script, Step, Transaction};
 use super::world::{Entry, Node, World};
 
@@ -12,7 +12,7 @@ pub(super) fn steps(setup: &Setup, world: &World, index: usize, found: &mut Foun
     crash(setup, world, index, found);
     if world.alive == 1 {
         fork(setup, world, found);
-    } else if world.authority != u8::try_from(index).unwrap() && setup.level == Level::Durable {
+    } else if world.authority != u8::try_from(index).unwrap() && setup.synchronizes() {
         let after = drop_node(world, index);
         found.push((Step::Follow { node: index }, after));
     }
@@ -48,12 +48,6 @@ fn least(setup: &Setup, node: &Node) -> usize {
     }
 }
 
-/// Whether everything is there that may have been answered.
-fn keeps_answers(setup: &Setup, node: &Node, kept: usize) -> bool {
-    let durable = setup.level == Level::Durable && kept >= usize::from(node.synced);
-    kept == node.length() || durable
-}
-
 fn crash(setup: &Setup, world: &World, index: usize, found: &mut Found) {
     let node = &world.nodes[index];
     if world.crashes == setup.crashes {
@@ -67,7 +61,8 @@ fn crash(setup: &Setup, world: &World, index: usize, found: &mut Found) {
         let mut after = *world;
         after.crashes += 1;
         let died = &mut after.nodes[index];
-        died.whole = node.whole && keeps_answers(setup, node, kept);
+        died.whole = node.whole && kept == of;
+        died.sound = node.sound && kept >= usize::from(node.synced);
         died.truncate(kept);
         died.serving = setup.has(Flaw::RestartKeepsEpoch);
         died.given = died.epoch;
@@ -91,8 +86,8 @@ fn fork(setup: &Setup, world: &World, found: &mut Found) {
         copy.serving = false;
         copy.given = copy.epoch;
         // A replica cannot know that it has everything, unless replies waited for it.
-        copy.whole =
-            node.whole && setup.level == Level::Durable && keeps_answers(setup, node, kept);
+        copy.whole = false;
+        copy.sound = node.sound && kept >= usize::from(node.synced);
         found.push((Step::Fork { kept, of }, after));
     }
 }
@@ -125,9 +120,11 @@ pub(super) fn claim(setup: &Setup, world: &World, index: usize) -> World {
     for earlier in 0..epoch {
         // Where replies do not wait for every node, only the log of the node that served an epoch
         // can prove anything about it.
-        let elsewhere = earlier > node.epoch && setup.level != Level::Durable;
-        if elsewhere || (!node.whole && earlier >= node.epoch) {
+        if earlier > node.epoch || (!node.whole && earlier == node.epoch) {
             after.lost |= 1 << earlier;
+        }
+        if !node.sound && earlier >= node.epoch {
+            after.unsound |= 1 << earlier;
         }
     }
     after
@@ -138,7 +135,8 @@ pub(super) fn begin(world: &World, index: usize) -> World {
     let mut after = *world;
     let node = &mut after.nodes[index];
     node.append(Entry::Begin(node.given));
-    (node.epoch, node.serving, node.whole) = (node.given, true, true);
+    (node.epoch, node.serving) = (node.given, true);
+    (node.whole, node.sound) = (true, true);
     let epoch = node.epoch;
     after.latest = world.latest.max(epoch);
     after.begun |= epoch == world.epoch && usize::from(world.authority) == index;

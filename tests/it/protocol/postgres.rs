@@ -3,7 +3,7 @@
 //! Each step is one transaction. Not here: the scripts (`redis`), takeovers and deaths (`failure`).
 
 use super::redis::{Found, may_ask};
-use super::setup::{Flaw, Level, Setup, each};
+use super::setup::{Flaw, Setup, each};
 use super::step::{Step, Transaction};
 use super::world::{
     BUDGETS, Batch, Entry, GRANTS, Grant, Place, REJECTED, UNKNOWN, World, epoch_of, packed,
@@ -269,20 +269,16 @@ fn project(setup: &Setup, world: &mut World, place: Place, entry: Entry) {
 /// What an ended epoch still leases becomes free.
 fn release(setup: &Setup, world: &World, epoch: u8, found: &mut Found) {
     let of = usize::from(epoch);
-    if world.leased.iter().all(|leased| leased[of] == 0) {
-        return;
-    }
-    // Where every answer is a row, what is missing from the log was answered to nobody, and nobody
-    // will project it any more.
-    let proved = world.lost >> epoch & 1 == 0
-        || setup.level == Level::Strict
-        || setup.has(Flaw::ReleaseAfterLoss);
     let drained = epoch_of(world.position) > epoch || setup.has(Flaw::ReleaseBeforeDrain);
     // That no other node still serves the epoch need not be asked: where it could answer alone, the
     // copy that took over could prove nothing, and the epoch counts as lost.
-    if proved && drained {
-        let mut after = *world;
-        after.leased.iter_mut().for_each(|leased| leased[of] = 0);
+    let mut after = *world;
+    for budget in (0..BUDGETS).filter(|_| drained) {
+        if !world.is_doubtful(setup, budget, of) || setup.has(Flaw::ReleaseAfterLoss) {
+            after.leased[budget][of] = 0;
+        }
+    }
+    if after.leased != world.leased {
         found.push((Step::Transaction(Transaction::Release { epoch }), after));
     }
 }

@@ -29,18 +29,18 @@ pub(super) fn broken(setup: &Setup, world: &World, watched: &[Broken]) -> Option
     let breaks = |promise: &Broken| match promise {
         Broken::Overspent => overspent(setup, world),
         Broken::Books => books(setup, world),
-        Broken::Lost => keeps_record(setup) && lost(world),
-        Broken::Changed => keeps_record(setup) && changed(world),
+        Broken::Lost => lost(setup, world),
+        Broken::Changed => changed(setup, world),
         Broken::FalselyRejected => falsely_rejected(world),
         Broken::Stranded => setup.recovers && stranded(setup, world),
     };
     watched.iter().copied().find(breaks)
 }
 
-/// Whether nothing that was answered may be forgotten. What `fast` answers may be, and a disk that
+/// Whether what was answered about a key may not be forgotten. What `fast` answers may be, and a disk that
 /// is emptied or put back takes along what only it had.
-fn keeps_record(setup: &Setup) -> bool {
-    match setup.level {
+fn keeps_record(setup: &Setup, key: usize) -> bool {
+    match setup.level(key) {
         Level::Strict => true,
         Level::Durable => setup.loss != Loss::AnyTail,
         Level::Fast => setup.loss == Loss::Nothing && setup.forks == 0,
@@ -79,21 +79,21 @@ fn books(setup: &Setup, world: &World) -> bool {
 }
 
 /// Every node may be the next authority, so each must have what was answered and not recorded.
-fn lost(world: &World) -> bool {
+fn lost(setup: &Setup, world: &World) -> bool {
     let comes = |node: &Node, key: usize| {
         node.entries().any(|(_, place, entry)| {
             let approves = entry.approval().is_some_and(|(of, _)| usize::from(of) == key);
             approves && place > world.position.max(node.trimmed)
         })
     };
-    (0..KEYS).any(|key| {
+    (0..setup.asks.len()).filter(|key| keeps_record(setup, *key)).any(|key| {
         let answered = world.answered[key] != 0 && world.rows[key] == UNKNOWN;
         answered && !world.nodes().iter().all(|node| comes(node, key))
     })
 }
 
-fn changed(world: &World) -> bool {
-    (0..KEYS).any(|key| {
+fn changed(setup: &Setup, world: &World) -> bool {
+    (0..setup.asks.len()).filter(|key| keeps_record(setup, *key)).any(|key| {
         let said = world.answered[key];
         let both = said & REJECTED != 0 && said & !REJECTED != 0;
         let row = world.rows[key];
@@ -107,8 +107,8 @@ fn falsely_rejected(world: &World) -> bool {
 }
 
 /// Whether what was answered may be missing from a log, and nobody can prove that it is not.
-fn may_lose(setup: &Setup) -> bool {
-    match setup.level {
+fn may_lose(setup: &Setup, budget: usize) -> bool {
+    match setup.levels[budget] {
         Level::Strict => false,
         Level::Durable => setup.loss == Loss::AnyTail,
         Level::Fast => setup.loss == Loss::AnyTail || setup.forks > 0,
@@ -134,10 +134,10 @@ fn stranded(setup: &Setup, world: &World) -> bool {
         world = begin(&claim(setup, &world, 0), 0);
         postgres::settle(setup, &mut world, 0);
     }
-    let excused = if may_lose(setup) { world.lost } else { 0 };
     let held = (0..BUDGETS).any(|budget| {
+        let excused = |epoch| may_lose(setup, budget) && world.is_doubtful(setup, budget, epoch);
         let leased = world.leased[budget].iter().enumerate();
-        leased.filter(|(epoch, _)| excused >> epoch & 1 == 0).any(|(_, leased)| *leased != 0)
+        leased.filter(|(epoch, _)| !excused(*epoch)).any(|(_, leased)| *leased != 0)
     });
     held || (0..setup.asks.len()).any(|key| world.rows[key] == UNKNOWN && waits(setup, &world, key))
 }
@@ -147,7 +147,7 @@ fn waits(setup: &Setup, world: &World, key: usize) -> bool {
     let node = &world.nodes[0];
     let record = world.view(setup, node).records[key];
     let recorded = record.is_some_and(|record| record.epoch == node.epoch);
-    recorded || (keeps_record(setup) && world.answered[key] != 0)
+    recorded || (keeps_record(setup, key) && world.answered[key] != 0)
 }
 
 fn recall_everything(setup: &Setup, world: &mut World) {

@@ -189,8 +189,8 @@ fn committed(setup: &Setup, world: &World, budget: usize) -> i8 {
 }
 
 /// Whether an entry of a node may be answered at the level.
-fn answerable(setup: &Setup, node: &Node, index: usize) -> bool {
-    match setup.level {
+fn answerable(level: Level, node: &Node, index: usize) -> bool {
+    match level {
         Level::Fast => true,
         Level::Durable => index < usize::from(node.synced),
         Level::Strict => false,
@@ -205,7 +205,10 @@ fn answer(setup: &Setup, world: &World, (index, view): At<'_>, key: usize, found
     // see the outbox, may approve the same key meanwhile, and then both said the same.
     let early = record.budgets != 0 || setup.has(Flaw::RejectionAnsweredEarly);
     let told = if record.budgets == 0 { REJECTED } else { record.budgets };
-    if present && early && answerable(setup, node, record.index) && world.answered[key] & told == 0
+    if present
+        && early
+        && answerable(setup.level(key), node, record.index)
+        && world.answered[key] & told == 0
     {
         let mut after = *world;
         after.answered[key] |= told;
@@ -273,7 +276,7 @@ fn sync(setup: &Setup, world: &World, index: usize, found: &mut Found) {
     // INVARIANT: every node of the configuration counts, not every node that is connected.
     let everyone = world.alive == 1 || setup.has(Flaw::SyncOfWhoeverIsThere);
     let needed = node.entries().any(|(at, _, entry)| unsynced(at, entry));
-    if setup.level == Level::Durable && everyone && needed {
+    if setup.synchronizes() && everyone && needed {
         let mut after = *world;
         after.nodes[index].synced = number(node.length());
         found.push((Step::Sync { node: index }, after));

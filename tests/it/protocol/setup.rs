@@ -82,7 +82,8 @@ pub(super) enum Flaw {
 /// One search.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setup {
-    pub(super) level: Level,
+    /// Of each budget: a mandate has a level, and mandates share a shard.
+    pub(super) levels: [Level; BUDGETS],
     pub(super) loss: Loss,
     pub(super) asks: &'static [Ask],
     pub(super) limits: [i8; BUDGETS],
@@ -124,6 +125,16 @@ impl Setup {
     /// The budgets that a key charges now.
     pub(super) fn budgets(&self, world: &World, key: usize) -> u8 {
         self.asks[key].budgets << world.period
+    }
+
+    /// The level at which a key is answered.
+    pub(super) fn level(&self, key: usize) -> Level {
+        self.levels[usize::from(self.asks[key].budgets == 2)]
+    }
+
+    /// Whether anybody waits for all disks, so that nodes have followers.
+    pub(super) fn synchronizes(&self) -> bool {
+        self.levels.contains(&Level::Durable)
     }
 
     /// The other request with the same idempotency key, if there is one.

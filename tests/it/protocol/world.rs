@@ -4,7 +4,7 @@
 //! A node is its log, so that any tail of it can be lost; what the scripts see is read from it.
 //! Not here: what happens next (`redis`, `postgres`, `failure`).
 
-use super::setup::{Flaw, Setup, each};
+use super::setup::{Flaw, Level, Setup, each};
 
 pub(super) const BUDGETS: usize = 2;
 pub(super) const KEYS: usize = 4;
@@ -136,8 +136,9 @@ pub(super) struct Node {
     pub(super) epoch: u8,
     /// The epoch that Postgres gave to this process, if any.
     pub(super) given: u8,
-    /// Nothing that may have been answered is missing from the log.
+    /// Nothing that a script did is missing from the log, and nothing that every disk had.
     pub(super) whole: bool,
+    pub(super) sound: bool,
     /// Entries on the disk of every configured node.
     pub(super) synced: u8,
     /// Entries up to here were trimmed from the outbox.
@@ -237,6 +238,8 @@ pub(super) struct World {
     pub(super) begun: bool,
     /// A bit for each epoch whose log is not proved complete.
     pub(super) lost: u8,
+    /// The same, if only what every disk had is asked for.
+    pub(super) unsound: u8,
     pub(super) settled: [i8; BUDGETS],
     pub(super) leased: [[i8; EPOCHS]; BUDGETS],
     pub(super) granted: u8,
@@ -274,12 +277,13 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let first = Node { serving: true, whole: true, ..Node::default() };
+        let first = Node { serving: true, whole: true, sound: true, ..Node::default() };
         Self {
             epoch: 0,
             authority: 0,
             begun: true,
             lost: 0,
+            unsound: 0,
             settled: [0; BUDGETS],
             leased: [[0; EPOCHS]; BUDGETS],
             granted: 0,
@@ -327,6 +331,17 @@ impl World {
     pub(super) fn knows(&self, setup: &Setup, key: usize) -> bool {
         let has = |key: usize| self.rows[key] != UNKNOWN;
         has(key) || setup.twin(key).is_some_and(has)
+    }
+
+    /// Whether what was answered from a budget in an epoch may be missing from the log of it. What
+    /// was answered at `strict` is a row; what is missing then nobody will project any more.
+    pub(super) fn is_doubtful(&self, setup: &Setup, budget: usize, epoch: usize) -> bool {
+        let doubtful = match setup.levels[budget] {
+            Level::Fast => self.lost,
+            Level::Durable => self.unsound,
+            Level::Strict => 0,
+        };
+        doubtful >> epoch & 1 == 1
     }
 
     pub(super) fn leased(&self, budget: usize) -> i8 {

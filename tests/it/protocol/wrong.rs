@@ -23,7 +23,8 @@ const RETURNED: Setup =
 const OLD: Setup = Setup { expiry: true, ..BESIDE };
 const THREE: Setup = Setup { asks: &[ONE, ONE, ONE], grants: 3, voids: true, ..QUIET };
 const NEXT_DAY: Setup = Setup { periods: true, limits: [1, 1], ..THREE };
-const TWINS_ALIVE: Setup = Setup { level: Level::Fast, loss: Loss::Nothing, forks: 0, ..TWINS };
+const TWINS_ALIVE: Setup =
+    Setup { levels: [Level::Fast; 2], loss: Loss::Nothing, forks: 0, ..TWINS };
 
 /// Takeovers, and what becomes of the leases of an epoch that has ended.
 const EPOCHS: [Wrong; 9] = [
