@@ -40,15 +40,18 @@ fn grant(setup: &Setup, world: &World, budget: usize, found: &mut Found) {
     }
     // INVARIANT: one lease of a budget is on its way at a time, so that leases arrive in order and
     // a repeated one is known by its number.
-    if number > 0 && !setup.has(Flaw::SeveralGrantsOnTheWay) {
+    let stale = setup.has(Flaw::GrantChecksThenActs);
+    if number > 0 && !stale && !setup.has(Flaw::SeveralGrantsOnTheWay) {
         let installed = world.view(setup, node).installed[setup.slice(budget)];
         let forgotten = setup.has(Flaw::RecallForgetsInstalls) || setup.has(Flaw::PeriodIsReset);
         if node.epoch != world.epoch || (usize::from(installed) != number && !forgotten) {
             return;
         }
     }
+    // Read before the last grant was made, and written after it.
+    let before = world.grants().last().filter(|_| stale).map_or(0, |last| last.amount);
     for amount in setup.slices {
-        if *amount <= world.free(setup, budget) {
+        if *amount <= world.free(setup, budget) + before {
             let mut after = *world;
             after.leased[budget][usize::from(world.epoch)] += amount;
             after.grants[usize::from(world.granted)] = Grant {

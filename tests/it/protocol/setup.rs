@@ -46,6 +46,7 @@ pub(super) enum Flaw {
     ReleaseAfterLoss,
     ReleaseBeforeDrain,
     GrantBeforeBegin,
+    GrantChecksThenActs,
     InstallRepeats,
     InstallIgnoresEpoch,
     SeveralGrantsOnTheWay,

@@ -40,7 +40,8 @@ const EPOCHS: [Wrong; 9] = [
 ];
 
 /// Leases on their way to Redis and back.
-const LEASES: [Wrong; 7] = [
+const LEASES: [Wrong; 8] = [
+    (GrantChecksThenActs, QUIET, Overspent, 8),
     (InstallRepeats, QUIET, Overspent, 7),
     (SeveralGrantsOnTheWay, Setup { limits: [2, 0], ..QUIET }, Stranded, 3),
     (RecallForgetsInstalls, QUIET, Overspent, 11),
