@@ -37,8 +37,8 @@ pub(super) fn broken(setup: &Setup, world: &World, watched: &[Broken]) -> Option
     watched.iter().copied().find(breaks)
 }
 
-/// Whether what was answered about a key may not be forgotten. What `fast` answers may be, and a disk that
-/// is emptied or put back takes along what only it had.
+/// Whether what was answered about a key may not be forgotten. What `fast` answers may be, and a
+/// disk that is emptied or put back takes along what only it had.
 fn keeps_record(setup: &Setup, key: usize) -> bool {
     match setup.level(key) {
         Level::Strict => true,
