@@ -46,6 +46,8 @@ mod periods;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod protocol;
+#[cfg(test)]
 mod race;
 #[cfg(test)]
 mod tidy;
