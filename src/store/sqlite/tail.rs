@@ -181,6 +181,14 @@ impl Tail {
         self.recorded = 0;
     }
 
+    /// A copy with just the approvals of one mandate.
+    pub(crate) fn only(&self, mandate: MandateId) -> Self {
+        let mut part = Self::default();
+        let mine = self.of_mandate(mandate, i64::MIN).map(|(key, approved)| (*key, *approved));
+        part.approvals.entries.extend(mine);
+        part
+    }
+
     /// The place of an entry that waits.
     pub(crate) fn find(&self, id: TransactionId) -> Option<i64> {
         self.ids.entries.get(&id).copied()

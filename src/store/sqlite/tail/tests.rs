@@ -51,6 +51,9 @@ impl Database {
             assert!(all.ends_with(&waiting), "{all:?} {waiting:?}");
             assert!(all.len() <= indexed.len().saturating_add(waiting.len()));
 
+            let part = tail.only(mandate);
+            assert!(part.of_mandate(mandate, 0).eq(tail.of_mandate(mandate, 0)));
+
             let after = 5;
             let all = self.record.iter().filter_map(|entry| {
                 let (of, _) = entry.approval.filter(|(of, _)| *of == mandate)?;
