@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::samples::config;
 
 /// The record and its indexes, as a database would have them.
 #[derive(Default)]
@@ -80,16 +81,18 @@ fn mandate(number: u8) -> MandateId {
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn tail_and_indexes_together_are_the_record(
         steps in prop::collection::vec(
             (any::<[u8; 16]>(), 0_u8..4, any::<bool>(), 0_u8..40),
-            0..400,
+            0..160,
         ),
     ) {
         let mut database = Database::default();
         let mut tail = database.tail();
-        for ((id, number, is_approved, event), seq) in steps.into_iter().zip(1..) {
+        for ((id, number, is_approved, event), seq) in steps.into_iter().zip(1_i64..) {
             let approved = Approved { before: Tally::default(), amount: seq };
             let entry = Entry {
                 seq,
@@ -119,8 +122,12 @@ proptest! {
                     tail.push(entry);
                 }
             }
-            database.check(&tail);
+            // Every look costs as much as the record is long.
+            if seq % 16 == 0 {
+                database.check(&tail);
+            }
         }
+        database.check(&tail);
     }
 }
 
