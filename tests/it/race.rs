@@ -17,7 +17,7 @@ const CALLERS: usize = 64;
 
 /// Calls of the normal run, per test.
 fn calls() -> usize {
-    let cases = setting("QUETRA_CASES", 40_000).clamp(4_000, 2_000_000);
+    let cases = setting("QUETRA_CASES", 40_000).clamp(4_400, 2_000_000);
     usize::try_from(cases / 20).unwrap()
 }
 
