@@ -40,6 +40,33 @@ impl Where {
         Ok(clause)
     }
 
+    /// What a list is about.
+    fn about(
+        org: OrgId,
+        filter: &TransactionFilter,
+        source: &Source,
+        bounds: Bounds,
+    ) -> Result<Self, StoreError> {
+        let mut clause = Self::new(source)?;
+        clause.and(" WHERE org_id = ", org.as_bytes().to_vec())?;
+        if let Some(mandate) = filter.mandate {
+            clause.and(" AND mandate_id = ", mandate.as_bytes().to_vec())?;
+        }
+        if let Some(verdict) = filter.verdict {
+            clause.and(" AND verdict = ", verdict.word().to_owned())?;
+        }
+        if let Some(state) = filter.state {
+            clause.and(" AND state = ", state.word().to_owned())?;
+        }
+        if let Some(from) = bounds.from {
+            clause.and(" AND place >= ", from)?;
+        }
+        if let Some(before) = bounds.before {
+            clause.and(" AND place < ", before)?;
+        }
+        Ok(clause)
+    }
+
     fn and<'q, T>(&mut self, piece: &'static str, value: T) -> Result<(), StoreError>
     where
         T: sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
@@ -50,6 +77,20 @@ impl Where {
         })?;
         self.sql.push_str(&format!("${}", self.values.len()));
         Ok(())
+    }
+}
+
+/// Which part of the record a list is about.
+#[derive(Clone, Copy, Default)]
+struct Bounds {
+    from: Option<i64>,
+    before: Option<i64>,
+}
+
+impl Bounds {
+    /// The part of it before a place.
+    fn until(self, place: Option<i64>) -> Self {
+        Self { before: self.before.into_iter().chain(place).min(), ..self }
     }
 }
 
@@ -95,47 +136,25 @@ impl SqliteStore {
             .map_err(|error| classify("find a time in the record", error))
     }
 
-    /// What a list is about: its filter, and times as places in the record.
-    async fn clause(
-        &self,
-        org: OrgId,
-        filter: &TransactionFilter,
-        source: &Source,
-        before: Option<i64>,
-    ) -> Result<Where, StoreError> {
-        let mut clause = Where::new(source)?;
-        clause.and(" WHERE org_id = ", org.as_bytes().to_vec())?;
-        if let Some(mandate) = filter.mandate {
-            clause.and(" AND mandate_id = ", mandate.as_bytes().to_vec())?;
-        }
-        if let Some(verdict) = filter.verdict {
-            clause.and(" AND verdict = ", verdict.word().to_owned())?;
-        }
-        if let Some(state) = filter.state {
-            clause.and(" AND state = ", state.word().to_owned())?;
-        }
+    /// The times of a filter, as places in the record.
+    async fn bounds(&self, filter: &TransactionFilter) -> Result<Bounds, StoreError> {
+        let mut bounds = Bounds::default();
         if let Some(since) = filter.since {
-            clause.and(" AND place >= ", self.first_at(since).await?)?;
+            bounds.from = Some(self.first_at(since).await?);
         }
         if let Some(until) = filter.until {
-            clause.and(" AND place < ", self.first_at(until).await?)?;
+            bounds.before = Some(self.first_at(until).await?);
         }
-        if let Some(before) = before {
-            clause.and(" AND place < ", before)?;
-        }
-        Ok(clause)
+        Ok(bounds)
     }
 
     async fn list(
         &self,
-        org: OrgId,
-        filter: &TransactionFilter,
-        source: &Source,
-        page: TransactionPage,
+        mut clause: Where,
+        (skip, limit): (u32, u32),
     ) -> Result<Vec<SpendRow>, StoreError> {
-        let mut clause = self.clause(org, filter, source, page.before).await?;
-        clause.and(" ORDER BY place DESC LIMIT ", i64::from(page.limit))?;
-        clause.and(" OFFSET ", i64::from(page.skip))?;
+        clause.and(" ORDER BY place DESC LIMIT ", i64::from(limit))?;
+        clause.and(" OFFSET ", i64::from(skip))?;
         let sql = format!("SELECT {COLUMNS} {}", clause.sql);
         sqlx::query_as_with::<_, SpendRow, _>(AssertSqlSafe(sql), clause.values)
             .fetch_all(self.reader())
@@ -143,14 +162,7 @@ impl SqliteStore {
             .map_err(|error| classify("list transactions", error))
     }
 
-    async fn count(
-        &self,
-        org: OrgId,
-        filter: &TransactionFilter,
-        source: &Source,
-        before: Option<i64>,
-    ) -> Result<i64, StoreError> {
-        let clause = self.clause(org, filter, source, before).await?;
+    async fn count(&self, clause: Where) -> Result<i64, StoreError> {
         let sql = format!("SELECT count(*) AS found {}", clause.sql);
         sqlx::query_with(AssertSqlSafe(sql), clause.values)
             .fetch_one(self.reader())
@@ -189,29 +201,24 @@ impl TransactionStore for SqliteStore {
         filter: TransactionFilter,
         page: TransactionPage,
     ) -> Result<Vec<(i64, TransactionRecord)>, StoreError> {
-        let rows = match filter.agent {
-            None => self.list(org, &filter, &Source::Record, page).await?,
-            Some(agent) => {
-                let (waiting, oldest) = Source::waiting(self, agent);
-                let all = TransactionPage {
-                    skip: 0,
-                    limit: page.skip.saturating_add(page.limit),
-                    ..page
-                };
-                let mut rows = self.list(org, &filter, &waiting, all).await?;
-                // What the index has is older than all that waits.
-                let found = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-                let rest = TransactionPage {
-                    before: page.before.into_iter().chain(oldest).min(),
-                    skip: page.skip.saturating_sub(found),
-                    limit: all.limit.saturating_sub(found).min(page.limit),
-                };
-                let skipped = usize::try_from(page.skip).unwrap_or(usize::MAX);
-                rows.drain(..skipped.min(rows.len()));
-                rows.extend(self.list(org, &filter, &Source::Indexed(agent), rest).await?);
-                rows
-            }
+        let TransactionPage { before, skip, limit } = page;
+        let bounds = self.bounds(&filter).await?.until(before);
+        let about = |source, bounds| Where::about(org, &filter, source, bounds);
+        let Some(agent) = filter.agent else {
+            let rows = self.list(about(&Source::Record, bounds)?, (skip, limit)).await?;
+            return rows.into_iter().map(|row| Ok((row.seq, row.record()?))).collect();
         };
+        let (waiting, oldest) = Source::waiting(self, agent);
+        let wanted = skip.saturating_add(limit);
+        let mut rows = self.list(about(&waiting, bounds)?, (0, wanted)).await?;
+        let found = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        rows.drain(..usize::try_from(skip.min(found)).unwrap_or(rows.len()));
+        if found < wanted {
+            // What the index has is older than all that waits.
+            let older = about(&Source::Indexed(agent), bounds.until(oldest))?;
+            let rest = (skip.saturating_sub(found), wanted.saturating_sub(found).min(limit));
+            rows.extend(self.list(older, rest).await?);
+        }
         rows.into_iter().map(|row| Ok((row.seq, row.record()?))).collect()
     }
 
@@ -220,12 +227,14 @@ impl TransactionStore for SqliteStore {
         org: OrgId,
         filter: TransactionFilter,
     ) -> Result<i64, StoreError> {
+        let bounds = self.bounds(&filter).await?;
+        let about = |source, bounds| Where::about(org, &filter, source, bounds);
         let Some(agent) = filter.agent else {
-            return self.count(org, &filter, &Source::Record, None).await;
+            return self.count(about(&Source::Record, bounds)?).await;
         };
         let (waiting, oldest) = Source::waiting(self, agent);
-        let new = self.count(org, &filter, &waiting, None).await?;
-        let old = self.count(org, &filter, &Source::Indexed(agent), oldest).await?;
+        let new = self.count(about(&waiting, bounds)?).await?;
+        let old = self.count(about(&Source::Indexed(agent), bounds.until(oldest))?).await?;
         Ok(new.saturating_add(old))
     }
 }
