@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::samples::config;
 
 /// The record and its indexes, as a database would have them.
 #[derive(Default)]
@@ -77,6 +78,8 @@ fn mandate(number: u8) -> MandateId {
 }
 
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn tail_and_indexes_together_are_the_record(
         steps in prop::collection::vec(
