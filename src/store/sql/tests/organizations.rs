@@ -28,10 +28,11 @@ async fn an_organization_is_read_as_it_was_written() {
 async fn the_newest_signing_key_comes_first() {
     let Fixture { store, _folder } = Fixture::seeded().await;
     for (key, created_at) in [("older", 1), ("newest", i64::MAX)] {
-        sqlx::query("INSERT INTO signing_key VALUES ($1, $2, zeroblob(32), x'', $3)")
+        sqlx::query("INSERT INTO signing_key VALUES ($1, $2, $4, $4, $3)")
             .bind(org_id(1).as_bytes().as_slice())
             .bind(key)
             .bind(created_at)
+            .bind([0_u8; 32].as_slice())
             .execute(store.writer())
             .await
             .unwrap();
@@ -162,10 +163,9 @@ async fn a_commit_that_is_given_up_is_there_wholly_or_not_at_all() {
 #[tokio::test]
 async fn what_was_committed_is_there_after_opening_again() {
     let fixture = Fixture::seeded().await;
-    let path = fixture._folder.path().join("quetra.db");
     let Fixture { store, _folder } = fixture;
     drop(store); // as when the process ends without closing
-    let store = SqliteStore::open(&path).await.unwrap();
+    let store = fixture::again(&_folder).await;
     assert!(store.migrate().await.unwrap().is_empty());
     assert_eq!(store.orgs().await.unwrap(), [org(1), org(2)]);
     assert_eq!(store.agent(org_id(1), agent_id(1)).await.unwrap(), Some(agent(1, 1)));
