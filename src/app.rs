@@ -71,13 +71,14 @@ impl Parts {
             database.migrate().await?;
         }
         database.check().await?;
-        let (ledger, lanes) = database.ledger(Arc::clone(&clock)).await?;
+        let (ledger, catalogue, lanes) =
+            database.ledger(config.redis.as_ref(), Arc::clone(&clock)).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(lanes);
         let countries = MaxMindCountries::open(config.geo_database.as_deref())?;
         let durability = ledger.durability();
         let engine = Arc::new(Engine::new(EngineParts {
-            catalogue: database.catalogue(),
+            catalogue,
             ledger,
             clock,
             master: master_key(config)?,

@@ -9,6 +9,7 @@
 mod environment;
 mod file;
 mod key_file;
+mod redis_url;
 mod setting;
 mod show;
 mod validate;
@@ -56,6 +57,26 @@ pub enum DatabaseUrl {
     Postgres(Secret),
 }
 
+/// What a decision survives, once it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DurabilityLevel {
+    /// Redis has it in memory.
+    Fast,
+    /// Redis has it on its disk.
+    Durable,
+    /// Postgres has committed it.
+    Strict,
+}
+
+/// A Redis to decide in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// Its URL, which may have a password.
+    pub url: Secret,
+    /// What is promised on it.
+    pub level: DurabilityLevel,
+}
+
 /// Where the key comes from that every stored secret is sealed with.
 #[derive(Clone, Debug)]
 pub enum MasterKeySource {
@@ -87,6 +108,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Where the state lives.
     pub database: DatabaseUrl,
+    /// Where decisions are made, if not in the database alone.
+    pub redis: Option<RedisConfig>,
     /// The key that stored secrets are sealed with.
     pub master_key: MasterKeySource,
     /// A MaxMind database for `geo` rules; without one every `geo` rule fails.

@@ -149,6 +149,10 @@ impl From<LedgerError> for EngineError {
         match error {
             LedgerError::Overloaded => Self::Overloaded,
             LedgerError::Stopping => Self::Stopping,
+            LedgerError::KeyFromFuture => {
+                let why = "is a UUIDv7 whose time has not come, set the clock that makes the keys";
+                Self::invalid("idempotency_key", why)
+            }
             LedgerError::Store(error) => Self::Store(error),
         }
     }

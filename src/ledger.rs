@@ -6,18 +6,45 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::domain::id::OrgId;
 use crate::domain::ledger::{
     Claim, Decide, Decided, Level, Resolve, ResolveError, Resolved, WindowLevel,
 };
 use crate::store::StoreError;
 
+pub mod redis;
 pub mod sql;
 
 /// What a crash cannot undo, once a reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
+    /// Redis has it in memory: a power failure may lose up to 2 s of records, never money.
+    Fast,
+    /// Redis has it on its disk.
+    Durable,
     /// The system of record has committed.
     Strict,
+}
+
+impl Durability {
+    /// The word for people and stores.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Durable => "durable",
+            Self::Strict => "strict",
+        }
+    }
+
+    /// The weaker of this and a stored one.
+    pub(crate) fn weaker(self, stored: &str) -> &'static str {
+        match (self, stored) {
+            (Self::Fast, _) | (_, "fast") => "fast",
+            (Self::Durable, _) | (_, "durable") => "durable",
+            (Self::Strict, _) => "strict",
+        }
+    }
 }
 
 /// Why the ledger gave no answer. Nothing was approved, unless a reply was lost: then the same
@@ -27,6 +54,9 @@ pub enum LedgerError {
     /// More is queued than it will take; nothing happened.
     #[error("the ledger's queue is full")]
     Overloaded,
+    /// The key is a UUIDv7 whose time has not come; nothing happened.
+    #[error("the idempotency key is a UUIDv7 from the future")]
+    KeyFromFuture,
     /// The server is stopping; nothing happened.
     #[error("the server is stopping")]
     Stopping,
@@ -48,6 +78,7 @@ pub trait Ledger: Send + Sync {
     /// The counters and windows of a claim as they stand; no effect.
     async fn peek(
         &self,
+        org: OrgId,
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError>;

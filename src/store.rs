@@ -159,6 +159,17 @@ pub enum Change {
     RevokeKeysOf(OrgId, AgentId, Timestamp),
 }
 
+/// How an organization, an agent or a mandate stands, as far as a decision compares it.
+#[derive(Clone, Debug)]
+pub enum Stand {
+    /// An organization.
+    Org(Organization),
+    /// An agent.
+    Agent(Agent),
+    /// A mandate.
+    Mandate(Mandate),
+}
+
 /// The answer to a mutation that carried an idempotency key, written together with its effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -192,6 +203,13 @@ pub trait CatalogueWriter: Send + Sync {
         changes: Vec<Change>,
         receipt: Option<Receipt>,
     ) -> Result<(), StoreError>;
+
+    /// Makes sure that everybody who decides knows how something stands, before a caller is told
+    /// that it stands so already: a commit whose reply was lost may have been told to nobody.
+    async fn confirm(&self, stand: Stand) -> Result<(), StoreError> {
+        drop(stand);
+        Ok(())
+    }
 
     /// Notes when credentials were last used; losing a note is harmless.
     async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), StoreError>;

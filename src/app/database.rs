@@ -7,8 +7,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::clock::Clock;
-use crate::config::DatabaseUrl;
-use crate::ledger::Ledger;
+use crate::config::{DatabaseUrl, DurabilityLevel, RedisConfig};
+use crate::ledger::redis::{self, RedisLedger};
+use crate::ledger::{Durability, Ledger};
 use crate::ledger::sql::SqlLedger;
 use crate::ledger::sql::postgres::PostgresHome;
 use crate::ledger::sql::sqlite::SqliteHome;
@@ -16,8 +17,8 @@ use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Catalogue, StoreError};
 
-/// A ledger, and what must run beside it.
-type Running = (Arc<dyn Ledger>, BoxFuture<'static, ()>);
+/// A ledger, the catalogue of a server with it, and what must run beside it.
+type Running = (Arc<dyn Ledger>, Arc<dyn Catalogue>, BoxFuture<'static, ()>);
 
 /// An open database.
 pub(super) enum Database {
@@ -47,24 +48,41 @@ impl Database {
         }
     }
 
-    pub(super) fn catalogue(&self) -> Arc<dyn Catalogue> {
+    fn catalogue(&self) -> Arc<dyn Catalogue> {
         match self {
             Self::Sqlite(store) => Arc::new(store.clone()),
             Self::Postgres(store) => Arc::new(store.clone()),
         }
     }
 
-    pub(super) async fn ledger(&self, clock: Arc<dyn Clock>) -> Result<Running, StoreError> {
-        Ok(match self {
-            Self::Sqlite(store) => {
+    pub(super) async fn ledger(
+        &self,
+        redis: Option<&RedisConfig>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Running, StoreError> {
+        let catalogue = self.catalogue();
+        Ok(match (self, redis) {
+            (Self::Sqlite(store), _) => {
                 let home = SqliteHome::new(store.clone());
                 let (ledger, lane) = SqlLedger::open(home, clock).await?;
-                (Arc::new(ledger), Box::pin(lane))
+                (Arc::new(ledger), catalogue, Box::pin(lane))
             }
-            Self::Postgres(store) => {
+            (Self::Postgres(store), Some(redis)) => {
+                let level = match redis.level {
+                    DurabilityLevel::Fast => Durability::Fast,
+                    DurabilityLevel::Durable => Durability::Durable,
+                    DurabilityLevel::Strict => Durability::Strict,
+                };
+                let redis = (redis.url.expose(), level);
+                let (ledger, beside) = RedisLedger::open(store.clone(), redis, clock).await?;
+                let catalogue = ledger.catalogue(catalogue);
+                (Arc::new(ledger), catalogue, Box::pin(beside))
+            }
+            (Self::Postgres(store), None) => {
+                redis::refuse_without(store).await?;
                 let home = PostgresHome::new(store.clone());
                 let (ledger, lanes) = SqlLedger::open_shared(home, clock).await?;
-                (Arc::new(ledger), Box::pin(lanes))
+                (Arc::new(ledger), catalogue, Box::pin(lanes))
             }
         })
     }

@@ -21,8 +21,10 @@ pub enum Key {
     DataDir,
     /// The production database.
     DatabaseUrl,
-    /// The shared ledger; not built yet.
+    /// The shared ledger.
     RedisUrl,
+    /// What a decision in the shared ledger survives.
+    Durability,
     /// The file with the master key.
     MasterKeyFile,
     /// TLS ends in front of this server.
@@ -99,11 +101,12 @@ impl fmt::Display for Origin {
 
 impl Key {
     /// Every setting, in the order they are shown.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Listen,
         Self::DataDir,
         Self::DatabaseUrl,
         Self::RedisUrl,
+        Self::Durability,
         Self::MasterKeyFile,
         Self::BehindTlsProxy,
         Self::GeoDatabase,
@@ -125,6 +128,7 @@ impl Key {
             Self::DataDir => "data_dir",
             Self::DatabaseUrl => "database_url",
             Self::RedisUrl => "redis_url",
+            Self::Durability => "durability",
             Self::MasterKeyFile => "master_key_file",
             Self::BehindTlsProxy => "behind_tls_proxy",
             Self::GeoDatabase => "geo_database",
@@ -147,6 +151,7 @@ impl Key {
             | Self::DataDir
             | Self::DatabaseUrl
             | Self::RedisUrl
+            | Self::Durability
             | Self::MasterKeyFile
             | Self::GeoDatabase
             | Self::Log
@@ -175,6 +180,7 @@ impl Key {
             Self::MaxInFlight => Some("4096"),
             Self::MaxConcurrentStreams => Some("1024"),
             Self::RequestsPerSecond | Self::WorkerThreads => Some("0"),
+            Self::Durability => Some("durable"),
             Self::DatabaseUrl | Self::RedisUrl | Self::MasterKeyFile | Self::GeoDatabase => None,
         }
     }
@@ -188,7 +194,8 @@ impl Key {
             Self::DatabaseUrl => {
                 "Database: sqlite:///var/lib/quetra/quetra.db, or postgres://… for several servers"
             }
-            Self::RedisUrl => "Shared ledger; not available in this version",
+            Self::RedisUrl => "Decides in Redis, beside postgres://: redis://127.0.0.1:6379/0",
+            Self::Durability => "What a decision in Redis survives: fast, durable or strict",
             Self::MasterKeyFile => "File of 32 bytes or 64 hexadecimal digits, mode 600",
             Self::BehindTlsProxy => "TLS ends in front; required on a public address",
             Self::GeoDatabase => "MaxMind .mmdb file for geo rules",
@@ -219,6 +226,7 @@ impl Key {
             Self::DataDir => "data-dir",
             Self::DatabaseUrl => "database-url",
             Self::RedisUrl => "redis-url",
+            Self::Durability => "durability",
             Self::MasterKeyFile => "master-key-file",
             Self::BehindTlsProxy => "behind-tls-proxy",
             Self::GeoDatabase => "geo-database",
@@ -238,9 +246,11 @@ impl Key {
     pub fn applies_to(self, purpose: Purpose) -> bool {
         match self {
             Self::DataDir => purpose == Purpose::Dev,
-            Self::DatabaseUrl | Self::RedisUrl | Self::MasterKeyFile | Self::BehindTlsProxy => {
-                purpose != Purpose::Dev
-            }
+            Self::DatabaseUrl
+            | Self::RedisUrl
+            | Self::Durability
+            | Self::MasterKeyFile
+            | Self::BehindTlsProxy => purpose != Purpose::Dev,
             Self::Listen
             | Self::GeoDatabase
             | Self::CorsAllowedOrigins

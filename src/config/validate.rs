@@ -47,11 +47,12 @@ impl Settings {
         let listen = check.listen();
         let (data_dir, database) = check.database();
         let master_key = check.master_key(&data_dir);
-        check.redis();
+        let redis = check.redis(&database);
         let config = ServerConfig {
             mode: if purpose == Purpose::Dev { Mode::Dev } else { Mode::Serve },
             listen,
             database,
+            redis,
             master_key,
             data_dir,
             geo_database: check.geo_database(),
@@ -80,14 +81,14 @@ impl Settings {
     }
 }
 
-struct Check<'a> {
-    settings: &'a Settings,
-    purpose: Purpose,
+pub(super) struct Check<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) purpose: Purpose,
     problems: Vec<String>,
 }
 
 impl Check<'_> {
-    fn problem(&mut self, key: Key, sentence: &str) {
+    pub(super) fn problem(&mut self, key: Key, sentence: &str) {
         let origin = match self.settings.get(key) {
             Some((_, Origin::Default)) | None => String::new(),
             Some((_, origin)) => format!(" ({origin})"),
@@ -174,16 +175,6 @@ impl Check<'_> {
                 );
                 (PathBuf::new(), DatabaseUrl::Sqlite(PathBuf::new()))
             }
-        }
-    }
-
-    fn redis(&mut self) {
-        if self.purpose != Purpose::Dev && self.settings.get(Key::RedisUrl).is_some() {
-            self.problem(
-                Key::RedisUrl,
-                "the ledger in Redis is not built yet in this version; remove it, and use a \
-                 postgres:// `database_url` for several servers, or sqlite:// for one",
-            );
         }
     }
 

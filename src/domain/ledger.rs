@@ -211,6 +211,8 @@ pub enum Decided {
     KeyReused,
     /// Something changed since the rules were tested; nothing happened, test them again.
     Stale,
+    /// It cannot be approved, and a book that only approves may not say more; nothing happened.
+    Undecided,
 }
 
 /// Everything the ledger knows, or the part of it that a batch of commands names.
@@ -233,6 +235,11 @@ pub struct Book {
     /// Approvals of each mandate, oldest first. A partial book needs, for each window start, the
     /// first approval after it.
     pub approvals: HashMap<MandateId, Vec<Approval>>,
+    /// What of these counters is lent to another home to spend from; nobody else may.
+    pub leased: HashMap<CounterKey, Minor>,
+    /// Another home may have decided what this book does not know: it approves from what is there,
+    /// and says nothing else.
+    pub approves_only: bool,
     /// Records.
     pub transactions: HashMap<TransactionId, Arc<TransactionRecord>>,
 }
@@ -251,6 +258,9 @@ impl Book {
             || command.claim.as_ref().is_some_and(|claim| !claim.is_good_at(now))
         {
             return Decided::Stale;
+        }
+        if self.approves_only && !self.would_approve(command) {
+            return Decided::Undecided;
         }
         let record = Arc::new(self.rule(command, now));
         self.transactions.insert(record.id, Arc::clone(&record));
@@ -271,6 +281,19 @@ impl Book {
             }
         };
         Some(Standing { org_version, frozen, agent, mandate })
+    }
+
+    /// Whether a claim can be approved from what is neither committed nor lent. Its windows cannot
+    /// be known here.
+    fn would_approve(&self, command: &Decide) -> bool {
+        let Some(claim) = &command.claim else { return false };
+        let fits = |charge: &Charge| {
+            let lent = self.leased.get(&charge.key).copied().unwrap_or_default();
+            let taken = self.level(charge).committed().saturating_add(lent);
+            taken.saturating_add(command.spend.amount) <= charge.limit
+        };
+        let is_plain = claim.admissible && !claim.hold && claim.windows.is_empty();
+        is_plain && claim.charges.iter().all(fits)
     }
 
     fn rule(&mut self, command: &Decide, now: Timestamp) -> TransactionRecord {

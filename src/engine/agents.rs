@@ -10,7 +10,7 @@ use crate::crypto::random_id;
 use crate::domain::agent::{Agent, AgentProfile, AgentStatus};
 use crate::domain::id::{AgentId, OrgId};
 use crate::domain::mandate::{Mandate, MandateStatus};
-use crate::store::Change;
+use crate::store::{Change, Stand};
 
 /// What to change of an agent; `None` leaves it.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,8 @@ impl Engine {
         profile: AgentProfile,
         idempotency: &Idempotency,
     ) -> EngineResult<Agent> {
-        if let Some(agent) = self.replay(caller.org_id, idempotency).await? {
+        if let Some(agent) = self.replay::<Agent>(caller.org_id, idempotency).await? {
+            self.catalogue.confirm(Stand::Agent(agent.clone())).await?;
             return Ok(agent);
         }
         checked_name(&profile.name)?;
@@ -170,7 +171,8 @@ impl Engine {
         patch: &AgentPatch,
         idempotency: &Idempotency,
     ) -> EngineResult<Agent> {
-        if let Some(agent) = self.replay(caller.org_id, idempotency).await? {
+        if let Some(agent) = self.replay::<Agent>(caller.org_id, idempotency).await? {
+            self.catalogue.confirm(Stand::Agent(agent.clone())).await?;
             return Ok(agent);
         }
         for _ in 0..ATTEMPTS {
@@ -185,7 +187,8 @@ impl Engine {
             match self.commit(caller.org_id, changes, idempotency, &after).await {
                 Ok(()) => return Ok(after),
                 Err(error) if error.is_conflict() => {
-                    if let Some(agent) = self.replay(caller.org_id, idempotency).await? {
+                    if let Some(agent) = self.replay::<Agent>(caller.org_id, idempotency).await? {
+                        self.catalogue.confirm(Stand::Agent(agent.clone())).await?;
                         return Ok(agent);
                     }
                     let now = self.require_agent(caller.org_id, id).await?;
@@ -216,6 +219,7 @@ impl Engine {
                 AgentStep::Resume => before.status.resume()?,
             };
             if status == before.status {
+                self.catalogue.confirm(Stand::Agent(before.clone())).await?;
                 return Ok(before);
             }
             let mut after = before.clone();
@@ -240,6 +244,7 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let before = self.require_agent(caller.org_id, id).await?;
             if before.status == AgentStatus::Decommissioned {
+                self.catalogue.confirm(Stand::Agent(before.clone())).await?;
                 return Ok(before);
             }
             // For the caller's sake: a hold that comes after this is a conflict of the commit.

@@ -22,6 +22,7 @@ use crate::domain::period::parse_zone;
 use crate::domain::spend::{Observed, Protocol, Spend};
 use crate::domain::transaction::{Evidence, TransactionRecord};
 use crate::domain::vendor::VendorKind;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// A spend to decide, and everything around it.
 #[derive(Clone, Debug)]
@@ -142,6 +143,8 @@ impl Engine {
                 }
                 Decided::KeyReused => return Err(EngineError::KeyReused),
                 Decided::Stale => frame = self.fresh_frame(org, agent, ask.mandate).await?,
+                // A ledger whose answers can only be approvals now asks for patience.
+                Decided::Undecided => return Err(undecided().into()),
             }
         }
         Err(EngineError::ConcurrentChange)
@@ -164,7 +167,7 @@ impl Engine {
             now,
         })?;
         let (levels, windows) = match &screened.claim {
-            Some(claim) => self.ledger.peek(claim, now).await?,
+            Some(claim) => self.ledger.peek(caller.org_id, claim, now).await?,
             None => (Vec::new(), Vec::new()),
         };
         let decision = would_decide(&screened, &ask.spend, &levels, &windows);
@@ -221,6 +224,11 @@ impl Engine {
         let caller_country = ask.caller.and_then(|address| self.countries.of_address(address));
         Observed { vendor_country, caller_country }
     }
+}
+
+fn undecided() -> StoreError {
+    let why = "it cannot be approved, and nothing else can be said now";
+    StoreError::new(StoreErrorKind::Unavailable, "decide", why)
 }
 
 fn ruling(record: &TransactionRecord) -> Ruling<'_> {

@@ -15,7 +15,7 @@ use crate::domain::id::{AgentId, MandateId, OrgId};
 use crate::domain::mandate::{Budget, Mandate, MandateStatus, MandateStep, Policy};
 use crate::domain::money::Minor;
 use crate::domain::rule::RuleSpec;
-use crate::store::{Change, MandateFilter, Page};
+use crate::store::{Change, MandateFilter, Page, Stand};
 
 /// How long a mandate token is good for.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(1);
@@ -125,7 +125,8 @@ impl Engine {
         draft: MandateDraft,
         idempotency: &Idempotency,
     ) -> EngineResult<Mandate> {
-        if let Some(mandate) = self.replay(caller.org_id, idempotency).await? {
+        if let Some(mandate) = self.replay::<Mandate>(caller.org_id, idempotency).await? {
+            self.catalogue.confirm(Stand::Mandate(mandate.clone())).await?;
             return Ok(mandate);
         }
         let agent = self.require_agent(caller.org_id, draft.agent_id).await?;
@@ -270,7 +271,8 @@ impl Engine {
         (patch, expected): (&MandatePatch, Option<i64>),
         idempotency: &Idempotency,
     ) -> EngineResult<Mandate> {
-        if let Some(mandate) = self.replay(caller.org_id, idempotency).await? {
+        if let Some(mandate) = self.replay::<Mandate>(caller.org_id, idempotency).await? {
+            self.catalogue.confirm(Stand::Mandate(mandate.clone())).await?;
             return Ok(mandate);
         }
         for _ in 0..ATTEMPTS {
@@ -291,7 +293,8 @@ impl Engine {
                 Ok(()) => return Ok(after),
                 Err(error) if error.is_conflict() => {
                     // Lost a race: against another change, or against this same call repeated.
-                    if let Some(mandate) = self.replay(caller.org_id, idempotency).await? {
+                    if let Some(mandate) = self.replay::<Mandate>(caller.org_id, idempotency).await? {
+                        self.catalogue.confirm(Stand::Mandate(mandate.clone())).await?;
                         return Ok(mandate);
                     }
                 }
@@ -316,6 +319,7 @@ impl Engine {
             let before = self.mandate(caller, id).await?;
             let now = self.clock.now();
             let Some(status) = before.step(step, now)? else {
+                self.catalogue.confirm(Stand::Mandate(before.clone())).await?;
                 return Ok(before);
             };
             let mut after = self.next_version(&before, now);

@@ -14,7 +14,7 @@ use crate::domain::id::{AgentId, KeyId, OrgId};
 use crate::domain::money::Currency;
 use crate::domain::organization::{Organization, slug};
 use crate::domain::period::parse_zone;
-use crate::store::{ApiKey, Change, Role};
+use crate::store::{ApiKey, Change, Role, Stand};
 
 /// Characters of a key that are kept to recognise it: `sk_agent_` and a part of its id.
 const PREFIX_LENGTH: usize = 20;
@@ -99,7 +99,8 @@ impl Engine {
         patch: &OrganizationPatch,
         idempotency: &Idempotency,
     ) -> EngineResult<Organization> {
-        if let Some(org) = self.replay(caller.org_id, idempotency).await? {
+        if let Some(org) = self.replay::<Organization>(caller.org_id, idempotency).await? {
+            self.catalogue.confirm(Stand::Org(org.clone())).await?;
             return Ok(org);
         }
         for _ in 0..ATTEMPTS {
@@ -119,6 +120,7 @@ impl Engine {
             after.default_currency = patch.default_currency.unwrap_or(after.default_currency);
             after.frozen = patch.frozen.unwrap_or(after.frozen);
             if after == before && idempotency.key.is_none() {
+                self.catalogue.confirm(Stand::Org(before.clone())).await?;
                 return Ok(before);
             }
             after.version = before.version.saturating_add(1);
@@ -127,7 +129,8 @@ impl Engine {
             match self.commit(caller.org_id, changes, idempotency, &after).await {
                 Ok(()) => return Ok(after),
                 Err(error) if error.is_conflict() => {
-                    if let Some(org) = self.replay(caller.org_id, idempotency).await? {
+                    if let Some(org) = self.replay::<Organization>(caller.org_id, idempotency).await? {
+                        self.catalogue.confirm(Stand::Org(org.clone())).await?;
                         return Ok(org);
                     }
                 }

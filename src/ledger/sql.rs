@@ -231,6 +231,7 @@ impl Ledger for SqlLedger {
 
     async fn peek(
         &self,
+        _org: OrgId,
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError> {

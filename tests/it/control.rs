@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::harness::{Clients, Engine, Server, ask, budget, on_both};
+use crate::harness::{Clients, Engine, FAST, STRICT, Server, ask, budget, on_all};
 
 const SPENDERS: usize = 16;
 const TOGGLES: usize = 50;
@@ -296,7 +296,7 @@ async fn nothing_is_served_after_a_key_is_revoked_and_nothing_refused_with_the_n
     server.stop().await;
 }
 
-on_both! {
+on_all! {
     nothing_is_approved_after_a_pause_and_nothing_refused_after_the_resumption;
     nothing_is_approved_after_a_revocation_and_nothing_refused_under_the_next_mandate;
     nothing_is_approved_after_a_suspension_and_nothing_refused_after_the_resumption;

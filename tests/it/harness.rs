@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use quetra::app::{FirstStart, Started, serve_with_clock};
 use quetra::clock::{Clock, SystemClock};
-use quetra::config::{DatabaseUrl, LogFormat, MasterKeySource, Mode, Secret, ServerConfig};
+use quetra::config::{
+    DatabaseUrl, DurabilityLevel, LogFormat, MasterKeySource, Mode, RedisConfig, Secret, ServerConfig,
+};
 use quetra::proto::v1;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -28,12 +30,13 @@ pub(crate) mod ledger_check;
 #[path = "../support/postgres.rs"]
 pub(crate) mod postgres;
 pub(crate) mod raw;
+pub(crate) mod redis;
 pub(crate) mod witness;
 
 pub(crate) use witness::refused;
 
-/// Makes of each function a test on SQLite and a test on Postgres.
-macro_rules! on_both {
+/// Makes of each function a test on SQLite, on Postgres, and in Redis at two levels.
+macro_rules! on_all {
     ($($test:ident;)+) => {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread")]
@@ -48,9 +51,27 @@ macro_rules! on_both {
                 super::$test(crate::harness::Engine::Postgres).await;
             })+
         }
+
+        mod on_redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(crate::harness::Engine::Redis(super::FAST)).await;
+            })+
+        }
+
+        mod on_redis_strictly {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(crate::harness::Engine::Redis(super::STRICT)).await;
+            })+
+        }
     };
 }
-pub(crate) use on_both;
+pub(crate) use on_all;
+
+/// The levels that tests in Redis are run at.
+pub(crate) const FAST: DurabilityLevel = DurabilityLevel::Fast;
+pub(crate) const STRICT: DurabilityLevel = DurabilityLevel::Strict;
 
 /// Adds a credential to every call.
 #[derive(Clone)]
@@ -75,6 +96,7 @@ pub(crate) struct Server {
     pub(crate) first: FirstStart,
     pub(crate) folder: Folder,
     database: DatabaseUrl,
+    redis: Option<RedisConfig>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -101,6 +123,12 @@ impl Folder {
 pub(crate) enum Engine {
     Sqlite,
     Postgres,
+    Redis(DurabilityLevel),
+}
+
+/// A Redis database of its own, on the server that tests share.
+pub(crate) fn shared_redis(level: DurabilityLevel) -> RedisConfig {
+    RedisConfig { url: Secret::new(redis::fresh_redis()), level }
 }
 
 /// A Postgres database of its own.
@@ -115,6 +143,7 @@ pub(crate) fn config(folder: &Folder) -> ServerConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         data_dir: folder.path().to_owned(),
         database: DatabaseUrl::Sqlite(folder.database()),
+        redis: None,
         master_key: MasterKeySource::DevFile(folder.path().join("master.key")),
         geo_database: None,
         cors_allowed_origins: Vec::new(),
@@ -169,10 +198,10 @@ impl Server {
         let folder = Folder::new();
         let mut config = config(&folder);
         change(&mut config);
-        let database = config.database.clone();
+        let (database, redis) = (config.database.clone(), config.redis.clone());
         let (started, stop, task) = run(config, clock).await;
         let first = started.first_start.expect("a fresh folder has a first start");
-        Self { addr: started.addr, first, folder, database, stop: Some(stop), task }
+        Self { addr: started.addr, first, folder, database, redis, stop: Some(stop), task }
     }
 
     /// A fresh server on this engine.
@@ -183,6 +212,14 @@ impl Server {
                 let database = shared_database().await;
                 Self::with(|config| config.database = database, Arc::new(SystemClock)).await
             }
+            Engine::Redis(level) => {
+                let database = shared_database().await;
+                let change = |config: &mut ServerConfig| {
+                    config.database = database;
+                    config.redis = Some(shared_redis(level));
+                };
+                Self::with(change, Arc::new(SystemClock)).await
+            }
         }
     }
 
@@ -191,12 +228,16 @@ impl Server {
         let folder = Folder::new();
         let key = "master.key";
         std::fs::copy(self.folder.path().join(key), folder.path().join(key)).unwrap();
-        let config = ServerConfig { database: self.database.clone(), ..config(&folder) };
-        let database = config.database.clone();
+        let (database, redis) = (self.database.clone(), self.redis.clone());
+        let config = ServerConfig {
+            database: database.clone(),
+            redis: redis.clone(),
+            ..config(&folder)
+        };
         let (started, stop, task) = run(config, clock).await;
         assert!(started.first_start.is_none(), "the database was empty");
         let first = self.first.clone();
-        Self { addr: started.addr, first, folder, database, stop: Some(stop), task }
+        Self { addr: started.addr, first, folder, database, redis, stop: Some(stop), task }
     }
 
     /// Stops gracefully and checks the books.

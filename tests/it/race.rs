@@ -11,7 +11,7 @@ use quetra::proto::v1::{self, Decision, RejectionReason};
 use tokio::task::JoinSet;
 
 use crate::dice::{Dice, setting};
-use crate::harness::{Clients, Engine, Server, ask, budget, on_both};
+use crate::harness::{Clients, Engine, FAST, STRICT, Server, ask, budget, on_all};
 
 const CALLERS: usize = 64;
 
@@ -269,7 +269,7 @@ async fn of_settlements_and_voids_that_race_one_wins(engine: Engine) {
     server.stop().await;
 }
 
-on_both! {
+on_all! {
     eight_budgets_under_64_callers_are_spent_to_the_last_unit;
     caps_are_spent_to_the_last_unit_and_stop_nobody_else;
     windows_let_exactly_their_number_and_their_sum_through;

@@ -27,6 +27,8 @@ pub(in crate::grpc) fn evaluate_response(
         explanation: decision.explanation,
         budget: decision.budget.map(budget),
         durability: match durability {
+            Durability::Fast => v1::Durability::Fast,
+            Durability::Durable => v1::Durability::Durable,
             Durability::Strict => v1::Durability::Strict,
         }
         .into(),

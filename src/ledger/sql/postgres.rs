@@ -22,7 +22,9 @@ use crate::domain::ledger::{Claim, Level, WindowLevel};
 use crate::store::postgres::{PostgresStore, classify, failed_commit, may_repeat};
 use crate::store::{StoreError, StoreErrorKind};
 
+pub(in crate::ledger) mod escrow;
 mod load;
+pub(in crate::ledger) mod project;
 mod save;
 
 /// Batches of a server that are under way at once. While one waits for its commit others are
@@ -44,13 +46,20 @@ const COMMIT: &str = "commit a batch";
 #[derive(Debug)]
 pub struct PostgresHome {
     store: PostgresStore,
+    approves_only: bool,
 }
 
 impl PostgresHome {
     /// The ledger of a database that is migrated.
     #[must_use]
     pub const fn new(store: PostgresStore) -> Self {
-        Self { store }
+        Self { store, approves_only: false }
+    }
+
+    /// The same beside a ledger in Redis: it may approve from what is not leased, and no more.
+    #[must_use]
+    pub const fn beside_redis(store: PostgresStore) -> Self {
+        Self { store, approves_only: true }
     }
 }
 
@@ -63,6 +72,7 @@ impl Home for PostgresHome {
             options: self.store.options().clone(),
             connection: None,
             runtime: Handle::current(),
+            approves_only: self.approves_only,
         };
         Ok(std::iter::repeat_with(writer).take(WRITERS).collect())
     }
@@ -121,6 +131,7 @@ pub(crate) struct PostgresWriter {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     runtime: Handle,
+    approves_only: bool,
 }
 
 impl Writer for PostgresWriter {
@@ -165,6 +176,11 @@ impl PostgresWriter {
         };
         let Some(org) = needs.org else { return Ok(()) };
         let mut transaction = connection.begin().await?;
+        let approves_only = self.approves_only;
+        let rule: &mut Rule<'_> = &mut |page, now| {
+            page.book.approves_only = approves_only;
+            rule(page, now)
+        };
         let work = timeout(BATCH_TIME, batch(&mut transaction, org, needs, clock, rule)).await;
         match work.map_err(late(StoreErrorKind::Unavailable))? {
             Ok(true) => timeout(BATCH_TIME, transaction.commit())

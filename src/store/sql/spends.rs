@@ -19,6 +19,8 @@ use crate::domain::transaction::{Evidence, TransactionRecord, TransactionState};
 use crate::domain::vendor::Vendor;
 use crate::store::{StoreError, StoreErrorKind};
 
+pub(crate) mod entry;
+
 /// The columns of a row, in the order that the ledger writes them.
 pub(crate) const COLUMNS: &str = "seq, id, org_id, agent_id, mandate_id, decided_at, updated_at, \
      verdict, state, amount, settled, refunded, currency, vendor, category, idempotency_key, \

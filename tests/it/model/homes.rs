@@ -5,9 +5,12 @@
 use std::sync::{Arc, Mutex};
 
 use quetra::clock::Clock;
+use quetra::config::DurabilityLevel;
+use quetra::ledger::redis::RedisLedger;
 use quetra::ledger::sql::SqlLedger;
 use quetra::ledger::sql::postgres::PostgresHome;
 use quetra::ledger::sql::sqlite::SqliteHome;
+use quetra::ledger::{Durability, Ledger};
 use quetra::store::Catalogue;
 use quetra::store::postgres::PostgresStore;
 use quetra::store::sqlite::SqliteStore;
@@ -18,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::Engine;
 use crate::harness::postgres::fresh_database;
+use crate::harness::redis::fresh_redis;
 
 /// What the rows beside the record must be; as text, to be compared and shown.
 const SQLITE_STATE: &str = "SELECT json_object(
@@ -43,7 +47,8 @@ const POSTGRES_STATE: &str = "SELECT json_build_object(
     FROM counter))::text";
 
 /// Empties a database for the next sequence: quicker than making another one.
-const EMPTY: &str = "DELETE FROM spend; DELETE FROM counter; DELETE FROM receipt;
+const EMPTY: &str = "DELETE FROM lease; DELETE FROM shard_authority; DELETE FROM shard_epoch;
+    DELETE FROM spend; DELETE FROM counter; DELETE FROM receipt;
     DELETE FROM api_key; DELETE FROM mandate_version; DELETE FROM mandate; DELETE FROM agent;
     DELETE FROM signing_key; DELETE FROM ledger_head; DELETE FROM organization";
 
@@ -54,6 +59,8 @@ static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 pub(super) enum Place {
     Folder(TempDir),
     Database(String),
+    /// Rows, the Redis that is spent from, and the level.
+    Redis(String, String, DurabilityLevel),
 }
 
 impl Place {
@@ -66,19 +73,22 @@ impl Place {
                 let folder = builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir());
                 Self::Folder(folder.unwrap())
             }
-            Engine::Postgres => {
-                let free = FREE.lock().unwrap().pop();
-                Self::Database(match free {
-                    Some(url) => url,
-                    None => fresh_database().await,
-                })
-            }
+            Engine::Postgres => Self::Database(Self::database().await),
+            Engine::Redis(level) => Self::Redis(Self::database().await, fresh_redis(), level),
+        }
+    }
+
+    async fn database() -> String {
+        let free = FREE.lock().unwrap().pop();
+        match free {
+            Some(url) => url,
+            None => fresh_database().await,
         }
     }
 
     /// Makes room for the next sequence.
     pub(super) async fn leave(self) {
-        if let Self::Database(url) = self {
+        if let Self::Database(url) | Self::Redis(url, ..) = self {
             let pool = PgPool::connect(&url).await.unwrap();
             sqlx::raw_sql(EMPTY).execute(&pool).await.unwrap();
             pool.close().await;
@@ -96,7 +106,7 @@ enum Store {
 pub(super) struct Open {
     store: Store,
     pub(super) catalogue: Arc<dyn Catalogue>,
-    pub(super) ledger: SqlLedger,
+    pub(super) ledger: Arc<dyn Ledger>,
     lanes: JoinHandle<()>,
 }
 
@@ -111,6 +121,7 @@ pub(super) async fn open(place: &Place, clock: Arc<dyn Clock>) -> Open {
             let options = SqliteConnectOptions::new().filename(&path).read_only(true);
             let probe = SqlitePool::connect_lazy_with(options);
             let (catalogue, lanes) = (Arc::new(store.clone()), tokio::spawn(lanes));
+            let ledger = Arc::new(ledger);
             Open { store: Store::Sqlite(store, probe), catalogue, ledger, lanes }
         }
         Place::Database(url) => {
@@ -120,6 +131,22 @@ pub(super) async fn open(place: &Place, clock: Arc<dyn Clock>) -> Open {
             let (ledger, lanes) = SqlLedger::open_shared(home, clock).await.unwrap();
             let probe = PgPool::connect_lazy(url).unwrap();
             let (catalogue, lanes) = (Arc::new(store.clone()), tokio::spawn(lanes));
+            let ledger = Arc::new(ledger);
+            Open { store: Store::Postgres(store, probe), catalogue, ledger, lanes }
+        }
+        Place::Redis(url, redis, level) => {
+            let store = PostgresStore::open(url).await.unwrap();
+            store.migrate().await.unwrap();
+            let level = match level {
+                DurabilityLevel::Fast => Durability::Fast,
+                DurabilityLevel::Durable => Durability::Durable,
+                DurabilityLevel::Strict => Durability::Strict,
+            };
+            let opened = RedisLedger::open(store.clone(), (redis, level), clock).await;
+            let (ledger, beside) = opened.unwrap();
+            let probe = PgPool::connect_lazy(url).unwrap();
+            let catalogue = ledger.catalogue(Arc::new(store.clone()));
+            let (ledger, lanes) = (Arc::new(ledger), tokio::spawn(beside));
             Open { store: Store::Postgres(store, probe), catalogue, ledger, lanes }
         }
     }
@@ -135,7 +162,7 @@ impl Open {
     }
 
     pub(super) async fn close(self) {
-        drop(self.ledger);
+        drop((self.ledger, self.catalogue));
         self.lanes.await.unwrap();
         match self.store {
             Store::Sqlite(store, probe) => {

@@ -23,6 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["domain", "store::StoreError"]),
     // The lane shares the store's file, its turn to write, and the form of a row.
     ("ledger/sql", &["domain", "ledger", "clock", "store"]),
+    // It decides beside the SQL ledger, on what Postgres leases, and records in its rows.
+    ("ledger/redis", &["domain", "ledger", "clock", "store"]),
     ("provider", &["domain"]),
     ("engine", &["domain", "store", "ledger", "provider", "clock", "crypto"]),
     ("grpc", &["proto", "engine", "domain"]),

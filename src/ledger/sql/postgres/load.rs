@@ -28,7 +28,7 @@ SELECT 'a', id, NULL, NULL, status, current_mandate FROM agent WHERE id = ANY($2
 UNION ALL
 SELECT 'm', id, version, NULL, status, NULL FROM mandate WHERE id = ANY($3)";
 
-static KNOWN: LazyLock<String> =
+pub(super) static KNOWN: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {COLUMNS} FROM spend WHERE id = ANY($1)"));
 
 /// The last approval of each mandate: the tally is what was before it, and itself.
@@ -49,11 +49,14 @@ CROSS JOIN LATERAL (
     WHERE mandate_id = asked.mandate AND verdict <> 'rejected' AND decided_at > asked.starts_at
     ORDER BY decided_at, seq LIMIT 1) first";
 
+/// With what is leased of each, which outlives the counter's row.
 const COUNTERS: &str = "
-SELECT asked.place, counter.spent, counter.held
+SELECT asked.place, counter.spent, counter.held, (SELECT coalesce(sum(leased), 0)::bigint FROM lease
+    WHERE lease.mandate_id = asked.mandate AND lease.subject = asked.subject
+        AND lease.starts_at = asked.starts_at)
 FROM unnest($1::bytea[], $2::text[], $3::bigint[])
     WITH ORDINALITY AS asked (mandate, subject, starts_at, place)
-JOIN counter ON counter.mandate_id = asked.mandate AND counter.subject = asked.subject
+LEFT JOIN counter ON counter.mandate_id = asked.mandate AND counter.subject = asked.subject
     AND counter.starts_at = asked.starts_at";
 
 /// The kept counters of a subject in whose windows a time is.
@@ -86,11 +89,11 @@ fn ids<'a>(ids: impl Iterator<Item = &'a [u8; 16]>) -> Vec<Vec<u8>> {
     ids.collect::<HashSet<_>>().into_iter().map(|id| id.to_vec()).collect()
 }
 
-fn id(bytes: &[u8]) -> Result<[u8; 16], Failed> {
+pub(super) fn id(bytes: &[u8]) -> Result<[u8; 16], Failed> {
     Ok(bytes.try_into().map_err(corrupt)?)
 }
 
-fn time(micros: i64) -> Result<Timestamp, Failed> {
+pub(super) fn time(micros: i64) -> Result<Timestamp, Failed> {
     Ok(Timestamp::from_microsecond(micros).map_err(corrupt)?)
 }
 
@@ -205,7 +208,7 @@ async fn counting<'a>(
     Ok(())
 }
 
-async fn counters(
+pub(super) async fn counters(
     connection: &mut PgConnection,
     page: &mut Page,
     needs: &Needs<'_>,
@@ -217,26 +220,34 @@ async fn counters(
             fill(page.book.ends.entry(charge.key.clone()), end);
         }
     }
-    // What a resolution brought is here already.
-    asked.retain(|key, _| !page.book.counters.contains_key(*key));
     let asked = asked.into_values().collect::<Vec<_>>();
     if asked.is_empty() {
         return Ok(());
     }
     let keys = || asked.iter().map(|charge| &charge.key);
-    let rows = query_as::<_, (i64, i64, i64)>(COUNTERS)
+    let rows = query_as::<_, (i64, Option<i64>, Option<i64>, i64)>(COUNTERS)
         .bind(keys().map(|key| key.mandate.as_bytes().to_vec()).collect::<Vec<_>>())
         .bind(keys().map(|key| subject_text(&key.subject, key.period)).collect::<Vec<_>>())
         .bind(keys().map(|key| key.starts_at.as_microsecond()).collect::<Vec<_>>())
         .fetch_all(&mut *connection)
         .await?;
-    let found = rows.into_iter().map(|(place, spent, held)| (place, Level { spent, held }));
+    let found = rows.into_iter().map(|(place, spent, held, leased)| {
+        (place, (spent.zip(held).map(|(spent, held)| Level { spent, held }), leased))
+    });
     let found = found.collect::<HashMap<_, _>>();
     for (charge, place) in asked.into_iter().zip(1_i64..) {
-        let level = match found.get(&place) {
+        let (level, leased) = found.get(&place).copied().unwrap_or_default();
+        if leased > 0 {
+            page.book.leased.insert(charge.key.clone(), leased);
+        }
+        // What a resolution brought is here already.
+        if page.book.counters.contains_key(&charge.key) {
+            continue;
+        }
+        let level = match level {
             Some(level) => {
                 page.kept.insert(charge.key.clone());
-                *level
+                level
             }
             None => sum_up(connection, charge).await?,
         };

@@ -70,11 +70,11 @@ pub(super) async fn save(
 }
 
 /// A column of many rows.
-fn column<'a, R, T>(rows: &[&'a R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
+pub(super) fn column<'a, R, T>(rows: &[&'a R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
     rows.iter().copied().map(value).collect()
 }
 
-async fn record(
+pub(super) async fn record(
     connection: &mut PgConnection,
     head: Head,
     new: &[&TransactionRecord],
@@ -128,7 +128,7 @@ async fn resolve(
     Ok(())
 }
 
-async fn move_counters(
+pub(super) async fn move_counters(
     connection: &mut PgConnection,
     book: &Book,
     keys: &[&CounterKey],

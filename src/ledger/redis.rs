@@ -1,0 +1,180 @@
+//! The ledger in Redis: scripts spend from slices that Postgres leased, and a projector records it.
+//!
+//! docs/PROTOCOL.md is its specification, and the numbers of rules in these files are its. What a
+//! decision needs of Redis is in `decide`; while Redis is away, the SQL ledger approves from what
+//! is not leased. Not here: rules of the domain, and how rows are written (`ledger::sql`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::catalogue::ToldCatalogue;
+use self::decide::Deciding;
+use self::keys::shard_of;
+use self::leasing::Leasing;
+use self::link::Link;
+use self::shards::{Shards, Trouble};
+use super::sql::SqlLedger;
+use super::sql::postgres::PostgresHome;
+use super::sql::postgres::escrow::Escrow;
+use super::{Durability, Ledger, LedgerError};
+use crate::clock::Clock;
+use crate::domain::id::OrgId;
+use crate::domain::ledger::{
+    Claim, Decide, Decided, Level, Resolve, ResolveError, Resolved, WindowLevel,
+};
+use crate::store::postgres::PostgresStore;
+use crate::store::{Catalogue, StoreError, StoreErrorKind};
+
+mod catalogue;
+mod decide;
+mod facts;
+mod keys;
+mod leasing;
+mod link;
+mod projector;
+mod scripts;
+mod settings;
+mod shards;
+mod standing;
+
+/// The ledger; clones share the connection.
+#[derive(Clone)]
+pub struct RedisLedger {
+    shards: Arc<Shards>,
+    leasing: Arc<Leasing>,
+    sql: SqlLedger,
+    level: Durability,
+    // The projector ends when the last clone is gone.
+    _running: Arc<DropGuard>,
+}
+
+impl fmt::Debug for RedisLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLedger").field("level", &self.level).finish_non_exhaustive()
+    }
+}
+
+impl RedisLedger {
+    /// Makes a ledger on a Redis and a migrated Postgres, and what must run beside it, which ends
+    /// when every clone of the ledger is gone.
+    ///
+    /// # Errors
+    /// When either cannot be reached, or Redis cannot keep what the level promises.
+    pub async fn open(
+        store: PostgresStore,
+        (url, level): (&str, Durability),
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
+        let unusable =
+            |error| StoreError::new(StoreErrorKind::Unavailable, "open the ledger in Redis", error);
+        let link = Link::new(url, level).map_err(unusable)?;
+        link.live().await.map_err(unusable)?;
+        let home = PostgresHome::beside_redis(store.clone());
+        let (sql, lanes) = SqlLedger::open_shared(home, Arc::clone(&clock)).await?;
+        let shards = Arc::new(Shards::new(link, Escrow::new(store), clock));
+        let stop = CancellationToken::new();
+        let (projecting, listening) = (
+            projector::run(Arc::clone(&shards), stop.clone()),
+            projector::listen(Arc::clone(&shards), stop.clone()),
+        );
+        let running = Arc::new(stop.drop_guard());
+        let leasing = Arc::default();
+        let ledger = Self { shards, leasing, sql, level, _running: running };
+        let beside = async move {
+            tokio::join!(projecting, listening, lanes);
+        };
+        Ok((ledger, beside))
+    }
+
+    /// The catalogue of a server with this ledger.
+    #[must_use]
+    pub fn catalogue(&self, inner: Arc<dyn Catalogue>) -> Arc<dyn Catalogue> {
+        Arc::new(ToldCatalogue::new(inner, Arc::clone(&self.shards)))
+    }
+
+    /// Decides in Postgres from what is not leased: it approves, or nothing can be said (rules 20
+    /// and 21).
+    async fn fall_back(
+        &self,
+        command: Decide,
+        trouble: link::LinkError,
+    ) -> Result<Decided, LedgerError> {
+        metrics::counter!("quetra_redis_fallbacks_total").increment(1);
+        match self.sql.decide(command).await? {
+            Decided::Undecided => {
+                const DECIDE: &str = "decide without Redis";
+                Err(StoreError::new(StoreErrorKind::Unavailable, DECIDE, trouble).into())
+            }
+            decided @ (Decided::Ruled(_)
+            | Decided::Replayed(_)
+            | Decided::KeyReused
+            | Decided::Stale) => Ok(decided),
+        }
+    }
+
+    /// Waits for what is on its way to the record, if Redis can be asked.
+    async fn settle(&self, org: OrgId) -> Result<(), LedgerError> {
+        let Ok(live) = self.shards.link.live().await else { return Ok(()) };
+        match self.shards.flush(shard_of(org), &live).await {
+            Ok(()) | Err(Trouble::Away(_)) => Ok(()),
+            Err(Trouble::Store(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// Refuses a database whose budgets are leased to a Redis, to a server that was not told of one:
+/// what is in the outbox would be decided again.
+///
+/// # Errors
+/// When it is so, or the store fails.
+pub async fn refuse_without(store: &PostgresStore) -> Result<(), StoreError> {
+    if Escrow::new(store.clone()).authorities().await?.is_empty() {
+        return Ok(());
+    }
+    let why = "decisions on this database are made in Redis; set redis_url";
+    Err(StoreError::new(StoreErrorKind::Unavailable, "open the ledger", why))
+}
+
+#[async_trait]
+impl Ledger for RedisLedger {
+    async fn decide(&self, command: Decide) -> Result<Decided, LedgerError> {
+        let deciding = Deciding::new(&self.shards, &self.leasing, self.level, &command)?;
+        match deciding.run().await {
+            Ok(decided) => Ok(decided),
+            Err(Trouble::Away(error)) => self.fall_back(command, error).await,
+            Err(Trouble::Store(error)) => Err(error.into()),
+        }
+    }
+
+    async fn resolve(
+        &self,
+        command: Resolve,
+    ) -> Result<Result<Resolved, ResolveError>, LedgerError> {
+        match self.sql.resolve(command).await? {
+            // It may be decided and not recorded yet.
+            Err(ResolveError::NotFound) => {
+                self.settle(command.org_id).await?;
+                self.sql.resolve(command).await
+            }
+            resolved => Ok(resolved),
+        }
+    }
+
+    async fn peek(
+        &self,
+        org: OrgId,
+        claim: &Claim,
+        now: Timestamp,
+    ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError> {
+        self.settle(org).await?;
+        self.sql.peek(org, claim, now).await
+    }
+
+    fn durability(&self) -> Durability {
+        self.level
+    }
+}

@@ -1,0 +1,214 @@
+//! The catalogue of a server that decides in Redis: writes are told to Redis, and reads of the
+//! record wait for what is on its way to it.
+//!
+//! Everything else is the catalogue underneath. Not here: what is told (`standing`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::keys::shard_of;
+use super::shards::Trouble;
+use super::standing::{Shared, stands_of};
+use crate::domain::agent::{Agent, AgentStatus};
+use crate::domain::id::{AgentId, KeyId, MandateId, OrgId, TransactionId};
+use crate::domain::mandate::Mandate;
+use crate::domain::organization::Organization;
+use crate::domain::transaction::TransactionRecord;
+use crate::store::{
+    AgentStore, ApiKey, Catalogue, CatalogueWriter, Change, KeyStore, MandateFilter, MandateStore,
+    OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand, StoreError, StoreErrorKind,
+    TransactionFilter, TransactionPage, TransactionStore,
+};
+
+/// The catalogue over another one.
+pub(super) struct ToldCatalogue {
+    inner: Arc<dyn Catalogue>,
+    shards: Shared,
+}
+
+impl ToldCatalogue {
+    pub(super) const fn new(inner: Arc<dyn Catalogue>, shards: Shared) -> Self {
+        Self { inner, shards }
+    }
+
+    /// Tells Redis. It may be Redis that others decide in and this server cannot reach, so who
+    /// asked must not believe that nothing is approved any more.
+    async fn tell(&self, stands: &[Stand]) -> Result<(), StoreError> {
+        self.shards.tell_all(stands).await.map_err(|trouble| {
+            let why = format!("it is written down, but Redis could not be told: {trouble}");
+            StoreError::new(StoreErrorKind::Timeout, "tell Redis how things stand", why)
+        })
+    }
+
+    /// Waits for what is on its way to the record, if Redis can be asked.
+    async fn settle(&self, org: OrgId) -> Result<(), StoreError> {
+        let shard = shard_of(org);
+        let Ok(live) = self.shards.link.live().await else { return Ok(()) };
+        match self.shards.flush(shard, &live).await {
+            Ok(()) | Err(Trouble::Away(_)) => Ok(()),
+            Err(Trouble::Store(error)) => Err(error),
+        }
+    }
+}
+
+impl std::fmt::Debug for ToldCatalogue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ToldCatalogue")
+    }
+}
+
+#[async_trait]
+impl CatalogueWriter for ToldCatalogue {
+    async fn commit(
+        &self,
+        changes: Vec<Change>,
+        receipt: Option<Receipt>,
+    ) -> Result<(), StoreError> {
+        let stands = stands_of(&changes);
+        self.inner.commit(changes, receipt).await?;
+        self.tell(&stands).await
+    }
+
+    async fn confirm(&self, stand: Stand) -> Result<(), StoreError> {
+        self.tell(&[stand]).await
+    }
+
+    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), StoreError> {
+        self.inner.touch_keys(used).await
+    }
+}
+
+#[async_trait]
+impl OrgStore for ToldCatalogue {
+    async fn org(&self, id: OrgId) -> Result<Option<Organization>, StoreError> {
+        self.inner.org(id).await
+    }
+
+    async fn orgs(&self) -> Result<Vec<Organization>, StoreError> {
+        self.inner.orgs().await
+    }
+
+    async fn signing_keys(&self, id: OrgId) -> Result<Vec<SigningKeyRow>, StoreError> {
+        self.inner.signing_keys(id).await
+    }
+
+    async fn receipt(&self, org: OrgId, key: &str) -> Result<Option<Receipt>, StoreError> {
+        self.inner.receipt(org, key).await
+    }
+}
+
+#[async_trait]
+impl AgentStore for ToldCatalogue {
+    async fn agent(&self, org: OrgId, id: AgentId) -> Result<Option<Agent>, StoreError> {
+        self.inner.agent(org, id).await
+    }
+
+    async fn agents(
+        &self,
+        org: OrgId,
+        status: Option<AgentStatus>,
+        page: Page,
+    ) -> Result<Vec<Agent>, StoreError> {
+        self.inner.agents(org, status, page).await
+    }
+
+    async fn has_open_holds(&self, org: OrgId, id: AgentId) -> Result<bool, StoreError> {
+        self.settle(org).await?;
+        self.inner.has_open_holds(org, id).await
+    }
+}
+
+#[async_trait]
+impl MandateStore for ToldCatalogue {
+    async fn mandate(&self, org: OrgId, id: MandateId) -> Result<Option<Mandate>, StoreError> {
+        self.inner.mandate(org, id).await
+    }
+
+    async fn mandate_version(
+        &self,
+        org: OrgId,
+        id: MandateId,
+        version: i64,
+    ) -> Result<Option<Mandate>, StoreError> {
+        self.inner.mandate_version(org, id, version).await
+    }
+
+    async fn mandate_versions(
+        &self,
+        org: OrgId,
+        id: MandateId,
+        page: Page,
+    ) -> Result<Vec<Mandate>, StoreError> {
+        self.inner.mandate_versions(org, id, page).await
+    }
+
+    async fn mandates(
+        &self,
+        org: OrgId,
+        filter: MandateFilter,
+        page: Page,
+    ) -> Result<Vec<Mandate>, StoreError> {
+        self.inner.mandates(org, filter, page).await
+    }
+
+    async fn snapshot(
+        &self,
+        org: OrgId,
+        agent: AgentId,
+        named: Option<MandateId>,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        self.inner.snapshot(org, agent, named).await
+    }
+}
+
+#[async_trait]
+impl KeyStore for ToldCatalogue {
+    fn keys_age_max(&self) -> Option<Duration> {
+        self.inner.keys_age_max()
+    }
+
+    async fn key(&self, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.inner.key(id).await
+    }
+
+    async fn keys(&self, org: OrgId, page: Page) -> Result<Vec<ApiKey>, StoreError> {
+        self.inner.keys(org, page).await
+    }
+}
+
+#[async_trait]
+impl TransactionStore for ToldCatalogue {
+    async fn transaction(
+        &self,
+        org: OrgId,
+        id: TransactionId,
+    ) -> Result<Option<TransactionRecord>, StoreError> {
+        if let Some(found) = self.inner.transaction(org, id).await? {
+            return Ok(Some(found));
+        }
+        self.settle(org).await?;
+        self.inner.transaction(org, id).await
+    }
+
+    async fn transactions(
+        &self,
+        org: OrgId,
+        filter: TransactionFilter,
+        page: TransactionPage,
+    ) -> Result<Vec<(i64, TransactionRecord)>, StoreError> {
+        self.settle(org).await?;
+        self.inner.transactions(org, filter, page).await
+    }
+
+    async fn count_transactions(
+        &self,
+        org: OrgId,
+        filter: TransactionFilter,
+    ) -> Result<i64, StoreError> {
+        self.settle(org).await?;
+        self.inner.count_transactions(org, filter).await
+    }
+}

@@ -1,0 +1,476 @@
+//! One decision: the script is asked, and given what it lacks, until it decides.
+//!
+//! Not here: the decision itself (`scripts/decide.lua`), leases (`leasing`) and standings
+//! (`standing`), and what happens while Redis is away (`redis`).
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use super::facts::{Facts, packed_levels};
+use super::keys::{Keys, agent_stands, mandate_stands, org_stands, packed, shard_of};
+use super::leasing::Leasing;
+use super::link::{LinkError, Live};
+use super::scripts::{Answer, Script};
+use super::shards::{Epoch, Shards, Trouble, unavailable};
+use super::standing::News;
+use crate::domain::decision::Verdict;
+use crate::domain::ledger::{Decide, Decided, Level, Tally, WindowBound};
+use crate::domain::transaction::{TransactionRecord, TransactionState};
+use crate::ledger::sql::postgres::escrow::{Ask, Granted, Place, Standings};
+use crate::ledger::{Durability, LedgerError};
+use crate::store::sql::spends::entry;
+
+/// Words of the script that are answered for one call: each counter may want a lease, which may be
+/// spent by others before this call comes back.
+const ATTEMPTS: usize = 64;
+
+/// How far clocks may be apart. A key that says when it was made is believed within this.
+const CLOCKS: i64 = 60_000_000;
+
+/// A key that is older than this may have lost its record (rule 16).
+const RECORDS_LIVE: i64 = 23 * 3_600_000_000;
+
+/// What the script is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Decide,
+    Refused,
+    Windows,
+    Proved,
+}
+
+/// Whether Postgres was asked about the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    NotYet,
+    NeedNot,
+    Done,
+}
+
+/// What one decision needs, made once.
+pub(super) struct Deciding<'a> {
+    shards: &'a Shards,
+    leasing: &'a Leasing,
+    level: Durability,
+    command: &'a Decide,
+    shard: i16,
+    keys: Vec<String>,
+    stands: [String; 3],
+    bounds: Vec<u8>,
+    entry: Vec<u8>,
+    draft: TransactionRecord,
+    key_made_at: Option<i64>,
+}
+
+/// What changes from one asking to the next.
+struct State {
+    mode: Mode,
+    looked: Looked,
+    levels: Vec<u8>,
+}
+
+/// Where a decision is being made.
+struct There {
+    live: Arc<Live>,
+    epoch: Epoch,
+}
+
+impl<'a> Deciding<'a> {
+    pub(super) fn new(
+        shards: &'a Shards,
+        leasing: &'a Leasing,
+        level: Durability,
+        command: &'a Decide,
+    ) -> Result<Self, LedgerError> {
+        let now = shards.clock.now().as_microsecond();
+        let key_made_at = made_at(&command.idempotency_key);
+        if key_made_at.is_some_and(|at| at > now.saturating_add(CLOCKS)) {
+            return Err(LedgerError::KeyFromFuture);
+        }
+        let draft = draft(command);
+        let charges = command.claim.iter().flat_map(|claim| &claim.charges);
+        let bounds = charges.flat_map(|charge| {
+            packed(&[charge.key.starts_at.as_microsecond(), charge.limit])
+        });
+        Ok(Self {
+            shards,
+            leasing,
+            level,
+            command,
+            shard: shard_of(command.org_id),
+            keys: keys(command),
+            stands: stands(command),
+            bounds: bounds.collect(),
+            entry: entry::encode(&draft)?,
+            draft,
+            key_made_at,
+        })
+    }
+
+    pub(super) async fn run(mut self) -> Result<Decided, Trouble> {
+        self.shards.refuse_lag(self.shard)?;
+        let admissible = self.command.claim.as_ref().is_some_and(|claim| claim.admissible);
+        let mode = if admissible { Mode::Decide } else { Mode::Refused };
+        let mut state = State { mode, looked: Looked::NotYet, levels: Vec::new() };
+        for attempt in 0..ATTEMPTS {
+            let live = self.shards.link.live().await?;
+            let epoch = self.shards.epoch(self.shard, &live).await?;
+            let there = There { live, epoch };
+            if attempt == 0 {
+                state.looked = self.need_not_look(&there.epoch);
+                if state.mode == Mode::Refused {
+                    state.levels = packed_levels(&self.exact_levels(&there).await?);
+                }
+            }
+            let answer = self.ask(&there, &state).await?;
+            if let Some(decided) = self.meet(&there, &mut state, &answer).await? {
+                return Ok(decided);
+            }
+        }
+        Err(unavailable("others spend what is leased before this call can, try again"))
+    }
+
+    /// Does what a word of the script asks for, or answers.
+    async fn meet(
+        &mut self,
+        there: &There,
+        state: &mut State,
+        answer: &Answer,
+    ) -> Result<Option<Decided>, Trouble> {
+        match answer.word() {
+            "APPROVED" | "REJECTED" => return self.decided(answer).await.map(Some),
+            "RECORDED" => {
+                self.shards.flush(self.shard, &there.live).await?;
+                let found = self.look_up().await?;
+                return found.map(Some).ok_or_else(|| {
+                    unavailable("the record of this key is in Redis and not in Postgres")
+                });
+            }
+            "REUSED" => return Ok(Some(Decided::KeyReused)),
+            "ROLLOVER" => return Ok(Some(Decided::Stale)),
+            "EPOCH" => self.shards.doubt(self.shard, &there.epoch)?,
+            "LOOK_UP" => {
+                if answer.number(1)? == 1 {
+                    // What Postgres says counts once everything older is recorded (rule 15).
+                    let begin = Place { epoch: there.epoch.number, seq: 0 };
+                    self.shards.wait(self.shard, begin).await?;
+                }
+                if let Some(found) = self.look_up().await? {
+                    return Ok(Some(found));
+                }
+                state.looked = Looked::Done;
+            }
+            "STALE" => return self.stale().await,
+            "WINDOW" => {
+                state.mode = Mode::Windows;
+                state.levels = packed_levels(&self.exact_levels(there).await?);
+            }
+            "NEED_WINDOWS" => self.load_windows(there).await?,
+            "LOWERED" => self.lowered(there, answer).await?,
+            "NEED_LEASE" => return self.need_lease(there, state, answer).await,
+            _ => return Err(LinkError::Answer("no word of decide").into()),
+        }
+        Ok(None)
+    }
+
+    async fn ask(&self, there: &There, state: &State) -> Result<Answer, Trouble> {
+        let claim = self.command.claim.as_ref();
+        let mut head = packed(&[
+            there.epoch.number,
+            self.command.spend.amount,
+            self.shards.clock.now().as_microsecond(),
+            claim.and_then(|claim| claim.good_until).map_or(0, jiff::Timestamp::as_microsecond),
+        ]);
+        let hold = claim.is_some_and(|claim| claim.hold);
+        head.extend([code(state.mode), looked(state.looked), u8::from(hold)]);
+        let windows = self.windows(&there.epoch);
+        let [org, agent, mandate] = &self.stands;
+        let arguments: [&[u8]; 9] = [
+            &head,
+            &self.command.request_hash,
+            org.as_bytes(),
+            agent.as_bytes(),
+            mandate.as_bytes(),
+            &self.bounds,
+            &windows,
+            &state.levels,
+            &self.entry,
+        ];
+        let run = self.shards.link.run(&there.live, Script::Decide, &self.keys, &arguments);
+        Ok(run.await?)
+    }
+
+    /// The marker of the windows, and their tests; empty without any.
+    fn windows(&self, epoch: &Epoch) -> Vec<u8> {
+        let Some(claim) = self.command.claim.as_ref().filter(|claim| !claim.windows.is_empty())
+        else {
+            return Vec::new();
+        };
+        let mut windows = packed(&[epoch.number, self.version()]);
+        for test in &claim.windows {
+            windows.extend(packed(&[micros(test.length)]));
+            let (kind, bound) = match test.bound {
+                WindowBound::Count(most) => (0, most),
+                WindowBound::Sum(most) => (1, most),
+            };
+            windows.push(kind);
+            windows.extend(packed(&[bound]));
+        }
+        windows
+    }
+
+    fn version(&self) -> i64 {
+        let standing = &self.command.evidence.standing;
+        standing.mandate.as_ref().map_or(0, |mandate| mandate.version)
+    }
+
+    /// Whether the key itself says that it was first used in this epoch (rule 16).
+    fn need_not_look(&self, epoch: &Epoch) -> Looked {
+        let now = self.shards.clock.now().as_microsecond();
+        let since = epoch.taken_at.saturating_add(CLOCKS.saturating_mul(2));
+        let is_young =
+            |at: i64| at > since && at > now.saturating_sub(RECORDS_LIVE);
+        if self.key_made_at.is_some_and(is_young) { Looked::NeedNot } else { Looked::NotYet }
+    }
+
+    /// Answers what was decided, once it may be (rules 17 and 19).
+    async fn decided(&mut self, answer: &Answer) -> Result<Decided, Trouble> {
+        let place = answer.place(1)?;
+        self.shards.appended(self.shard, place)?;
+        let facts = answer.bytes(2).and_then(Facts::parse);
+        let facts = facts.ok_or(LinkError::Answer("no facts"))?;
+        let (at, approved) = (facts.at, facts.approved);
+        let at_once = match self.level {
+            // With `appendfsync always` Redis has flushed what it answers.
+            Durability::Fast | Durability::Durable => approved,
+            Durability::Strict => false,
+        };
+        if at_once && self.draft.verdict == Verdict::Approved {
+            let mut record = self.draft.clone();
+            facts.conclude(&mut record);
+            return Ok(Decided::Ruled(Arc::new(record)));
+        }
+        self.shards.wait(self.shard, place).await?;
+        match self.look_up().await? {
+            Some(Decided::Replayed(record)) if record.decided_at == at => {
+                Ok(Decided::Ruled(record))
+            }
+            Some(found) => Ok(found),
+            None => Err(unavailable("a decision was not recorded")),
+        }
+    }
+
+    /// What Postgres has under this key.
+    async fn look_up(&self) -> Result<Option<Decided>, Trouble> {
+        let found = self.shards.escrow.record(self.command.id).await?;
+        Ok(found.map(|record| {
+            if record.request_hash == self.command.request_hash {
+                Decided::Replayed(Arc::new(record))
+            } else {
+                Decided::KeyReused
+            }
+        }))
+    }
+
+    /// Tells Redis how things stand. If they do as the rules were tested, it is asked again.
+    async fn stale(&self) -> Result<Option<Decided>, Trouble> {
+        let standing = &self.command.evidence.standing;
+        let wanted = standing.mandate.as_ref().map(|mandate| mandate.id);
+        let named = wanted.filter(|_| self.command.evidence.named);
+        let (org, agent) = (self.command.org_id, self.command.spend.agent_id);
+        let Some(now) = self.shards.escrow.standings(org, agent, named).await? else {
+            return Ok(Some(Decided::Stale));
+        };
+        self.shards.tell(self.shard, &self.news(&now)).await?;
+        let is_same = now.org == (standing.org_version, standing.frozen)
+            && now.agent.1 == standing.agent
+            && (self.command.evidence.named || now.agent.2 == wanted)
+            && now.mandate == standing.mandate.as_ref().map(|one| (one.version, one.status));
+        Ok((!is_same).then_some(Decided::Stale))
+    }
+
+    fn news(&self, now: &Standings) -> Vec<News> {
+        let keys = Keys(self.shard);
+        let (org, agent) = (self.command.org_id, self.command.spend.agent_id);
+        let mut news = vec![
+            (keys.org(org), now.org.0, org_stands(now.org)),
+            (keys.agent(agent), now.agent.0, agent_stands(now.agent.1, Some(now.agent.2))),
+        ];
+        let standing = self.command.evidence.standing.mandate.as_ref().map(|one| one.id);
+        let id = if self.command.evidence.named { standing } else { now.agent.2 };
+        if let Some((id, (version, status))) = id.zip(now.mandate) {
+            news.push((keys.mandate(id), version, mandate_stands(version, status)));
+        }
+        news
+    }
+
+    /// The counters as Postgres has them, when everything is recorded.
+    async fn exact_levels(&self, there: &There) -> Result<Vec<Level>, Trouble> {
+        let Some(claim) = &self.command.claim else { return Ok(Vec::new()) };
+        self.shards.flush(self.shard, &there.live).await?;
+        Ok(self.shards.escrow.levels(claim).await?)
+    }
+
+    async fn load_windows(&self, there: &There) -> Result<(), Trouble> {
+        let Some(claim) = &self.command.claim else { return Ok(()) };
+        let longest = claim.windows.iter().map(|test| micros(test.length)).max();
+        let longest = longest.unwrap_or_default();
+        // Nothing is approved under this version before they are there, so nothing is missed.
+        self.shards.flush(self.shard, &there.live).await?;
+        let now = self.shards.clock.now().as_microsecond();
+        let since = now.saturating_sub(longest).saturating_sub(CLOCKS);
+        let approvals = self.shards.escrow.approvals_since(claim.mandate, since).await?;
+        let approvals = approvals.iter().flat_map(|(at, amount)| packed(&[*at, *amount]));
+        let approvals = approvals.collect::<Vec<_>>();
+        let keys = [Keys(self.shard).authority(), Keys(self.shard).windows(claim.mandate)];
+        let head = packed(&[there.epoch.number]);
+        let marker = packed(&[there.epoch.number, self.version()]);
+        let live_ms = longest.checked_div(1_000).unwrap_or_default().saturating_add(86_400_000);
+        let live_ms = live_ms.to_string();
+        let arguments: [&[u8]; 4] = [&head, &marker, &approvals, live_ms.as_bytes()];
+        let run = self.shards.link.run(&there.live, Script::Windows, &keys, &arguments);
+        match run.await?.word() {
+            "LOADED" | "HAD" => Ok(()),
+            "EPOCH" => self.shards.doubt(self.shard, &there.epoch),
+            _ => Err(LinkError::Answer("no word of windows").into()),
+        }
+    }
+
+    /// A slice was leased under a higher limit: it comes back first.
+    async fn lowered(&self, there: &There, answer: &Answer) -> Result<(), Trouble> {
+        let charges = self.command.claim.as_ref().map(|claim| claim.charges.as_slice());
+        let index = usize::try_from(answer.number(1)?).ok();
+        let charge = charges.zip(index).and_then(|(charges, index)| charges.get(index));
+        let charge = charge.ok_or(LinkError::Answer("no such slice"))?;
+        self.shards.recall((self.shard, &there.live, &there.epoch), charge).await
+    }
+
+    async fn need_lease(
+        &self,
+        there: &There,
+        state: &mut State,
+        answer: &Answer,
+    ) -> Result<Option<Decided>, Trouble> {
+        let Some(claim) = &self.command.claim else {
+            return Err(LinkError::Answer("a lease for nothing").into());
+        };
+        let index = usize::try_from(answer.number(1)?).unwrap_or(usize::MAX);
+        let charge = claim.charges.get(index).ok_or(LinkError::Answer("no such slice"))?;
+        let turn = self.leasing.turn(&Keys(self.shard).slice(charge));
+        let Ok(_asking) = turn.try_lock() else {
+            // Somebody of this server asks already: the slice is looked at again first.
+            drop(turn.lock().await);
+            return Ok(None);
+        };
+        let ask = Ask {
+            shard: (self.shard, there.epoch.number),
+            org: self.command.org_id,
+            claim: (claim, self.version()),
+            index,
+            amount: self.command.spend.amount,
+            slice: (answer.number(2)?, answer.number(3)?),
+            level: self.level,
+        };
+        match self.shards.escrow.grant(&ask).await? {
+            Granted::Lease(lease) => {
+                let at = (self.shard, &there.live, &there.epoch);
+                self.shards.install(at, charge, &lease).await?;
+            }
+            Granted::Proved(levels) => {
+                state.mode = Mode::Proved;
+                state.levels = packed_levels(&levels);
+            }
+            // What is leased and not spent may turn out to be spent; then there is a proof.
+            Granted::Short => self.shards.flush(self.shard, &there.live).await?,
+            Granted::Stale => return Ok(Some(Decided::Stale)),
+            Granted::Epoch => self.shards.doubt(self.shard, &there.epoch)?,
+        }
+        Ok(None)
+    }
+}
+
+const fn code(mode: Mode) -> u8 {
+    match mode {
+        Mode::Decide => 0,
+        Mode::Refused => 1,
+        Mode::Windows => 2,
+        Mode::Proved => 3,
+    }
+}
+
+const fn looked(looked: Looked) -> u8 {
+    match looked {
+        Looked::NotYet => 0,
+        Looked::NeedNot => 1,
+        Looked::Done => 2,
+    }
+}
+
+fn micros(length: SignedDuration) -> i64 {
+    i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// When a key says that it was made, in microseconds.
+fn made_at(key: &str) -> Option<i64> {
+    let id = Uuid::try_parse(key).ok().filter(|id| id.get_version_num() == 7)?;
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    let seconds = i64::try_from(seconds).ok()?;
+    seconds.checked_mul(1_000_000)?.checked_add(i64::from(nanos.checked_div(1_000)?))
+}
+
+fn keys(command: &Decide) -> Vec<String> {
+    let names = Keys(shard_of(command.org_id));
+    let standing = command.evidence.standing.mandate.as_ref().map(|mandate| mandate.id);
+    let mut keys = vec![
+        names.outbox(),
+        // Without a mandate nothing of one is read: the name only keeps the places.
+        standing.map_or_else(|| names.outbox(), |id| names.windows(id)),
+        names.authority(),
+        names.record(command.spend.agent_id, &command.idempotency_key),
+        names.org(command.org_id),
+        names.agent(command.spend.agent_id),
+        standing.map_or_else(|| names.outbox(), |id| names.mandate(id)),
+    ];
+    let charges = command.claim.iter().flat_map(|claim| &claim.charges);
+    keys.extend(charges.map(|charge| names.slice(charge)));
+    keys
+}
+
+fn stands(command: &Decide) -> [String; 3] {
+    let standing = &command.evidence.standing;
+    let wanted = standing.mandate.as_ref().map(|mandate| mandate.id);
+    let current = (!command.evidence.named).then_some(wanted);
+    let mandate = standing.mandate.as_ref();
+    [
+        org_stands((standing.org_version, standing.frozen)),
+        agent_stands(standing.agent, current),
+        mandate.map_or_else(String::new, |one| mandate_stands(one.version, one.status)),
+    ]
+}
+
+/// The record as it will be if it is approved, without what only the script knows.
+fn draft(command: &Decide) -> TransactionRecord {
+    let hold = command.claim.as_ref().is_some_and(|claim| claim.hold);
+    let verdict = if hold { Verdict::PendingApproval } else { Verdict::Approved };
+    let charges = command.claim.iter().flat_map(|claim| &claim.charges);
+    let unknown = jiff::Timestamp::UNIX_EPOCH;
+    TransactionRecord {
+        id: command.id,
+        org_id: command.org_id,
+        spend: command.spend.clone(),
+        idempotency_key: command.idempotency_key.clone(),
+        request_hash: command.request_hash,
+        verdict,
+        state: TransactionState::from(verdict),
+        evidence: command.evidence.clone(),
+        charged: charges.map(|charge| charge.key.clone()).collect(),
+        tally_before: Tally::default(),
+        settled: None,
+        refunded: None,
+        decided_at: unknown,
+        updated_at: unknown,
+        took_micros: command.took_micros,
+    }
+}

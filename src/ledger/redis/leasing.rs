@@ -1,0 +1,101 @@
+//! Getting a lease into its slice: one caller of a server asks Postgres, the others wait for it.
+//!
+//! Not here: how much is leased, and what proves that there is nothing (`ledger::sql`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::Mutex;
+
+use super::keys::{Keys, packed};
+use super::link::{LinkError, Live};
+use super::scripts::Script;
+use super::shards::{Epoch, Shards, Trouble, unavailable};
+use crate::domain::ledger::Charge;
+use crate::ledger::sql::postgres::escrow::Lease;
+use crate::ledger::sql::postgres::escrow::grant::counter_name;
+
+/// Who asks for which slice now.
+#[derive(Default)]
+pub(super) struct Leasing {
+    turns: std::sync::Mutex<HashMap<String, Arc<Mutex<()>>>>,
+}
+
+/// More slices than are asked for at once; those nobody waits for are forgotten then.
+const TURNS: usize = 4_096;
+
+impl Leasing {
+    /// Whose turn it is to fill a slice.
+    pub(super) fn turn(&self, slice: &str) -> Arc<Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.len() >= TURNS {
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        Arc::clone(turns.entry(slice.to_owned()).or_default())
+    }
+}
+
+/// How long a slice is kept: as long as its period and a day more, in milliseconds; 0 for ever.
+fn lives_ms(charge: &Charge, now: i64) -> i64 {
+    const DAY: i64 = 86_400_000;
+    charge.ends_at.map_or(0, |end| end.as_millisecond().saturating_sub(now).max(0).saturating_add(DAY))
+}
+
+impl Shards {
+    /// Puts a lease into its slice.
+    pub(super) async fn install(
+        &self,
+        (shard, live, epoch): (i16, &Arc<Live>, &Epoch),
+        charge: &Charge,
+        lease: &Lease,
+    ) -> Result<(), Trouble> {
+        let keys = [Keys(shard).authority(), Keys(shard).slice(charge)];
+        let head = packed(&[
+            epoch.number,
+            lease.number,
+            lease.amount,
+            lease.total,
+            lease.held,
+            lease.limit,
+            lives_ms(charge, self.clock.now().as_millisecond()),
+        ]);
+        match self.link.run(live, Script::Install, &keys, &[&head]).await?.word() {
+            "INSTALLED" => {
+                metrics::counter!("quetra_redis_leases_total").increment(1);
+                Ok(())
+            }
+            "HAD" => Ok(()),
+            "EPOCH" => self.doubt(shard, epoch),
+            "GAP" => {
+                tracing::error!(shard, "a slice has lost leases that were installed in it");
+                Err(unavailable("a slice has lost leases, until the next epoch"))
+            }
+            _ => Err(LinkError::Answer("no word of install").into()),
+        }
+    }
+
+    /// Sends what is left in a slice back (rule 10).
+    pub(super) async fn recall(
+        &self,
+        (shard, live, epoch): (i16, &Arc<Live>, &Epoch),
+        charge: &Charge,
+    ) -> Result<(), Trouble> {
+        let keys = Keys(shard);
+        let keys = [keys.outbox(), keys.authority(), keys.slice(charge)];
+        let (subject, starts_at) = counter_name(charge);
+        let mut name = charge.key.mandate.as_bytes().to_vec();
+        name.extend(packed(&[starts_at]));
+        name.extend_from_slice(subject.as_bytes());
+        let head = packed(&[epoch.number]);
+        let answer = self.link.run(live, Script::Recall, &keys, &[&head, &name]).await?;
+        match answer.word() {
+            "NOTHING" => Ok(()),
+            "RECALLED" => {
+                metrics::counter!("quetra_redis_recalls_total").increment(1);
+                self.wait(shard, answer.place(1)?).await
+            }
+            "EPOCH" => self.doubt(shard, epoch),
+            _ => Err(LinkError::Answer("no word of recall").into()),
+        }
+    }
+}

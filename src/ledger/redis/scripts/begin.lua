@@ -1,0 +1,18 @@
+-- begin: makes an epoch the present one; it may be repeated, and may be late.
+--
+-- KEYS  1 outbox  2 authority
+-- ARGV  1 epoch, time that nothing is decided before (>I8I8)  2 identity of the process
+-- Returns BEGUN · LATER epoch
+-- Writes the outbox (epoch-0, unless it is there), then the authority.
+local epoch, floor = struct.unpack('>I8I8', ARGV[1])
+local auth = redis.call('GET', KEYS[2])
+if auth then
+  local mine, last = struct.unpack('>I8I8', auth)
+  if mine >= epoch then return {'LATER', mine} end
+  if last > floor then floor = last end
+end
+local place = string.format('%.0f-0', epoch)
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if not newest or newest[1] ~= place then redis.call('XADD', KEYS[1], place, 'b', '') end
+redis.call('SET', KEYS[2], struct.pack('>I8I8', epoch, floor) .. ARGV[2])
+return {'BEGUN'}

@@ -1,0 +1,280 @@
+//! Which epoch of each shard this server spends in, how far it is recorded, and how one begins.
+//!
+//! An epoch is only used on a connection to the process that holds it (rules 1 to 5). Not here:
+//! what is done in an epoch (`decide`), and what Postgres says of it (`ledger::sql::postgres`).
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout};
+
+use super::keys::{Keys, SHARDS, packed};
+use super::link::{Link, LinkError, Live};
+use super::scripts::{Answer, Script, parse_place};
+use crate::clock::Clock;
+use crate::ledger::sql::postgres::escrow::{Authority, Escrow, Place, Taken};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// How long an answer waits for its row.
+const RECORD_TIME: Duration = Duration::from_secs(8);
+
+/// How often a wait looks for itself: a notification may be lost with its connection.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long entries may wait for their rows before nothing more is decided: the records of their
+/// keys live a day, and Redis' memory is not without end (rule 16).
+const LAG_MAX: Duration = Duration::from_secs(60);
+
+/// Attempts to find out whose a shard is.
+const ATTEMPTS: usize = 5;
+
+/// Why a call did not get what it wanted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// Redis cannot be used now; Postgres may still approve.
+    #[error(transparent)]
+    Away(#[from] LinkError),
+    /// Nothing can be said.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What cannot be done now, and why.
+pub(super) fn unavailable(why: &'static str) -> Trouble {
+    StoreError::new(StoreErrorKind::Unavailable, "decide in Redis", why).into()
+}
+
+/// An epoch of a shard, on the process that holds it.
+#[derive(Clone, Debug)]
+pub(super) struct Epoch {
+    pub(super) number: i64,
+    /// When it was taken, in microseconds.
+    pub(super) taken_at: i64,
+    identity: Arc<str>,
+}
+
+/// What is known of one shard.
+struct Shard {
+    epoch: RwLock<Option<Epoch>>,
+    gate: Mutex<()>,
+    position: watch::Sender<Place>,
+    /// The first entry of this server that is not recorded yet, and since when.
+    waiting: std::sync::Mutex<Option<(Place, Instant)>>,
+}
+
+/// All of them.
+pub(super) struct Shards {
+    shards: Vec<Shard>,
+    pub(super) link: Link,
+    pub(super) escrow: Escrow,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Shards {
+    pub(super) fn new(link: Link, escrow: Escrow, clock: Arc<dyn Clock>) -> Self {
+        let shard = |_| Shard {
+            epoch: RwLock::new(None),
+            gate: Mutex::new(()),
+            position: watch::Sender::new(Place::default()),
+            waiting: std::sync::Mutex::new(None),
+        };
+        Self { shards: (0..SHARDS).map(shard).collect(), link, escrow, clock }
+    }
+
+    fn shard(&self, shard: i16) -> Result<&Shard, Trouble> {
+        let place = usize::try_from(shard).ok();
+        place.and_then(|place| self.shards.get(place)).ok_or_else(|| unavailable("no such shard"))
+    }
+
+    fn known(&self, shard: i16, live: &Live) -> Result<Option<Epoch>, Trouble> {
+        let epoch = self.shard(shard)?.epoch.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(epoch.as_ref().filter(|epoch| epoch.identity == live.identity).cloned())
+    }
+
+    /// The present epoch of a shard on this connection, taken over if need be.
+    pub(super) async fn epoch(&self, shard: i16, live: &Arc<Live>) -> Result<Epoch, Trouble> {
+        if let Some(epoch) = self.known(shard, live)? {
+            return Ok(epoch);
+        }
+        let state = self.shard(shard)?;
+        let _alone = state.gate.lock().await;
+        if let Some(epoch) = self.known(shard, live)? {
+            return Ok(epoch);
+        }
+        for _ in 0..ATTEMPTS {
+            if let Some(found) = self.settle(shard, live).await? {
+                let epoch = Epoch {
+                    number: found.epoch,
+                    taken_at: found.taken_at,
+                    identity: Arc::clone(&live.identity),
+                };
+                self.recorded(shard, found.position());
+                let mut known = state.epoch.write().unwrap_or_else(PoisonError::into_inner);
+                *known = Some(epoch.clone());
+                return Ok(epoch);
+            }
+        }
+        Err(unavailable("the shard is being taken over, try again"))
+    }
+
+    /// Forgets an epoch that a script did not know.
+    pub(super) fn doubt(&self, shard: i16, epoch: &Epoch) -> Result<(), Trouble> {
+        let mut known =
+            self.shard(shard)?.epoch.write().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|known| known.number == epoch.number) {
+            *known = None;
+        }
+        Ok(())
+    }
+
+    /// One step towards an epoch that Postgres and this Redis agree on; `None` to look again.
+    async fn settle(&self, shard: i16, live: &Arc<Live>) -> Result<Option<Authority>, Trouble> {
+        let seen = self.escrow.authority(shard).await?;
+        let redis_at = self.redis_epoch(shard, live).await?;
+        let is_ours = |one: &&Authority| one.replication_id == *live.identity;
+        if let Some(found) = seen.as_ref().filter(is_ours) {
+            if redis_at > found.epoch {
+                // Only Postgres gives epochs: it has lost commits, and must not lease any more.
+                return Err(unavailable("Postgres knows of fewer epochs than Redis"));
+            }
+            if found.begun && redis_at == found.epoch {
+                return Ok(Some(found.clone()));
+            }
+            if !found.begun {
+                return self.begin(found.clone(), live).await;
+            }
+        }
+        let now = self.clock.now().as_microsecond();
+        let of = (shard, live.identity.as_ref());
+        match self.escrow.take(of, seen.as_ref().map(|seen| seen.epoch), now).await? {
+            Taken::Superseded => Err(unavailable(
+                "this Redis process was superseded by another one and is never believed again",
+            )),
+            Taken::Yes(found) if found.replication_id == *live.identity && !found.begun => {
+                metrics::counter!("quetra_redis_takeovers_total").increment(1);
+                tracing::info!(shard, epoch = found.epoch, "took the shard over");
+                self.begin(found, live).await
+            }
+            Taken::Yes(_) => Ok(None),
+        }
+    }
+
+    async fn begin(
+        &self,
+        found: Authority,
+        live: &Arc<Live>,
+    ) -> Result<Option<Authority>, Trouble> {
+        let keys = Keys(found.shard);
+        let keys = [keys.outbox(), keys.authority()];
+        let head = packed(&[found.epoch, found.floor]);
+        let arguments = [head.as_slice(), live.identity.as_bytes()];
+        let answer = self.link.run(live, Script::Begin, &keys, &arguments).await?;
+        let is_there = match answer.word() {
+            "BEGUN" => true,
+            "LATER" => answer.number(1)? == found.epoch,
+            _ => return Err(LinkError::Answer("no word of begin").into()),
+        };
+        if !is_there {
+            return Ok(None);
+        }
+        self.escrow.begun(found.shard, found.epoch).await?;
+        Ok(Some(found))
+    }
+
+    /// The epoch that Redis itself believes in; 0 for none.
+    async fn redis_epoch(&self, shard: i16, live: &Arc<Live>) -> Result<i64, Trouble> {
+        let get = redis::cmd("GET").arg(Keys(shard).authority()).to_owned();
+        let answer = Answer(vec![self.link.ask(live, &get).await?]);
+        let epoch = answer.bytes(0).and_then(|bytes| bytes.get(..8));
+        Ok(epoch.and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_be_bytes))
+    }
+
+    /// Notes how far a shard is recorded.
+    pub(super) fn recorded(&self, shard: i16, place: Place) {
+        let Ok(shard) = self.shard(shard) else { return };
+        shard.position.send_if_modified(|known| {
+            let is_later = place > *known;
+            *known = place.max(*known);
+            is_later
+        });
+    }
+
+    /// Notes an entry of this server, so that its lag is seen.
+    pub(super) fn appended(&self, shard: i16, place: Place) -> Result<(), Trouble> {
+        let shard = self.shard(shard)?;
+        let mut waiting = shard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = *shard.position.borrow();
+        if waiting.is_none_or(|(first, _)| first <= position) {
+            *waiting = Some((place, Instant::now()));
+        }
+        Ok(())
+    }
+
+    /// Refuses to decide while what was decided is not recorded.
+    pub(super) fn refuse_lag(&self, shard: i16) -> Result<(), Trouble> {
+        let shard = self.shard(shard)?;
+        let waiting = *shard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((first, since)) = waiting else { return Ok(()) };
+        if first > *shard.position.borrow() && since.elapsed() > LAG_MAX {
+            return Err(unavailable("what was decided is not recorded for too long"));
+        }
+        Ok(())
+    }
+
+    /// Waits until everything up to a place is recorded.
+    pub(super) async fn wait(&self, shard: i16, place: Place) -> Result<(), Trouble> {
+        let mut position = self.shard(shard)?.position.subscribe();
+        let waited = timeout(RECORD_TIME, async {
+            loop {
+                let there = position.wait_for(|position| *position >= place);
+                if timeout(LOOK, there).await.is_ok() {
+                    return Ok::<(), Trouble>(());
+                }
+                if let Some(found) = self.escrow.authority(shard).await? {
+                    self.recorded(shard, found.position());
+                }
+            }
+        });
+        waited.await.map_err(|elapsed| {
+            // It may be recorded later; the same key finds out.
+            StoreError::new(StoreErrorKind::Timeout, "wait for the record", elapsed)
+        })?
+    }
+
+    /// Waits until everything that is in the outbox now is recorded.
+    pub(super) async fn flush(&self, shard: i16, live: &Arc<Live>) -> Result<(), Trouble> {
+        let ask =
+            redis::cmd("XINFO").arg("STREAM").arg(Keys(shard).outbox()).to_owned();
+        let said = match live.connection.clone().send_packed_command(&ask).await {
+            Ok(said) => said,
+            // There is no outbox: nothing is in it.
+            Err(error) if error.code() == Some("ERR") => return Ok(()),
+            Err(error) => {
+                self.link.forget(live);
+                return Err(LinkError::Driver(error).into());
+            }
+        };
+        match last_generated(said) {
+            Some(last) => self.wait(shard, last).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The last id of a stream, among what `XINFO STREAM` says of it.
+fn last_generated(said: Value) -> Option<Place> {
+    let fields = if let Value::Array(fields) = said {
+        fields
+    } else if let Value::Map(fields) = said {
+        fields.into_iter().flat_map(|(name, value)| [name, value]).collect()
+    } else {
+        return None;
+    };
+    let answer = Answer(fields);
+    let names = (0..answer.0.len()).step_by(2);
+    let mut found = names.filter(|at| answer.bytes(*at) == Some(b"last-generated-id".as_slice()));
+    let at = found.next()?.saturating_add(1);
+    answer.bytes(at).and_then(parse_place)
+}

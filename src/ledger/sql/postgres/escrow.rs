@@ -1,0 +1,290 @@
+//! Postgres' side of the Redis ledger: who may be spent from, and what is leased to it.
+//!
+//! The rules are those of docs/PROTOCOL.md, by their numbers. Locks are taken in one order: the
+//! shard's authority, the organization's head, then counters and leases. Not here: what Redis
+//! decided (`project`), and Redis itself (`ledger::redis`).
+
+use sqlx::Connection;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+
+use super::load::{self, KNOWN};
+use super::{Failed, LOCK};
+use crate::domain::agent::AgentStatus;
+use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
+use crate::domain::ledger::{Charge, Claim, Level};
+use crate::domain::mandate::MandateStatus;
+use crate::domain::transaction::TransactionRecord;
+use crate::ledger::sql::{Needs, Page, word};
+use crate::store::StoreError;
+use crate::store::postgres::{PostgresStore, failed, failed_commit};
+use crate::store::sql::spends::SpendRow;
+
+pub(in crate::ledger) mod grant;
+
+pub(in crate::ledger) use grant::{Ask, Granted, Lease};
+
+const AUTHORITIES: &str = "SELECT shard, epoch, replication_id, begun, position_epoch,
+    position_seq, floor, taken_at FROM shard_authority";
+
+const CLAIM: &str = "
+INSERT INTO shard_authority (shard, epoch, replication_id, begun, position_epoch, position_seq,
+    floor, taken_at)
+VALUES ($1, $2, $3, false, 0, 0, 0, $4)
+ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch, begun = false,
+    replication_id = excluded.replication_id, taken_at = excluded.taken_at";
+
+const BEGUN: &str = "
+WITH begun AS (UPDATE shard_authority SET begun = true WHERE shard = $1 AND epoch = $2
+    RETURNING shard, epoch)
+UPDATE shard_epoch SET state = 'begun' FROM begun
+WHERE shard_epoch.shard = begun.shard AND shard_epoch.epoch = begun.epoch";
+
+const STANDINGS: &str = "
+SELECT organization.version, organization.frozen, agent.version, agent.status,
+    agent.current_mandate, mandate.version, mandate.status
+FROM organization JOIN agent ON agent.org_id = organization.id
+LEFT JOIN mandate ON mandate.id = coalesce($3, agent.current_mandate)
+    AND mandate.org_id = organization.id
+WHERE organization.id = $1 AND agent.id = $2";
+
+const APPROVALS_SINCE: &str = "SELECT decided_at, amount FROM spend
+    WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at > $2 ORDER BY decided_at, seq";
+
+/// A place in the outboxes of a shard: its epoch, and the number in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::ledger) struct Place {
+    pub(in crate::ledger) epoch: i64,
+    pub(in crate::ledger) seq: i64,
+}
+
+/// Who a shard is spent from.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(in crate::ledger) struct Authority {
+    pub(in crate::ledger) shard: i16,
+    pub(in crate::ledger) epoch: i64,
+    pub(in crate::ledger) replication_id: String,
+    pub(in crate::ledger) begun: bool,
+    position_epoch: i64,
+    position_seq: i64,
+    pub(in crate::ledger) floor: i64,
+    pub(in crate::ledger) taken_at: i64,
+}
+
+impl Authority {
+    /// The last place that is recorded.
+    pub(in crate::ledger) const fn position(&self) -> Place {
+        Place { epoch: self.position_epoch, seq: self.position_seq }
+    }
+}
+
+/// How everything stands that a decision compares, with the versions that order the news.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ledger) struct Standings {
+    pub(in crate::ledger) org: (i64, bool),
+    pub(in crate::ledger) agent: (i64, AgentStatus, Option<MandateId>),
+    pub(in crate::ledger) mandate: Option<(i64, MandateStatus)>,
+}
+
+/// What came of an attempt to take a shard over.
+#[derive(Debug)]
+pub(in crate::ledger) enum Taken {
+    /// The shard is this authority's; it may have to be begun.
+    Yes(Authority),
+    /// This process was superseded by another one.
+    Superseded,
+}
+
+/// The tables of the escrow.
+#[derive(Clone, Debug)]
+pub(in crate::ledger) struct Escrow {
+    store: PostgresStore,
+}
+
+impl Escrow {
+    pub(in crate::ledger) const fn new(store: PostgresStore) -> Self {
+        Self { store }
+    }
+
+    /// How to make a connection of one's own.
+    pub(in crate::ledger) fn options(&self) -> &PgConnectOptions {
+        self.store.options()
+    }
+
+    pub(in crate::ledger) const fn pool(&self) -> &PgPool {
+        self.store.reader()
+    }
+
+    /// Every shard that is spent from Redis.
+    pub(in crate::ledger) async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
+        let rows = sqlx::query_as(AUTHORITIES).fetch_all(self.pool()).await;
+        rows.map_err(failed("read the shards"))
+    }
+
+    /// Who one shard is spent from.
+    pub(in crate::ledger) async fn authority(
+        &self,
+        shard: i16,
+    ) -> Result<Option<Authority>, StoreError> {
+        let one = sqlx::AssertSqlSafe(format!("{AUTHORITIES} WHERE shard = $1"));
+        let row = sqlx::query_as(one).bind(shard).fetch_optional(self.pool()).await;
+        row.map_err(failed("read a shard"))
+    }
+
+    /// Gives the next epoch of a shard to a process (rules 2 and 3), unless the shard is not as it
+    /// was seen any more: then what it is now is returned.
+    pub(in crate::ledger) async fn take(
+        &self,
+        (shard, replication_id): (i16, &str),
+        seen: Option<i64>,
+        now: i64,
+    ) -> Result<Taken, StoreError> {
+        const TAKE: &str = "take a shard over";
+        let mut writing = self.pool().begin().await.map_err(failed(TAKE))?;
+        // The row may not exist yet: whoever is first must not be two.
+        let alone = sqlx::query("SELECT pg_advisory_xact_lock(7401, $1)").bind(i32::from(shard));
+        alone.execute(&mut *writing).await.map_err(failed(TAKE))?;
+        let lock = sqlx::AssertSqlSafe(format!("{AUTHORITIES} WHERE shard = $1 FOR UPDATE"));
+        let row = sqlx::query_as::<_, Authority>(lock).bind(shard);
+        let row = row.fetch_optional(&mut *writing).await.map_err(failed(TAKE))?;
+        if let Some(row) = row.as_ref().filter(|row| Some(row.epoch) != seen) {
+            return Ok(Taken::Yes(row.clone()));
+        }
+        let superseded: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM shard_epoch
+             WHERE shard = $1 AND replication_id = $2 AND state = 'ended')",
+        )
+        .bind(shard)
+        .bind(replication_id)
+        .fetch_one(&mut *writing)
+        .await
+        .map_err(failed(TAKE))?;
+        if superseded {
+            return Ok(Taken::Superseded);
+        }
+        // A process that goes on with the next epoch is not superseded by itself.
+        let end = "UPDATE shard_epoch SET state = 'ended'
+            WHERE shard = $1 AND replication_id <> $2";
+        let end = sqlx::query(end).bind(shard).bind(replication_id);
+        end.execute(&mut *writing).await.map_err(failed(TAKE))?;
+        let epoch = row.as_ref().map_or(0, |row| row.epoch).saturating_add(1);
+        sqlx::query(CLAIM)
+            .bind(shard)
+            .bind(epoch)
+            .bind(replication_id)
+            .bind(now)
+            .execute(&mut *writing)
+            .await
+            .map_err(failed(TAKE))?;
+        sqlx::query("INSERT INTO shard_epoch VALUES ($1, $2, $3, 'claimed')")
+            .bind(shard)
+            .bind(epoch)
+            .bind(replication_id)
+            .execute(&mut *writing)
+            .await
+            .map_err(failed(TAKE))?;
+        writing.commit().await.map_err(failed_commit(TAKE))?;
+        let position = row.as_ref().map_or_else(Place::default, Authority::position);
+        Ok(Taken::Yes(Authority {
+            shard,
+            epoch,
+            replication_id: replication_id.to_owned(),
+            begun: false,
+            position_epoch: position.epoch,
+            position_seq: position.seq,
+            floor: row.map_or(0, |row| row.floor),
+            taken_at: now,
+        }))
+    }
+
+    /// Notes that an epoch is in the outbox (rule 5).
+    pub(in crate::ledger) async fn begun(&self, shard: i16, epoch: i64) -> Result<(), StoreError> {
+        let query = sqlx::query(BEGUN).bind(shard).bind(epoch);
+        query.execute(self.pool()).await.map(drop).map_err(failed("begin an epoch"))
+    }
+
+    /// How everything stands for an agent, under its current mandate or a named one.
+    pub(in crate::ledger) async fn standings(
+        &self,
+        org: OrgId,
+        agent: AgentId,
+        named: Option<MandateId>,
+    ) -> Result<Option<Standings>, StoreError> {
+        type Row = (i64, bool, i64, String, Option<Vec<u8>>, Option<i64>, Option<String>);
+        let row = sqlx::query_as::<_, Row>(STANDINGS)
+            .bind(org.as_bytes().as_slice())
+            .bind(agent.as_bytes().as_slice())
+            .bind(named.map(|id| id.as_bytes().to_vec()))
+            .fetch_optional(self.pool())
+            .await
+            .map_err(failed("read how things stand"))?;
+        let Some((version, frozen, agent_version, agent, current, mandate, status)) = row else {
+            return Ok(None);
+        };
+        let current = current.map(|id| load::id(&id)).transpose().map_err(Failed::into_error)?;
+        let status = status.map(|status| word::<MandateStatus>(&status)).transpose()?;
+        Ok(Some(Standings {
+            org: (version, frozen),
+            agent: (
+                agent_version,
+                word::<AgentStatus>(&agent)?,
+                current.map(MandateId::from_bytes),
+            ),
+            mandate: mandate.zip(status),
+        }))
+    }
+
+    /// A recorded decision.
+    pub(in crate::ledger) async fn record(
+        &self,
+        id: TransactionId,
+    ) -> Result<Option<TransactionRecord>, StoreError> {
+        let row = sqlx::query_as::<_, SpendRow>(sqlx::AssertSqlSafe(KNOWN.as_str()))
+            .bind(vec![id.as_bytes().to_vec()])
+            .fetch_optional(self.pool())
+            .await
+            .map_err(failed("read a decision"))?;
+        row.map(SpendRow::record).transpose()
+    }
+
+    /// When a mandate approved what since a time, oldest first.
+    pub(in crate::ledger) async fn approvals_since(
+        &self,
+        mandate: MandateId,
+        since: i64,
+    ) -> Result<Vec<(i64, i64)>, StoreError> {
+        let query = sqlx::query_as(APPROVALS_SINCE).bind(mandate.as_bytes().as_slice());
+        query.bind(since).fetch_all(self.pool()).await.map_err(failed("read a window"))
+    }
+
+    /// The counters of a claim as they are recorded.
+    pub(in crate::ledger) async fn levels(&self, claim: &Claim) -> Result<Vec<Level>, StoreError> {
+        let mut connection = self.pool().acquire().await.map_err(failed("look at a budget"))?;
+        let (mut page, needs) =
+            (Page::default(), Needs { claims: vec![claim], ..Needs::default() });
+        let loaded = load::counters(&mut connection, &mut page, &needs).await;
+        loaded.map_err(Failed::into_error)?;
+        let level = |charge: &Charge| page.book.counters.get(&charge.key).copied();
+        Ok(claim.charges.iter().map(|charge| level(charge).unwrap_or_default()).collect())
+    }
+
+    /// Leases from a counter, or says why not (rules 7, 8 and 18).
+    pub(in crate::ledger) async fn grant(&self, ask: &Ask<'_>) -> Result<Granted, StoreError> {
+        const GRANT: &str = "lease from a budget";
+        let mut connection = self.pool().acquire().await.map_err(failed(GRANT))?;
+        let mut writing = connection.begin().await.map_err(failed(GRANT))?;
+        let granted = grant::grant(&mut writing, ask).await.map_err(Failed::into_error)?;
+        if matches!(granted, Granted::Lease(_)) {
+            writing.commit().await.map_err(failed_commit(GRANT))?;
+        }
+        Ok(granted)
+    }
+}
+
+/// Waits for the organization's turn; `None` if there is no such organization.
+async fn lock_head(
+    connection: &mut sqlx::PgConnection,
+    org: OrgId,
+) -> Result<Option<(i64, i64)>, Failed> {
+    let query = sqlx::query_as(LOCK).bind(org.as_bytes().as_slice());
+    Ok(query.fetch_optional(connection).await?)
+}

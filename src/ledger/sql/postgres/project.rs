@@ -1,0 +1,399 @@
+//! The projector's transaction: a batch of the outbox becomes rows, money and a position, at once.
+//!
+//! The position is compared and moved first, so that of any number of projectors one commits a
+//! batch, and none for an epoch that is over (rules 12 to 14). Not here: reading the outbox
+//! (`ledger::redis`).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, query_as};
+
+use super::escrow::Place;
+use super::load::{KNOWN, id, time};
+use super::{Failed, LOCK, save};
+use crate::domain::decision::Verdict;
+use crate::domain::id::{MandateId, OrgId, TransactionId};
+use crate::domain::ledger::{Book, CounterKey, Level, Tally};
+use crate::domain::transaction::TransactionRecord;
+use crate::ledger::sql::{Head, corrupt};
+use crate::store::StoreError;
+use crate::store::postgres::failed_commit;
+use crate::store::sql::spends::{SpendRow, counter_key, subject_text};
+
+/// What is told to every server, with shard, epoch and number.
+pub(in crate::ledger) const CHANNEL: &str = "quetra_position";
+
+const MOVE: &str = "
+UPDATE shard_authority SET position_epoch = $4, position_seq = $5, floor = greatest(floor, $6)
+WHERE shard = $1 AND epoch = $2 AND begun AND (position_epoch, position_seq) = ($3, $7)";
+
+/// What is leased to epochs that are over and drained: what was answered from it at this level is
+/// recorded, and what is missing nobody will record (rule 6).
+const RELEASE: &str = "UPDATE lease SET leased = 0
+    WHERE shard = $1 AND epoch < $2 AND leased > 0 AND level = 'strict'";
+
+const SPEND: &str = "
+UPDATE lease SET leased = lease.leased - gone.amount
+FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+    AS gone (mandate, subject, starts_at, epoch, amount)
+WHERE lease.mandate_id = gone.mandate AND lease.subject = gone.subject
+    AND lease.starts_at = gone.starts_at AND lease.epoch = gone.epoch AND lease.shard = $6";
+
+/// The kept counters of these mandates that may count a record of this time or later.
+const KEPT: &str = "SELECT mandate_id, subject, starts_at, ends_at, spent, held FROM counter
+    WHERE mandate_id = ANY($1) AND ends_at > $2";
+
+/// The tally at the place in time that a record takes: of the first approval after it, else all.
+const PLACE: &str = "
+SELECT approvals_before, sum_before, 0, 0 FROM (
+    SELECT approvals_before, sum_before FROM spend
+    WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at > $2
+    ORDER BY decided_at, seq LIMIT 1) later
+UNION ALL
+SELECT approvals_before, sum_before, amount, 1 FROM (
+    SELECT approvals_before, sum_before, amount FROM spend
+    WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at <= $2
+    ORDER BY decided_at DESC, seq DESC LIMIT 1) earlier
+ORDER BY 4 LIMIT 1";
+
+const MAKE_ROOM: &str = "UPDATE spend
+    SET approvals_before = approvals_before + 1, sum_before = sum_before + $3
+    WHERE mandate_id = $1 AND decided_at > $2";
+
+const LAST: &str = "
+SELECT mandate.id, last.approvals_before, last.sum_before, last.amount, last.decided_at
+FROM unnest($1::bytea[]) AS mandate (id)
+CROSS JOIN LATERAL (
+    SELECT approvals_before, sum_before, amount, decided_at FROM spend
+    WHERE mandate_id = mandate.id AND verdict <> 'rejected'
+    ORDER BY decided_at DESC, seq DESC LIMIT 1) last";
+
+/// One entry of an outbox.
+#[derive(Debug)]
+pub(in crate::ledger) enum Entry {
+    /// An epoch begins.
+    Begin,
+    /// A decision.
+    Decision(Box<TransactionRecord>),
+    /// Money comes back from the slice of this counter: mandate, subject and start.
+    Recall((MandateId, String, i64), i64),
+}
+
+/// What follows a position.
+#[derive(Debug)]
+pub(in crate::ledger) struct Batch {
+    pub(in crate::ledger) shard: i16,
+    /// The present epoch, as the authority was read.
+    pub(in crate::ledger) epoch: i64,
+    pub(in crate::ledger) after: Place,
+    pub(in crate::ledger) entries: Vec<(Place, Entry)>,
+}
+
+/// What leaves leases, by counter and epoch.
+type Gone = BTreeMap<(MandateId, String, i64, i64), i64>;
+
+/// Commits a batch; `false` if its position or its epoch was not the present one.
+pub(in crate::ledger) async fn project(
+    connection: &mut PgConnection,
+    batch: &Batch,
+) -> Result<bool, StoreError> {
+    let failed = |error: sqlx::Error| Failed::from(error).into_error();
+    let Some((last, _)) = batch.entries.last() else { return Ok(true) };
+    let mut writing = connection.begin().await.map_err(failed)?;
+    if !write(&mut writing, batch, *last).await.map_err(Failed::into_error)? {
+        writing.rollback().await.map_err(failed)?;
+        return Ok(false);
+    }
+    writing.commit().await.map_err(failed_commit("record the outbox"))?;
+    Ok(true)
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    last: Place,
+) -> Result<bool, Failed> {
+    let decisions = batch.entries.iter().filter_map(|(place, entry)| match entry {
+        Entry::Decision(record) => Some((*place, record.as_ref())),
+        Entry::Begin | Entry::Recall(..) => None,
+    });
+    let decisions = decisions.collect::<Vec<_>>();
+    let latest = decisions.iter().map(|(_, record)| record.decided_at.as_microsecond()).max();
+    let moved = sqlx::query(MOVE)
+        .bind(batch.shard)
+        .bind(batch.epoch)
+        .bind(batch.after.epoch)
+        .bind(last.epoch)
+        .bind(last.seq)
+        .bind(latest.unwrap_or_default())
+        .bind(batch.after.seq)
+        .execute(&mut *connection)
+        .await?;
+    if moved.rows_affected() != 1 {
+        return Ok(false);
+    }
+    let mut gone = Gone::new();
+    for (place, entry) in &batch.entries {
+        if let Entry::Recall((mandate, subject, starts_at), amount) = entry {
+            let key = (*mandate, subject.clone(), *starts_at, place.epoch);
+            let sum = gone.entry(key).or_default();
+            *sum = sum.saturating_add(*amount);
+        }
+    }
+    record(connection, &decisions, &mut gone).await?;
+    spend(connection, batch.shard, &gone).await?;
+    let begins = |(place, entry): &(Place, Entry)| match entry {
+        Entry::Begin => Some(place.epoch),
+        Entry::Decision(_) | Entry::Recall(..) => None,
+    };
+    if let Some(begun) = batch.entries.iter().filter_map(begins).max() {
+        sqlx::query(RELEASE).bind(batch.shard).bind(begun).execute(&mut *connection).await?;
+    }
+    let told = format!("{} {} {}", batch.shard, last.epoch, last.seq);
+    let tell = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(told);
+    tell.execute(&mut *connection).await?;
+    Ok(true)
+}
+
+/// Everything that the decisions of a batch change beside the leases.
+async fn record(
+    connection: &mut PgConnection,
+    decisions: &[(Place, &TransactionRecord)],
+    gone: &mut Gone,
+) -> Result<(), Failed> {
+    if decisions.is_empty() {
+        return Ok(());
+    }
+    let mut heads = lock(connection, decisions).await?;
+    let mut known = known(connection, decisions).await?;
+    let mut new = Vec::new();
+    for (place, record) in decisions {
+        for key in &record.charged {
+            let subject = subject_text(&key.subject, key.period);
+            let lease = (key.mandate, subject, key.starts_at.as_microsecond(), place.epoch);
+            let sum = gone.entry(lease).or_default();
+            *sum = sum.saturating_add(record.spend.amount);
+        }
+        match known.get(&record.id) {
+            None => {
+                known.insert(record.id, record.request_hash);
+                new.push((*record).clone());
+            }
+            // Decided before, while Redis was away: that row stays, the money goes back.
+            Some(hash) if *hash == record.request_hash => {
+                metrics::counter!("quetra_redis_duplicates_total").increment(1);
+            }
+            // The key was used for another request meanwhile, and somebody may have been told.
+            Some(_) => {
+                tracing::error!(id = %record.id, "a key has two decisions about two requests");
+                metrics::counter!("quetra_redis_conflicts_total").increment(1);
+            }
+        }
+    }
+    let mut book = kept(connection, &new).await?;
+    let moved = count(&mut book, &new);
+    insert(connection, &mut heads, new).await?;
+    save::move_counters(connection, &book, &moved.iter().collect::<Vec<_>>()).await?;
+    for (org, (seq, floor)) in heads {
+        sqlx::query("UPDATE ledger_head SET seq = $2, floor = greatest(floor, $3) WHERE org_id = $1")
+            .bind(org.as_bytes().as_slice())
+            .bind(seq)
+            .bind(floor)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Waits for the turn of every organization, in their order; where each record ends.
+async fn lock(
+    connection: &mut PgConnection,
+    decisions: &[(Place, &TransactionRecord)],
+) -> Result<BTreeMap<OrgId, (i64, i64)>, Failed> {
+    let orgs = decisions.iter().map(|(_, record)| record.org_id);
+    let mut heads = BTreeMap::new();
+    for org in orgs.collect::<std::collections::BTreeSet<_>>() {
+        let locked = query_as(LOCK).bind(org.as_bytes().as_slice());
+        let head = locked.fetch_optional(&mut *connection).await?;
+        heads.insert(org, head.ok_or_else(|| corrupt("a decision of no organization"))?);
+    }
+    Ok(heads)
+}
+
+async fn known(
+    connection: &mut PgConnection,
+    decisions: &[(Place, &TransactionRecord)],
+) -> Result<HashMap<TransactionId, [u8; 16]>, Failed> {
+    let ids = decisions.iter().map(|(_, record)| record.id.as_bytes().to_vec());
+    let rows = query_as::<_, SpendRow>(sqlx::AssertSqlSafe(KNOWN.as_str()))
+        .bind(ids.collect::<HashSet<_>>().into_iter().collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    let records = rows.into_iter().map(SpendRow::record).collect::<Result<Vec<_>, _>>()?;
+    Ok(records.into_iter().map(|record| (record.id, record.request_hash)).collect())
+}
+
+/// The counters that are kept of the mandates of these records.
+async fn kept(connection: &mut PgConnection, new: &[TransactionRecord]) -> Result<Book, Failed> {
+    let mut book = Book::default();
+    let charged = new.iter().filter(|record| record.verdict != Verdict::Rejected);
+    let mandates = charged.filter_map(|record| record.mandate().map(|(id, _)| id));
+    let mandates = mandates.collect::<HashSet<_>>();
+    if mandates.is_empty() {
+        return Ok(book);
+    }
+    let earliest = new.iter().map(|record| record.decided_at.as_microsecond()).min();
+    let rows = query_as::<_, (Vec<u8>, String, i64, i64, i64, i64)>(KEPT)
+        .bind(mandates.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>())
+        .bind(earliest.unwrap_or_default())
+        .fetch_all(connection)
+        .await?;
+    for (mandate, subject, starts_at, ends_at, spent, held) in rows {
+        let key = counter_key(MandateId::from_bytes(id(&mandate)?), &subject, starts_at)
+            .ok_or_else(|| corrupt("a counter cannot be understood"))?;
+        if ends_at < i64::MAX {
+            book.ends.insert(key.clone(), time(ends_at)?);
+        }
+        book.counters.insert(key, Level { spent, held });
+    }
+    Ok(book)
+}
+
+/// Adds records to every kept counter that counts them, charged at the time or not; which moved.
+fn count(book: &mut Book, new: &[TransactionRecord]) -> HashSet<CounterKey> {
+    let mut by_mandate = HashMap::<MandateId, Vec<CounterKey>>::new();
+    for key in book.counters.keys() {
+        by_mandate.entry(key.mandate).or_default().push(key.clone());
+    }
+    let mut moved = HashSet::new();
+    for record in new {
+        let load = record.load();
+        if load == Level::default() {
+            continue;
+        }
+        let keys = record.mandate().and_then(|(id, _)| by_mandate.get(&id));
+        for key in keys.into_iter().flatten() {
+            if !key.covers(book.ends.get(key).copied(), record) {
+                continue;
+            }
+            if let Some(level) = book.counters.get_mut(key) {
+                level.spent = level.spent.saturating_add(load.spent);
+                level.held = level.held.saturating_add(load.held);
+                moved.insert(key.clone());
+            }
+        }
+    }
+    moved
+}
+
+/// Appends records to the record of their organizations, with the tallies before them.
+async fn insert(
+    connection: &mut PgConnection,
+    heads: &mut BTreeMap<OrgId, (i64, i64)>,
+    mut new: Vec<TransactionRecord>,
+) -> Result<(), Failed> {
+    let mandates = new.iter().filter_map(|record| record.mandate().map(|(id, _)| id));
+    let mandates = mandates.collect::<HashSet<_>>();
+    let rows = query_as::<_, (Vec<u8>, i64, i64, i64, i64)>(LAST)
+        .bind(mandates.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut tallies = HashMap::<MandateId, (Tally, Timestamp)>::new();
+    for (mandate, count, sum, amount, at) in rows {
+        let tally = Tally { count, sum }.and(amount);
+        tallies.insert(MandateId::from_bytes(id(&mandate)?), (tally, time(at)?));
+    }
+    let mut is_late = false;
+    for record in &mut new {
+        let Some((mandate, _)) = record.mandate() else { continue };
+        let (tally, last) = tallies.entry(mandate).or_default();
+        is_late |= record.decided_at < *last;
+        record.tally_before = *tally;
+        if record.verdict != Verdict::Rejected {
+            (*tally, *last) = (tally.and(record.spend.amount), record.decided_at);
+        }
+    }
+    if is_late {
+        // Something was decided in Redis' absence meanwhile; each takes its place in time.
+        for record in new {
+            insert_late(connection, heads, record).await?;
+        }
+        return Ok(());
+    }
+    let mut by_org = BTreeMap::<OrgId, Vec<&TransactionRecord>>::new();
+    for record in &new {
+        by_org.entry(record.org_id).or_default().push(record);
+    }
+    for (org, records) in by_org {
+        append(connection, heads, org, &records).await?;
+    }
+    Ok(())
+}
+
+async fn append(
+    connection: &mut PgConnection,
+    heads: &mut BTreeMap<OrgId, (i64, i64)>,
+    org: OrgId,
+    records: &[&TransactionRecord],
+) -> Result<(), Failed> {
+    let head = heads.get_mut(&org).ok_or_else(|| corrupt("an organization without a head"))?;
+    let floor = time(head.1)?;
+    save::record(connection, Head { seq: head.0, floor }, records).await?;
+    let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
+    head.0 = head.0.saturating_add(count);
+    let latest = records.iter().map(|record| record.decided_at.as_microsecond()).max();
+    head.1 = head.1.max(latest.unwrap_or_default());
+    Ok(())
+}
+
+async fn insert_late(
+    connection: &mut PgConnection,
+    heads: &mut BTreeMap<OrgId, (i64, i64)>,
+    mut record: TransactionRecord,
+) -> Result<(), Failed> {
+    if let Some((mandate, _)) = record.mandate() {
+        let at = record.decided_at.as_microsecond();
+        let found = query_as::<_, (i64, i64, i64, i32)>(PLACE)
+            .bind(mandate.as_bytes().as_slice())
+            .bind(at)
+            .fetch_optional(&mut *connection)
+            .await?;
+        record.tally_before = match found {
+            None => Tally::default(),
+            Some((count, sum, amount, 1)) => Tally { count, sum }.and(amount),
+            Some((count, sum, ..)) => Tally { count, sum },
+        };
+        if record.verdict != Verdict::Rejected {
+            sqlx::query(MAKE_ROOM)
+                .bind(mandate.as_bytes().as_slice())
+                .bind(at)
+                .bind(record.spend.amount)
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+    let org = record.org_id;
+    append(connection, heads, org, &[&record]).await
+}
+
+async fn spend(connection: &mut PgConnection, shard: i16, gone: &Gone) -> Result<(), Failed> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let mandates = gone.keys().map(|(mandate, ..)| mandate.as_bytes().to_vec());
+    let spent = sqlx::query(SPEND)
+        .bind(mandates.collect::<Vec<_>>())
+        .bind(gone.keys().map(|(_, subject, ..)| subject.clone()).collect::<Vec<_>>())
+        .bind(gone.keys().map(|(_, _, starts_at, _)| *starts_at).collect::<Vec<_>>())
+        .bind(gone.keys().map(|(.., epoch)| *epoch).collect::<Vec<_>>())
+        .bind(gone.values().copied().collect::<Vec<_>>())
+        .bind(shard)
+        .execute(connection)
+        .await?;
+    if usize::try_from(spent.rows_affected()).ok() != Some(gone.len()) {
+        return Err(corrupt("the outbox spends what was never leased").into());
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Private Redis servers: one that most tests share, each in a logical database of its own, and
+//! more for tests that kill, empty or replace one.
+//!
+//! All listen on ports of their own and keep their files in folders of their own. A test that needs
+//! one fails when it cannot be had. Not here: what is kept there (`ledger_check`).
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a server may take to answer after its start.
+const START_TIME: Duration = Duration::from_secs(20);
+
+/// Logical databases of the shared server: more than a run of the tests needs.
+const DATABASES: u64 = 16_384;
+
+static BINARY: LazyLock<String> = LazyLock::new(|| {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/services");
+    let output = Command::new(script).arg("redis").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "this test needs Redis, and there is none: {said}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+});
+
+/// Starts processes that end with this one: the kernel kills them when the thread that started
+/// them ends, and this one never does.
+static SPAWNER: LazyLock<Sender<(Command, Sender<Child>)>> = LazyLock::new(|| {
+    let (ask, asked) = mpsc::channel::<(Command, Sender<Child>)>();
+    std::thread::spawn(move || {
+        for (mut command, reply) in asked {
+            drop(reply.send(command.spawn().unwrap()));
+        }
+    });
+    ask
+});
+
+static SHARED: LazyLock<Redis> = LazyLock::new(|| Redis::start("everysec"));
+
+/// A server of one's own.
+pub(crate) struct Redis {
+    folder: TempDir,
+    port: u16,
+    fsync: String,
+    child: Option<Child>,
+}
+
+/// The URL of an empty logical database on the shared server.
+pub(crate) fn fresh_redis() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(number < DATABASES, "the shared Redis has no database left");
+    format!("redis://127.0.0.1:{}/{number}", SHARED.port)
+}
+
+impl Redis {
+    /// A new and empty one, with this `appendfsync`.
+    pub(crate) fn start(fsync: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("quetra-redis-").tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut redis = Self { folder, port, fsync: fsync.to_owned(), child: None };
+        redis.again();
+        redis
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts it again on what its folder has.
+    pub(crate) fn again(&mut self) {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", &BINARY]);
+        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(["--dir", self.folder.path().to_str().unwrap(), "--save", ""]);
+        command.args(["--appendonly", "yes", "--appendfsync", &self.fsync]);
+        command.args(["--databases", &DATABASES.to_string(), "--daemonize", "no"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let (reply, started) = mpsc::channel();
+        SPAWNER.send((command, reply)).unwrap();
+        self.child = Some(started.recv().unwrap());
+        let since = Instant::now();
+        while self.try_ask("PING").is_none() {
+            assert!(since.elapsed() < START_TIME, "Redis does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Forgets everything that it had on its disk, while it does not run.
+    pub(crate) fn empty(&self) {
+        assert!(self.child.is_none(), "it runs");
+        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
+    /// A command of one word or more, which must succeed.
+    pub(crate) fn ask(&self, command: &str) -> redis::Value {
+        self.try_ask(command).unwrap_or_else(|| panic!("`{command}` failed"))
+    }
+
+    fn try_ask(&self, command: &str) -> Option<redis::Value> {
+        let mut words = command.split(' ');
+        let mut ask = redis::cmd(words.next()?);
+        words.for_each(|word| {
+            ask.arg(word);
+        });
+        let mut connection = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
+        ask.query(&mut connection).ok()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
