@@ -84,4 +84,9 @@ pub trait Ledger: Send + Sync {
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError>;
     /// What a reply of this ledger survives.
     fn durability(&self) -> Durability;
+    /// Whether two stores may decide without each other's knowledge. Then ids of transactions cover
+    /// the request as well as the key.
+    fn has_two_stores(&self) -> bool {
+        false
+    }
 }

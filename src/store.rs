@@ -338,6 +338,20 @@ pub trait TransactionStore: Send + Sync {
         org: OrgId,
         id: TransactionId,
     ) -> Result<Option<TransactionRecord>, StoreError>;
+    /// The transaction of an agent's key, by the id that is made of the key alone: that one itself,
+    /// or the first one that begins like it, where ids cover the request too.
+    async fn transaction_of_key(
+        &self,
+        org: OrgId,
+        id: TransactionId,
+        (agent, key): (AgentId, &str),
+    ) -> Result<Option<TransactionRecord>, StoreError> {
+        let found = self.transaction(org, id).await?;
+        let is_of_key = |found: &TransactionRecord| {
+            found.spend.agent_id == agent && found.idempotency_key == key
+        };
+        Ok(found.filter(is_of_key))
+    }
     /// Transactions with their sequence numbers, newest first; `before` is a sequence number.
     async fn transactions(
         &self,

@@ -165,7 +165,11 @@ serve database_url         sqlite://:memory:         => forgets every decision
 serve database_url         sqlite://x.db?mode=ro     => parameters
 serve database_url         sqlite://DIR/none/x.db    => does not exist; create it
 serve database_url         sqlite://DIR              => is a directory
-serve redis_url            redis://h                 => not built yet
+serve redis_url            rediss://127.0.0.1        => speaks no TLS to Redis
+serve redis_url            redis://:hunter2@h/0      => ?network=private
+serve redis_url            http://127.0.0.1          => is no Redis URL
+serve redis_url            redis://127.0.0.1/0       => what Postgres leases
+serve durability           eternal                   => neither fast, durable nor strict
 serve master_key_file      DIR/none.key              => openssl rand
 serve master_key_file      DIR/open.key              => chmod 600
 serve master_key_file      DIR/short.key             => 64 hexadecimal

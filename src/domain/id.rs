@@ -100,6 +100,26 @@ prefixed_id! {
     TransactionId, "tx_", "a transaction id (tx_ and 32 hexadecimal digits)"
 }
 
+impl TransactionId {
+    /// The id of a key's request, where two stores may decide without each other's knowledge: a key
+    /// that was used for two requests then has two records. It begins as the key's own id does.
+    #[must_use]
+    pub fn with_request(self, request_hash: &[u8; 16]) -> Self {
+        let mut bytes = *self.as_bytes();
+        for (byte, hash) in bytes.iter_mut().skip(8).zip(request_hash) {
+            *byte = *hash;
+        }
+        Self::from_bytes(bytes)
+    }
+
+    /// The part that is made of the key alone.
+    #[must_use]
+    pub fn key_part(self) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = *self.as_bytes();
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
 /// An agent; its text is a plain UUID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId(Uuid);

@@ -242,12 +242,14 @@ pub struct Book {
     pub approves_only: bool,
     /// Records.
     pub transactions: HashMap<TransactionId, Arc<TransactionRecord>>,
+    /// The first record of each key, by the part of its id that is made of the key.
+    pub used: HashMap<[u8; 8], TransactionId>,
 }
 
 impl Book {
     /// Decides and records, or says why not. The one atomic effect.
     pub fn decide(&mut self, command: &Decide, now: Timestamp) -> Decided {
-        if let Some(record) = self.transactions.get(&command.id) {
+        if let Some(record) = self.known(command) {
             return if record.request_hash == command.request_hash {
                 Decided::Replayed(Arc::clone(record))
             } else {
@@ -263,8 +265,20 @@ impl Book {
             return Decided::Undecided;
         }
         let record = Arc::new(self.rule(command, now));
+        self.used.entry(record.id.key_part()).or_insert(record.id);
         self.transactions.insert(record.id, Arc::clone(&record));
         Decided::Ruled(record)
+    }
+
+    /// What the key was used for: this request, else another one.
+    fn known(&self, command: &Decide) -> Option<&Arc<TransactionRecord>> {
+        self.transactions.get(&command.id).or_else(|| {
+            let first = self.transactions.get(self.used.get(&command.id.key_part())?)?;
+            // Parts of digests may be the same, keys are not.
+            let is_same = first.idempotency_key == command.idempotency_key
+                && first.spend.agent_id == command.spend.agent_id;
+            is_same.then_some(first)
+        })
     }
 
     /// How things stand for a command; `None` when its organization or agent is gone.

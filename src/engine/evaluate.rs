@@ -103,6 +103,8 @@ impl Engine {
         let agent = ask.spend.agent_id;
         let request_hash = request_hash(&ask);
         let id = transaction_id(org, agent, &ask.idempotency_key);
+        let covers_request = self.ledger.has_two_stores();
+        let id = if covers_request { id.with_request(&request_hash) } else { id };
         let started_at = self.clock.now();
         let mut frame = self.frame(org, agent, ask.mandate).await?;
         for _ in 0..ATTEMPTS {
@@ -185,7 +187,9 @@ impl Engine {
         agent: AgentId,
         key: &str,
     ) -> EngineResult<Decisive> {
-        self.transaction(caller, transaction_id(caller.org_id, agent, key)).await
+        let id = transaction_id(caller.org_id, agent, key);
+        let record = self.catalogue.transaction_of_key(caller.org_id, id, (agent, key)).await?;
+        self.seen(caller, record).await
     }
 
     /// The decision of a record, computed again from what was recorded.

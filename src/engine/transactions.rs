@@ -11,6 +11,7 @@ use super::{Engine, EngineError, EngineResult};
 use crate::domain::decision::BudgetStatus;
 use crate::domain::id::TransactionId;
 use crate::domain::ledger::{Act, Resolve, ResolveError};
+use crate::domain::transaction::TransactionRecord;
 use crate::store::{TransactionFilter, TransactionPage};
 
 /// Which transactions, and how many.
@@ -37,6 +38,15 @@ impl Engine {
         id: TransactionId,
     ) -> EngineResult<Decisive> {
         let record = self.catalogue.transaction(caller.org_id, id).await?;
+        self.seen(caller, record).await
+    }
+
+    /// A transaction with its decision, if it is the caller's to see.
+    pub(super) async fn seen(
+        &self,
+        caller: &Principal,
+        record: Option<TransactionRecord>,
+    ) -> EngineResult<Decisive> {
         let record = record
             .filter(|record| caller.sees(record.spend.agent_id))
             .ok_or(EngineError::NotFound("transaction"))?;

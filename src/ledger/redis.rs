@@ -177,4 +177,8 @@ impl Ledger for RedisLedger {
     fn durability(&self) -> Durability {
         self.level
     }
+
+    fn has_two_stores(&self) -> bool {
+        true
+    }
 }

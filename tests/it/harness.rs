@@ -26,6 +26,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 mod again;
+pub(crate) mod escrow_check;
 pub(crate) mod ledger_check;
 #[path = "../support/postgres.rs"]
 pub(crate) mod postgres;
@@ -45,6 +46,13 @@ macro_rules! on_all {
             })+
         }
 
+        crate::harness::on_shared! { $($test;)+ }
+    };
+}
+
+/// The same, without the one that has no second server.
+macro_rules! on_shared {
+    ($($test:ident;)+) => {
         mod on_postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
@@ -67,6 +75,7 @@ macro_rules! on_all {
         }
     };
 }
+pub(crate) use on_shared;
 pub(crate) use on_all;
 
 /// The levels that tests in Redis are run at.
@@ -244,7 +253,8 @@ impl Server {
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         self.task.await.unwrap().unwrap();
-        ledger_check::check_any(&self.database).await;
+        let redis = self.redis.as_ref().map(|redis| redis.url.expose());
+        ledger_check::check_any(&self.database, redis).await;
     }
 
     /// Where it keeps its state.

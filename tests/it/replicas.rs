@@ -1,4 +1,4 @@
-//! Two servers on one Postgres database: together they approve what one would, a stop on one is
+//! Two servers on one Postgres database, without Redis and with it: together they approve what one would, a stop on one is
 //! seen by the very next decision on the other, and a lost connection loses no answer.
 //!
 //! `QUETRA_CASES` scales the number of calls. Not here: what one server does (`race`, `control`),
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use crate::dice::setting;
-use crate::harness::{Clients, Engine, Server, ask, budget, refused};
+use crate::harness::{Clients, Engine, FAST, STRICT, Server, ask, budget, on_shared, refused};
 
 const CALLERS: usize = 64;
 
@@ -26,8 +26,8 @@ const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'quetra'";
 
 /// Two servers, and an admin of each.
-async fn pair() -> (Server, Server, [Clients; 2]) {
-    let one = Server::on(Engine::Postgres).await;
+async fn pair(engine: Engine) -> (Server, Server, [Clients; 2]) {
+    let one = Server::on(engine).await;
     let other = one.replica(Arc::new(SystemClock)).await;
     let admins = [one.admin().await, other.admin().await];
     (one, other, admins)
@@ -81,9 +81,8 @@ async fn spent(client: &mut Clients, agent_id: &str) -> i64 {
     client.budget.get_budget(request).await.unwrap().into_inner().budget.unwrap().spent
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_servers_under_64_callers_spend_a_budget_to_the_last_unit() {
-    let (one, other, mut admins) = pair().await;
+async fn two_servers_under_64_callers_spend_a_budget_to_the_last_unit(engine: Engine) {
+    let (one, other, mut admins) = pair(engine).await;
     let calls = calls();
     let demand = i64::try_from(calls).unwrap();
     for limit in [demand / 3, demand * 2] {
@@ -97,9 +96,8 @@ async fn two_servers_under_64_callers_spend_a_budget_to_the_last_unit() {
     stop(one, other).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_cut_lose_no_answer_and_charge_nothing_twice() {
-    let (one, other, mut admins) = pair().await;
+async fn connections_that_are_cut_lose_no_answer_and_charge_nothing_twice(engine: Engine) {
+    let (one, other, mut admins) = pair(engine).await;
     let DatabaseUrl::Postgres(url) = one.database() else { panic!("not on Postgres") };
     let pool = PgPool::connect(url.expose()).await.unwrap();
     let (calls, limit) = (calls(), i64::try_from(calls() / 2).unwrap());
@@ -123,9 +121,8 @@ async fn connections_that_are_cut_lose_no_answer_and_charge_nothing_twice() {
     stop(one, other).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_both_servers_are_asked_with_is_decided_once() {
-    let (one, other, mut admins) = pair().await;
+async fn a_key_that_both_servers_are_asked_with_is_decided_once(engine: Engine) {
+    let (one, other, mut admins) = pair(engine).await;
     let (agent, _) = admins[0].agent_with_mandate(budget(1_000_000, 1_000), vec![]).await;
     for round in 1..=20 {
         let request = ask(&agent, 7);
@@ -143,9 +140,8 @@ async fn a_key_that_both_servers_are_asked_with_is_decided_once() {
     stop(one, other).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stop_on_one_server_is_seen_by_the_very_next_decision_on_the_other() {
-    let (one, other, [mut admin, mut elsewhere]) = pair().await;
+async fn a_stop_on_one_server_is_seen_by_the_very_next_decision_on_the_other(engine: Engine) {
+    let (one, other, [mut admin, mut elsewhere]) = pair(engine).await;
     let (agent_id, mandate_id) = admin.agent_with_mandate(budget(1_000_000, 1_000), vec![]).await;
     for round in 0..10 {
         let stops = [Why::MandatePaused, Why::AgentNotActive, Why::OrganizationFrozen];
@@ -193,7 +189,7 @@ async fn resume_spending(admin: &mut Clients, which: usize, (agent, mandate): (&
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_revoked_on_one_server_ends_on_the_other_within_a_second() {
-    let (one, other, [mut admin, _]) = pair().await;
+    let (one, other, [mut admin, _]) = pair(Engine::Postgres).await;
     for round in 0..3 {
         let request = v1::CreateApiKeyRequest {
             name: format!("key {round}"),
@@ -222,9 +218,8 @@ async fn a_key_revoked_on_one_server_ends_on_the_other_within_a_second() {
     stop(one, other).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_settlements_and_voids_on_two_servers_one_wins() {
-    let (one, other, mut admins) = pair().await;
+async fn of_settlements_and_voids_on_two_servers_one_wins(engine: Engine) {
+    let (one, other, mut admins) = pair(engine).await;
     let (agent_id, _) = admins[0].agent_with_mandate(budget(1_000, 1_000), vec![]).await;
     let mut total = 0;
     for _ in 0..20 {
@@ -260,4 +255,12 @@ async fn a_server_whose_clock_is_behind_continues_the_time_of_the_record() {
     }
     // The order of the record is checked when they stop.
     stop(one, other).await;
+}
+
+on_shared! {
+    two_servers_under_64_callers_spend_a_budget_to_the_last_unit;
+    connections_that_are_cut_lose_no_answer_and_charge_nothing_twice;
+    a_key_that_both_servers_are_asked_with_is_decided_once;
+    a_stop_on_one_server_is_seen_by_the_very_next_decision_on_the_other;
+    of_settlements_and_voids_on_two_servers_one_wins;
 }

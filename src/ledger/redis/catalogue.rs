@@ -193,6 +193,19 @@ impl TransactionStore for ToldCatalogue {
         self.inner.transaction(org, id).await
     }
 
+    async fn transaction_of_key(
+        &self,
+        org: OrgId,
+        id: TransactionId,
+        key: (AgentId, &str),
+    ) -> Result<Option<TransactionRecord>, StoreError> {
+        if let Some(found) = self.inner.transaction_of_key(org, id, key).await? {
+            return Ok(Some(found));
+        }
+        self.settle(org).await?;
+        self.inner.transaction_of_key(org, id, key).await
+    }
+
     async fn transactions(
         &self,
         org: OrgId,

@@ -264,14 +264,12 @@ impl<'a> Deciding<'a> {
 
     /// What Postgres has under this key.
     async fn look_up(&self) -> Result<Option<Decided>, Trouble> {
-        let found = self.shards.escrow.record(self.command.id).await?;
-        Ok(found.map(|record| {
-            if record.request_hash == self.command.request_hash {
-                Decided::Replayed(Arc::new(record))
-            } else {
-                Decided::KeyReused
-            }
-        }))
+        let key = (self.command.spend.agent_id, self.command.idempotency_key.as_str());
+        let found = self.shards.escrow.records_of_key(self.command.id, key).await?;
+        let is_used = !found.is_empty();
+        let is_same = |one: &TransactionRecord| one.request_hash == self.command.request_hash;
+        let same = found.into_iter().find(is_same).map(|one| Decided::Replayed(Arc::new(one)));
+        Ok(same.or_else(|| is_used.then_some(Decided::KeyReused)))
     }
 
     /// Tells Redis how things stand. If they do as the rules were tested, it is asked again.

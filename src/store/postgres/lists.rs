@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 
 use super::{PostgresStore, failed};
-use crate::domain::id::{OrgId, TransactionId};
+use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::transaction::TransactionRecord;
 use crate::store::sql::spends::{COLUMNS, SpendRow};
 use crate::store::{StoreError, TransactionFilter, TransactionPage, TransactionStore};
@@ -80,6 +80,31 @@ impl TransactionStore for PostgresStore {
             .await
             .map_err(failed("read a transaction"))?;
         row.map(SpendRow::record).transpose()
+    }
+
+    async fn transaction_of_key(
+        &self,
+        org: OrgId,
+        id: TransactionId,
+        (agent, key): (AgentId, &str),
+    ) -> Result<Option<TransactionRecord>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM spend WHERE id >= $1 AND id <= $2 AND org_id = $3
+            AND agent_id = $4 AND idempotency_key = $5 ORDER BY id LIMIT 16"
+        );
+        let ends = [0, u8::MAX].map(|end| [id.key_part(), [end; 8]].concat());
+        let [low, high] = ends;
+        let rows = sqlx::query_as::<_, SpendRow>(AssertSqlSafe(sql))
+            .bind(low)
+            .bind(high)
+            .bind(org.as_bytes().as_slice())
+            .bind(agent.as_bytes().as_slice())
+            .bind(key)
+            .fetch_all(self.reader())
+            .await
+            .map_err(failed("read a transaction"))?;
+        let first = rows.into_iter().min_by_key(|row| row.seq);
+        first.map(SpendRow::record).transpose()
     }
 
     async fn transactions(

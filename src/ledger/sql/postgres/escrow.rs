@@ -7,7 +7,7 @@
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 
-use super::load::{self, KNOWN};
+use super::load;
 use super::{Failed, LOCK};
 use crate::domain::agent::AgentStatus;
 use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
@@ -233,17 +233,23 @@ impl Escrow {
         }))
     }
 
-    /// A recorded decision.
-    pub(in crate::ledger) async fn record(
+    /// The recorded decisions of a key, in their order: one, unless the key was used for two
+    /// requests in two stores.
+    pub(in crate::ledger) async fn records_of_key(
         &self,
         id: TransactionId,
-    ) -> Result<Option<TransactionRecord>, StoreError> {
-        let row = sqlx::query_as::<_, SpendRow>(sqlx::AssertSqlSafe(KNOWN.as_str()))
-            .bind(vec![id.as_bytes().to_vec()])
-            .fetch_optional(self.pool())
-            .await
-            .map_err(failed("read a decision"))?;
-        row.map(SpendRow::record).transpose()
+        (agent, key): (AgentId, &str),
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        const READ: &str = "read a decision";
+        let mut connection = self.pool().acquire().await.map_err(failed(READ))?;
+        let rows = load::rows_of_keys(&mut connection, std::iter::once(id)).await;
+        let mut rows = rows.map_err(failed(READ))?;
+        rows.sort_by_key(|row| row.seq);
+        let records = rows.into_iter().map(SpendRow::record).collect::<Result<Vec<_>, _>>()?;
+        let is_of_key = |record: &TransactionRecord| {
+            record.spend.agent_id == agent && record.idempotency_key == key
+        };
+        Ok(records.into_iter().filter(is_of_key).collect())
     }
 
     /// When a mandate approved what since a time, oldest first.

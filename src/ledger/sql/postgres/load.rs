@@ -15,7 +15,7 @@ use super::super::subjects::{add, subjects, sum_of};
 use super::super::{Needs, Page, corrupt, end_micros, fill, word};
 use super::Failed;
 use crate::domain::agent::AgentStatus;
-use crate::domain::id::{AgentId, MandateId, OrgId};
+use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
 use crate::domain::ledger::{Approval, Book, Charge, CounterKey, Level, Tally};
 use crate::domain::mandate::MandateStatus;
 use crate::domain::transaction::TransactionRecord;
@@ -30,6 +30,16 @@ SELECT 'm', id, version, NULL, status, NULL FROM mandate WHERE id = ANY($3)";
 
 pub(super) static KNOWN: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {COLUMNS} FROM spend WHERE id = ANY($1)"));
+
+/// The records of keys: a few, as a key may have been used for two requests, and parts of digests
+/// may be the same. The limit keeps the plan at one look into the index for each.
+static OF_KEYS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT found.* FROM unnest($1::bytea[], $2::bytea[]) AS asked (low, high)
+        CROSS JOIN LATERAL (SELECT {COLUMNS} FROM spend
+            WHERE id >= asked.low AND id <= asked.high ORDER BY id LIMIT 16) found"
+    )
+});
 
 /// The last approval of each mandate: the tally is what was before it, and itself.
 const TALLIES: &str = "
@@ -158,17 +168,43 @@ async fn known(
     page: &mut Page,
     needs: &Needs<'_>,
 ) -> Result<(), Failed> {
-    let named = needs.decides.iter().map(|decide| decide.id.as_bytes());
-    let named = ids(named.chain(needs.resolves.iter().map(|id| id.as_bytes())));
-    let rows = query_as::<_, SpendRow>(sqlx::AssertSqlSafe(KNOWN.as_str()))
-        .bind(named)
-        .fetch_all(&mut *connection)
-        .await?;
+    let of_keys = needs.decides.iter().map(|decide| decide.id);
+    let mut rows = rows_of_keys(connection, of_keys).await?;
+    let decided = rows.iter().map(|row| row.seq).collect::<HashSet<_>>();
+    if !needs.resolves.is_empty() {
+        let named = ids(needs.resolves.iter().map(|id| id.as_bytes()));
+        let more = query_as::<_, SpendRow>(sqlx::AssertSqlSafe(KNOWN.as_str()))
+            .bind(named)
+            .fetch_all(&mut *connection)
+            .await?;
+        rows.extend(more.into_iter().filter(|row| !decided.contains(&row.seq)));
+    }
+    rows.sort_by_key(|row| row.seq);
     let records = rows.into_iter().map(SpendRow::record).collect::<Result<Vec<_>, _>>()?;
     let resolved = records.iter().filter(|record| needs.resolves.contains(&record.id));
     counting(connection, page, resolved).await?;
-    page.book.transactions.extend(records.into_iter().map(|found| (found.id, Arc::new(found))));
+    for found in records {
+        page.book.used.entry(found.id.key_part()).or_insert(found.id);
+        page.book.transactions.insert(found.id, Arc::new(found));
+    }
     Ok(())
+}
+
+/// The rows of the keys that these ids were made of.
+pub(super) async fn rows_of_keys(
+    connection: &mut PgConnection,
+    ids: impl Iterator<Item = TransactionId>,
+) -> Result<Vec<SpendRow>, sqlx::Error> {
+    let parts = ids.map(TransactionId::key_part).collect::<HashSet<_>>();
+    let ends = |end: u8| {
+        let parts = parts.iter().map(move |part| [part.as_slice(), &[end; 8]].concat());
+        parts.collect::<Vec<_>>()
+    };
+    query_as::<_, SpendRow>(sqlx::AssertSqlSafe(OF_KEYS.as_str()))
+        .bind(ends(0))
+        .bind(ends(u8::MAX))
+        .fetch_all(connection)
+        .await
 }
 
 async fn counting<'a>(

@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, query_as};
 
 use super::escrow::Place;
-use super::load::{KNOWN, id, time};
+use super::load::{id, time};
 use super::{Failed, LOCK, save};
 use crate::domain::decision::Verdict;
 use crate::domain::id::{MandateId, OrgId, TransactionId};
@@ -20,7 +20,7 @@ use crate::domain::transaction::TransactionRecord;
 use crate::ledger::sql::{Head, corrupt};
 use crate::store::StoreError;
 use crate::store::postgres::failed_commit;
-use crate::store::sql::spends::{SpendRow, counter_key, subject_text};
+use crate::store::sql::spends::{counter_key, subject_text};
 
 /// What is told to every server, with shard, epoch and number.
 pub(in crate::ledger) const CHANNEL: &str = "quetra_position";
@@ -176,20 +176,11 @@ async fn record(
             let sum = gone.entry(lease).or_default();
             *sum = sum.saturating_add(record.spend.amount);
         }
-        match known.get(&record.id) {
-            None => {
-                known.insert(record.id, record.request_hash);
-                new.push((*record).clone());
-            }
-            // Decided before, while Redis was away: that row stays, the money goes back.
-            Some(hash) if *hash == record.request_hash => {
-                metrics::counter!("quetra_redis_duplicates_total").increment(1);
-            }
-            // The key was used for another request meanwhile, and somebody may have been told.
-            Some(_) => {
-                tracing::error!(id = %record.id, "a key has two decisions about two requests");
-                metrics::counter!("quetra_redis_conflicts_total").increment(1);
-            }
+        // Decided before, while Redis was away: that row stays, the money goes back.
+        if known.insert(record.id) {
+            new.push((*record).clone());
+        } else {
+            metrics::counter!("quetra_redis_duplicates_total").increment(1);
         }
     }
     let mut book = kept(connection, &new).await?;
@@ -222,17 +213,17 @@ async fn lock(
     Ok(heads)
 }
 
+/// Which of them are recorded already. An id is of a key and a request: another request with the
+/// key is another decision, which somebody may have been told, and gets its own row (rule 13).
 async fn known(
     connection: &mut PgConnection,
     decisions: &[(Place, &TransactionRecord)],
-) -> Result<HashMap<TransactionId, [u8; 16]>, Failed> {
+) -> Result<HashSet<TransactionId>, Failed> {
     let ids = decisions.iter().map(|(_, record)| record.id.as_bytes().to_vec());
-    let rows = query_as::<_, SpendRow>(sqlx::AssertSqlSafe(KNOWN.as_str()))
-        .bind(ids.collect::<HashSet<_>>().into_iter().collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await?;
-    let records = rows.into_iter().map(SpendRow::record).collect::<Result<Vec<_>, _>>()?;
-    Ok(records.into_iter().map(|record| (record.id, record.request_hash)).collect())
+    let ids = ids.collect::<HashSet<_>>().into_iter().collect::<Vec<_>>();
+    let rows = sqlx::query_scalar::<_, Vec<u8>>("SELECT id FROM spend WHERE id = ANY($1)");
+    let rows = rows.bind(ids).fetch_all(connection).await?;
+    rows.iter().map(|found| Ok(TransactionId::from_bytes(id(found)?))).collect()
 }
 
 /// The counters that are kept of the mandates of these records.

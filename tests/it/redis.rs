@@ -1,0 +1,342 @@
+//! Redis that dies, forgets, is emptied or put back: budgets hold, and what was answered is there,
+//! as far as the level promises it.
+//!
+//! Each test has a Redis of its own. Not here: the same behaviour as on the other engines (`race`,
+//! `control`, `replicas`, `model`), and every state of the protocol (`protocol`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quetra::clock::SystemClock;
+use quetra::config::{DurabilityLevel, RedisConfig, Secret};
+use quetra::proto::v1::{self, Decision};
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use crate::harness::redis::Redis;
+use crate::harness::{Clients, FAST, STRICT, Server, ask, budget, shared_database};
+
+/// Callers at once.
+const CALLERS: usize = 16;
+
+/// A server on a Redis of its own.
+async fn server(redis: &Redis, level: DurabilityLevel) -> Server {
+    let database = shared_database().await;
+    let url = Secret::new(redis.url());
+    let change = move |config: &mut quetra::config::ServerConfig| {
+        config.database = database;
+        config.redis = Some(RedisConfig { url, level });
+    };
+    Server::with(change, Arc::new(SystemClock)).await
+}
+
+/// What came of a call; a failure that may be repeated is `None`.
+async fn call(client: &mut Clients, request: &v1::EvaluateRequest) -> Option<v1::EvaluateResponse> {
+    match client.evaluate.evaluate(request.clone()).await {
+        Ok(answer) => Some(answer.into_inner()),
+        Err(status) => {
+            let again = [Code::Unavailable, Code::DeadlineExceeded, Code::Aborted];
+            assert!(again.contains(&status.code()), "{status:?}");
+            None
+        }
+    }
+}
+
+/// Repeats a call until it is answered.
+async fn insist(client: &mut Clients, request: &v1::EvaluateRequest) -> v1::EvaluateResponse {
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        if let Some(answer) = call(client, request).await {
+            return answer;
+        }
+        assert!(tokio::time::Instant::now() < until, "it is never answered");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// The keys that were approved, with what was answered.
+type Approved = BTreeMap<String, (v1::EvaluateRequest, v1::EvaluateResponse)>;
+
+/// Spends one unit at a time from many callers, until each has had so many answers; meanwhile
+/// something happens. Everything that was answered.
+async fn under_load(
+    clients: &[Clients],
+    agent: &str,
+    answers: usize,
+    happens: impl Future<Output = ()>,
+) -> (Approved, usize) {
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let mut client = clients[caller % clients.len()].clone();
+        let agent = agent.to_owned();
+        callers.spawn(async move {
+            let mut answered = Vec::new();
+            for _ in 0..answers {
+                let request = ask(&agent, 1);
+                let answer = insist(&mut client, &request).await;
+                answered.push((request, answer));
+            }
+            answered
+        });
+    }
+    happens.await;
+    let (mut approved, mut rejected) = (Approved::new(), 0);
+    for (request, answer) in callers.join_all().await.into_iter().flatten() {
+        match answer.decision() {
+            Decision::Approved => {
+                approved.insert(request.idempotency_key.clone(), (request, answer));
+            }
+            Decision::Rejected => rejected += 1,
+            Decision::Unspecified | Decision::PendingApproval => panic!("{answer:?}"),
+        }
+    }
+    (approved, rejected)
+}
+
+/// Asks again with every key: the same transaction, approved, and nothing new.
+async fn all_are_there(client: &mut Clients, approved: &Approved) {
+    for (request, answer) in approved.values() {
+        let again = insist(client, request).await;
+        assert_eq!(again.decision(), Decision::Approved, "{}", again.explanation);
+        assert_eq!(again.transaction_id, answer.transaction_id);
+        assert!(again.replayed, "it was decided again: {request:?}");
+    }
+}
+
+async fn spent(client: &mut Clients, agent_id: &str) -> i64 {
+    let request = v1::GetBudgetRequest { agent_id: agent_id.to_owned(), ..Default::default() };
+    client.budget.get_budget(request).await.unwrap().into_inner().budget.unwrap().spent
+}
+
+fn count(approved: &Approved) -> i64 {
+    i64::try_from(approved.len()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_away_postgres_approves_what_is_not_leased_and_rejects_nothing() {
+    let mut redis = Redis::start("everysec");
+    let server = server(&redis, STRICT).await;
+    let mut admin = server.admin().await;
+    let (agent, _) = admin.agent_with_mandate(budget(100, 10), vec![]).await;
+    let first = insist(&mut admin, &ask(&agent, 10)).await;
+    assert_eq!(first.decision(), Decision::Approved);
+    redis.kill();
+    let mut sum = 10;
+    // The rest of the slice is lost to it for now: it ends before the budget does.
+    while let Some(answer) = call(&mut admin, &ask(&agent, 1)).await {
+        assert_eq!(answer.decision(), Decision::Approved, "{}", answer.explanation);
+        sum += 1;
+        assert!(sum <= 100, "overspent");
+    }
+    assert!(sum > 10 && sum < 100, "{sum} of 100 without what is leased");
+    assert_eq!(spent(&mut admin, &agent).await, sum);
+    // Too much is not rejected either: who knows what the outbox has.
+    let mut much = ask(&agent, 10);
+    much.amount = Some(200);
+    assert!(call(&mut admin, &much).await.is_none_or(|answer| {
+        answer.decision() != Decision::Approved
+    }));
+    redis.again();
+    // What was leased to the epoch that is over is free again, as nothing of it was answered.
+    while sum < 100 {
+        let answer = insist(&mut admin, &ask(&agent, 1)).await;
+        assert_eq!(answer.decision(), Decision::Approved, "at {sum}: {}", answer.explanation);
+        sum += 1;
+    }
+    let answer = insist(&mut admin, &ask(&agent, 1)).await;
+    assert_eq!(answer.decision(), Decision::Rejected);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_killed_under_load_loses_no_answer_at_any_level() {
+    for level in [FAST, STRICT] {
+        let mut redis = Redis::start("everysec");
+        let server = server(&redis, level).await;
+        let mut admin = server.admin().await;
+        let (agent, _) = admin.agent_with_mandate(budget(1_000, 1), vec![]).await;
+        let clients = [admin.clone()];
+        let (approved, rejected) = under_load(&clients, &agent, 40, async {
+            for _ in 0..3 {
+                tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+                // A process that is killed loses nothing that the kernel has.
+                redis.kill();
+                redis.again();
+            }
+        })
+        .await;
+        assert_eq!((approved.len(), rejected), (CALLERS * 40, 0), "nothing is falsely rejected");
+        all_are_there(&mut admin, &approved).await;
+        assert_eq!(spent(&mut admin, &agent).await, count(&approved));
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_on_a_redis_that_is_flushed_again_and_again_lose_no_strict_answer() {
+    let redis = Redis::start("everysec");
+    let one = server(&redis, STRICT).await;
+    let other = one.replica(Arc::new(SystemClock)).await;
+    let mut admin = one.admin().await;
+    let clients = [admin.clone(), other.admin().await];
+    let (agent, _) = admin.agent_with_mandate(budget(300, 1), vec![]).await;
+    let (approved, _) = under_load(&clients, &agent, 30, async {
+        for _ in 0..8 {
+            tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+            redis.ask("FLUSHALL");
+        }
+    })
+    .await;
+    assert!(approved.len() <= 300, "overspent: {}", approved.len());
+    all_are_there(&mut admin, &approved).await;
+    assert_eq!(spent(&mut admin, &agent).await, count(&approved));
+    // Everything that was leased came back: the rest can be spent to the last unit.
+    for _ in approved.len()..300 {
+        let answer = insist(&mut admin, &ask(&agent, 1)).await;
+        assert_eq!(answer.decision(), Decision::Approved, "{}", answer.explanation);
+    }
+    let answer = insist(&mut admin, &ask(&agent, 1)).await;
+    assert_eq!(answer.decision(), Decision::Rejected);
+    other.stop().await;
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_back_empty_never_lets_a_budget_be_overspent() {
+    for level in [FAST, STRICT] {
+        let mut redis = Redis::start("everysec");
+        let server = server(&redis, level).await;
+        let mut admin = server.admin().await;
+        let (agent, _) = admin.agent_with_mandate(budget(200, 1), vec![]).await;
+        let mut approved = Approved::new();
+        for _ in 0..3 {
+            for _ in 0..20 {
+                let request = ask(&agent, 1);
+                let answer = insist(&mut admin, &request).await;
+                assert_eq!(answer.decision(), Decision::Approved, "{}", answer.explanation);
+                approved.insert(request.idempotency_key.clone(), (request, answer));
+            }
+            redis.kill();
+            redis.empty();
+            redis.again();
+        }
+        if level == STRICT {
+            all_are_there(&mut admin, &approved).await;
+        }
+        let answered = count(&approved);
+        let mut sum = answered;
+        // What is spent now and what was answered before stay within the budget together.
+        while let Some(answer) = call(&mut admin, &ask(&agent, 1)).await {
+            if answer.decision() == Decision::Rejected {
+                break;
+            }
+            sum += 1;
+            assert!(sum <= 200, "overspent at {level:?}: {answered} were answered before");
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_dump_that_is_put_back_is_worth_nothing() {
+    let mut redis = Redis::start("always");
+    let server = server(&redis, STRICT).await;
+    let mut admin = server.admin().await;
+    let (agent, mandate) = admin.agent_with_mandate(budget(100, 1), vec![]).await;
+    for _ in 0..5 {
+        insist(&mut admin, &ask(&agent, 1)).await;
+    }
+    redis.kill();
+    let dump = tempfile::tempdir().unwrap();
+    copy(redis.folder(), dump.path());
+    redis.again();
+    let mut approved = Approved::new();
+    for _ in 0..30 {
+        let request = ask(&agent, 1);
+        let answer = insist(&mut admin, &request).await;
+        approved.insert(request.idempotency_key.clone(), (request, answer));
+    }
+    let pause = v1::PauseMandateRequest { mandate_id: mandate.clone() };
+    admin.mandates.pause_mandate(pause).await.unwrap();
+    redis.kill();
+    redis.empty();
+    copy(dump.path(), redis.folder());
+    redis.again();
+    // The dump has the mandate in force; it is not believed.
+    let answer = insist(&mut admin, &ask(&agent, 1)).await;
+    assert_eq!(answer.decision(), Decision::Rejected, "{}", answer.explanation);
+    let resume = v1::ResumeMandateRequest { mandate_id: mandate };
+    admin.mandates.resume_mandate(resume).await.unwrap();
+    all_are_there(&mut admin, &approved).await;
+    for _ in 35..100 {
+        let answer = insist(&mut admin, &ask(&agent, 1)).await;
+        assert_eq!(answer.decision(), Decision::Approved, "{}", answer.explanation);
+    }
+    let answer = insist(&mut admin, &ask(&agent, 1)).await;
+    assert_eq!(answer.decision(), Decision::Rejected);
+    server.stop().await;
+}
+
+/// Copies a folder of files and of folders of files.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lower_limit_holds_for_what_was_leased_under_the_higher_one() {
+    let redis = Redis::start("everysec");
+    let server = server(&redis, FAST).await;
+    let mut admin = server.admin().await;
+    let (agent, mandate) = admin.agent_with_mandate(budget(1_000, 1), vec![]).await;
+    for _ in 0..10 {
+        insist(&mut admin, &ask(&agent, 1)).await;
+    }
+    let update = v1::UpdateMandateRequest {
+        mandate_id: mandate,
+        budget: Some(budget(15, 1)),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["budget".to_owned()] }),
+        ..Default::default()
+    };
+    admin.mandates.update_mandate(update).await.unwrap();
+    let mut sum = 10;
+    loop {
+        let answer = insist(&mut admin, &ask(&agent, 1)).await;
+        if answer.decision() == Decision::Rejected {
+            break;
+        }
+        sum += 1;
+        assert!(sum <= 15, "overspent");
+    }
+    assert_eq!(sum, 15);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_given_up_at_any_moment_are_decided_once() {
+    let redis = Redis::start("everysec");
+    let server = server(&redis, FAST).await;
+    let mut admin = server.admin().await;
+    let (agent, _) = admin.agent_with_mandate(budget(100_000, 1), vec![]).await;
+    let mut requests = Vec::new();
+    for number in 0..200_u64 {
+        let request = ask(&agent, 1);
+        let patience = std::time::Duration::from_micros(number * 20);
+        let mut client = admin.clone();
+        drop(tokio::time::timeout(patience, client.evaluate.evaluate(request.clone())).await);
+        requests.push(request);
+    }
+    for request in &requests {
+        assert_eq!(insist(&mut admin, request).await.decision(), Decision::Approved);
+    }
+    assert_eq!(spent(&mut admin, &agent).await, 200);
+    server.stop().await;
+}
