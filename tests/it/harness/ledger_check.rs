@@ -13,12 +13,15 @@ use sqlx::postgres::PgPool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, FromRow, query_as};
 
+use super::escrow_check;
+
 const COUNTERS: &str = "
-SELECT hex(mandate_id) AS mandate, subject, starts_at, ends_at, spent, held FROM counter";
+SELECT hex(mandate_id) AS mandate, subject, starts_at, ends_at, spent, held, THROUGH AS through
+FROM counter";
 
 /// What every approval takes from the counters that count it.
 const LOADS: &str = "
-SELECT hex(mandate_id) AS mandate, decided_at, vendor, category,
+SELECT seq, hex(mandate_id) AS mandate, decided_at, vendor, category,
   CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
     WHEN 'refunded' THEN settled - refunded ELSE 0 END AS spent,
   CASE state WHEN 'pending_approval' THEN amount ELSE 0 END AS held
@@ -44,10 +47,13 @@ struct Counter {
     ends_at: i64,
     spent: i64,
     held: i64,
+    /// The last entry that must be in it.
+    through: i64,
 }
 
 #[derive(FromRow)]
 struct Load {
+    seq: i64,
     mandate: String,
     decided_at: i64,
     vendor: String,
@@ -79,8 +85,9 @@ struct Books {
 impl Books {
     async fn of_file(pool: &SqlitePool) -> Self {
         let record = AssertSqlSafe(RECORD.replace("CHAIN", "''"));
+        let counters = AssertSqlSafe(COUNTERS.replace("THROUGH", "through"));
         Self {
-            counters: query_as(COUNTERS).fetch_all(pool).await.unwrap(),
+            counters: query_as(counters).fetch_all(pool).await.unwrap(),
             loads: query_as(LOADS).fetch_all(pool).await.unwrap(),
             record: query_as(record).fetch_all(pool).await.unwrap(),
         }
@@ -88,8 +95,10 @@ impl Books {
 
     async fn of_server(pool: &PgPool) -> Self {
         let record = in_postgres(&RECORD.replace("CHAIN", "hex(org_id)"));
+        // Here a counter is never behind the record.
+        let counters = in_postgres(&COUNTERS.replace("THROUGH", "9223372036854775807"));
         Self {
-            counters: query_as(in_postgres(COUNTERS)).fetch_all(pool).await.unwrap(),
+            counters: query_as(counters).fetch_all(pool).await.unwrap(),
             loads: query_as(in_postgres(LOADS)).fetch_all(pool).await.unwrap(),
             record: query_as(record).fetch_all(pool).await.unwrap(),
         }
@@ -145,36 +154,40 @@ pub(crate) async fn violations(database: &Path) -> Vec<String> {
     let pool = open(database).await;
     let books = Books::of_file(&pool).await;
     let mut found = counter_violations(&books);
-    found.extend(record_violations(&books));
+    found.extend(record_violations(books, false));
     found.extend(index_violations(&pool).await);
     pool.close().await;
     found
 }
 
 /// The same, in a Postgres database.
-pub(crate) async fn violations_shared(url: &str) -> Vec<String> {
+pub(crate) async fn violations_shared(url: &str, redis: Option<&str>) -> Vec<String> {
     let pool = PgPool::connect(url).await.unwrap();
     let books = Books::of_server(&pool).await;
     let mut found = counter_violations(&books);
-    found.extend(record_violations(&books));
+    found.extend(record_violations(books, redis.is_some()));
+    if let Some(redis) = redis {
+        found.extend(escrow_check::violations(&pool, redis).await);
+    }
     let heads: Vec<(String, String)> = query_as(in_postgres(HEADS)).fetch_all(&pool).await.unwrap();
     found.extend(heads.into_iter().map(|(org, wrong)| format!("{org}: {wrong}")));
     pool.close().await;
     found
 }
 
-/// Every counter is the sum of what the record has in its window.
+/// Every counter is the sum of what the record has in its window, up to where the row says.
 fn counter_violations(books: &Books) -> Vec<String> {
     let mut loads = HashMap::<&str, Vec<&Load>>::new();
     for load in &books.loads {
         loads.entry(&load.mandate).or_default().push(load);
     }
     let mut found = Vec::new();
-    for Counter { mandate, subject, starts_at, ends_at, spent, held } in &books.counters {
+    for Counter { mandate, subject, starts_at, ends_at, spent, held, through } in &books.counters {
         let window = *starts_at..*ends_at;
         let mut again = (0, 0);
         for load in loads.get(mandate.as_str()).into_iter().flatten() {
-            if window.contains(&load.decided_at) && counts(subject, load) {
+            let is_in = load.seq <= *through && window.contains(&load.decided_at);
+            if is_in && counts(subject, load) {
                 again.0 += load.spent;
                 again.1 += load.held;
             }
@@ -201,8 +214,9 @@ fn counts(subject: &str, load: &Load) -> bool {
     }
 }
 
-/// The record is dense, in the order of time, and each entry continues the tally before it.
-fn record_violations(books: &Books) -> Vec<String> {
+/// The record is dense, in the order of time, and each entry continues the tally before it. What
+/// was in Redis' outbox while Postgres decided has its place in time behind later numbers.
+fn record_violations(mut books: Books, is_in_redis: bool) -> Vec<String> {
     let mut found = Vec::new();
     let mut tallies = HashMap::<&str, (i64, i64)>::new();
     let mut ends = HashMap::<&str, (i64, i64)>::new();
@@ -213,10 +227,14 @@ fn record_violations(books: &Books) -> Vec<String> {
             found.push(format!("the record has a hole before {this}"));
         }
         *seq = this;
-        if entry.decided_at < *floor {
+        if entry.decided_at < *floor && !is_in_redis {
             found.push(format!("{id} was decided before the entry in front of it"));
         }
         *floor = entry.decided_at;
+    }
+    books.record.sort_by_key(|entry| (entry.decided_at, entry.seq));
+    for entry in &books.record {
+        let id = &entry.id;
         let Some(mandate) = entry.mandate.as_deref().filter(|id| !id.is_empty()) else {
             continue;
         };
@@ -249,10 +267,10 @@ pub(crate) async fn check(database: &Path) {
 }
 
 /// The same, wherever a server kept its state.
-pub(crate) async fn check_any(database: &DatabaseUrl) {
+pub(crate) async fn check_any(database: &DatabaseUrl, redis: Option<&str>) {
     match database {
         DatabaseUrl::Sqlite(path) => check(path).await,
-        DatabaseUrl::Postgres(url) => complain(&violations_shared(url.expose()).await),
+        DatabaseUrl::Postgres(url) => complain(&violations_shared(url.expose(), redis).await),
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) fn encode(record: &TransactionRecord) -> Result<Vec<u8>, StoreError> 
     bytes.extend_from_slice(record.id.as_bytes());
     bytes.extend_from_slice(record.org_id.as_bytes());
     bytes.extend_from_slice(spend.agent_id.as_bytes());
+    let mandate = record.mandate().map(|(id, _)| id);
+    bytes.extend_from_slice(&mandate.map_or([0; 16], |id| *id.as_bytes()));
     bytes.extend_from_slice(&record.request_hash);
     bytes.extend_from_slice(&spend.amount.to_be_bytes());
     for text in [
@@ -38,6 +40,7 @@ pub(crate) fn encode(record: &TransactionRecord) -> Result<Vec<u8>, StoreError> 
         bytes.extend_from_slice(text.as_bytes());
     }
     bytes.push(u8::from(spend.category.is_some()));
+    bytes.push(u8::from(mandate.is_some()));
     Ok(bytes)
 }
 
@@ -57,7 +60,8 @@ fn parse(mut rest: &[u8]) -> Option<SpendRow> {
         return None;
     }
     let mut id = || Some(take(rest, 16)?.to_vec());
-    let (id, org_id, agent_id, request_hash) = (id()?, id()?, id()?, id()?);
+    let (id, org_id, agent_id, mandate_id) = (id()?, id()?, id()?, id()?);
+    let request_hash = take(rest, 16)?.to_vec();
     let amount = i64::from_be_bytes(take(rest, 8)?.try_into().ok()?);
     let mut text = || {
         let length = u32::from_be_bytes(take(rest, 4)?.try_into().ok()?);
@@ -67,11 +71,13 @@ fn parse(mut rest: &[u8]) -> Option<SpendRow> {
     let (verdict, currency, vendor) = (text()?, text()?, text()?);
     let (idempotency_key, category, evidence) = (text()?, text()?, text()?);
     let has_category = take(rest, 1)? == [1].as_slice();
+    let has_mandate = take(rest, 1)? == [1].as_slice();
     Some(SpendRow {
         seq: 0,
         id,
         org_id,
         agent_id,
+        mandate_id: has_mandate.then_some(mandate_id),
         decided_at: Timestamp::UNIX_EPOCH.as_microsecond(),
         updated_at: Timestamp::UNIX_EPOCH.as_microsecond(),
         state: verdict.clone(),
