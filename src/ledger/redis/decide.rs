@@ -4,8 +4,11 @@
 //! (`standing`), and what happens while Redis is away (`redis`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use jiff::SignedDuration;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::facts::{Facts, packed_levels};
@@ -22,9 +25,9 @@ use crate::ledger::sql::postgres::escrow::{Ask, Granted, Place, Standings};
 use crate::ledger::{Durability, LedgerError};
 use crate::store::sql::spends::entry;
 
-/// Words of the script that are answered for one call: each counter may want a lease, which may be
-/// spent by others before this call comes back.
-const ATTEMPTS: usize = 64;
+/// How long words of the script are answered for one call: each counter may want a lease, which
+/// others may spend before this call comes back.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far clocks may be apart. A key that says when it was made is believed within this.
 const CLOCKS: i64 = 60_000_000;
@@ -114,11 +117,13 @@ impl<'a> Deciding<'a> {
         let admissible = self.command.claim.as_ref().is_some_and(|claim| claim.admissible);
         let mode = if admissible { Mode::Decide } else { Mode::Refused };
         let mut state = State { mode, looked: Looked::NotYet, levels: Vec::new() };
-        for attempt in 0..ATTEMPTS {
+        let since = Instant::now();
+        let mut is_first = true;
+        while since.elapsed() < PATIENCE {
             let live = self.shards.link.live().await?;
             let epoch = self.shards.epoch(self.shard, &live).await?;
             let there = There { live, epoch };
-            if attempt == 0 {
+            if std::mem::take(&mut is_first) {
                 state.looked = self.need_not_look(&there.epoch);
                 if state.mode == Mode::Refused {
                     state.levels = packed_levels(&self.exact_levels(&there).await?);
@@ -357,17 +362,20 @@ impl<'a> Deciding<'a> {
         let index = usize::try_from(answer.number(1)?).unwrap_or(usize::MAX);
         let charge = claim.charges.get(index).ok_or(LinkError::Answer("no such slice"))?;
         let turn = self.leasing.turn(&Keys(self.shard).slice(charge));
-        let Ok(_asking) = turn.try_lock() else {
-            // Somebody of this server asks already: the slice is looked at again first.
-            drop(turn.lock().await);
+        let filled = turn.filled.load(Ordering::Acquire);
+        let asking = turn.gate.lock().await;
+        if turn.filled.load(Ordering::Acquire) != filled {
+            // Somebody of this server has filled it meanwhile: the slice is looked at again first.
             return Ok(None);
-        };
+        }
         let ask = Ask {
             shard: (self.shard, there.epoch.number),
             org: self.command.org_id,
             claim: (claim, self.version()),
             index,
             amount: self.command.spend.amount,
+            // Beside the list of turns everybody who has this one wants the same.
+            callers: i64::try_from(Arc::strong_count(&turn)).unwrap_or(i64::MAX).saturating_sub(1),
             slice: (answer.number(2)?, answer.number(3)?),
             level: self.level,
         };
@@ -375,13 +383,17 @@ impl<'a> Deciding<'a> {
             Granted::Lease(lease) => {
                 let at = (self.shard, &there.live, &there.epoch);
                 self.shards.install(at, charge, &lease).await?;
+                turn.filled.fetch_add(1, Ordering::Release);
             }
             Granted::Proved(levels) => {
                 state.mode = Mode::Proved;
                 state.levels = packed_levels(&levels);
             }
             // What is leased and not spent may turn out to be spent; then there is a proof.
-            Granted::Short => self.shards.flush(self.shard, &there.live).await?,
+            Granted::Short => {
+                drop(asking);
+                self.shards.flush(self.shard, &there.live).await?;
+            }
             Granted::Stale => return Ok(Some(Decided::Stale)),
             Granted::Epoch => self.shards.doubt(self.shard, &there.epoch)?,
         }

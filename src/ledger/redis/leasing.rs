@@ -3,6 +3,7 @@
 //! Not here: how much is leased, and what proves that there is nothing (`ledger::sql`).
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
@@ -18,7 +19,15 @@ use crate::ledger::sql::postgres::escrow::grant::counter_name;
 /// Who asks for which slice now.
 #[derive(Default)]
 pub(super) struct Leasing {
-    turns: std::sync::Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    turns: std::sync::Mutex<HashMap<String, Arc<Turn>>>,
+}
+
+/// The turn to fill one slice.
+#[derive(Default)]
+pub(super) struct Turn {
+    pub(super) gate: Mutex<()>,
+    /// How often it was filled.
+    pub(super) filled: AtomicU64,
 }
 
 /// More slices than are asked for at once; those nobody waits for are forgotten then.
@@ -26,7 +35,7 @@ const TURNS: usize = 4_096;
 
 impl Leasing {
     /// Whose turn it is to fill a slice.
-    pub(super) fn turn(&self, slice: &str) -> Arc<Mutex<()>> {
+    pub(super) fn turn(&self, slice: &str) -> Arc<Turn> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         if turns.len() >= TURNS {
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);

@@ -46,6 +46,8 @@ pub(in crate::ledger) struct Ask<'a> {
     pub(in crate::ledger) index: usize,
     /// What is to be spent.
     pub(in crate::ledger) amount: i64,
+    /// How many want to spend of this slice now, with about as much.
+    pub(in crate::ledger) callers: i64,
     /// The number of the last lease in the slice, and what is left there.
     pub(in crate::ledger) slice: (i64, i64),
     /// The level that answers from it are given at.
@@ -152,7 +154,9 @@ async fn lease(
     if free < missing {
         return Ok(Granted::Short);
     }
-    let amount = missing.max(free.checked_div(SHARE).unwrap_or_default());
+    // The last of it is not leased in pieces that each serve one of those who wait.
+    let some = free.min(ask.amount.saturating_mul(ask.callers));
+    let amount = missing.max(free.checked_div(SHARE).unwrap_or_default()).max(some);
     let weakest = last.as_ref().map_or(ask.level.word(), |last| ask.level.weaker(&last.3));
     let number = number.saturating_add(1);
     sqlx::query(LEASE)
