@@ -54,8 +54,8 @@ pub enum LedgerError {
     /// More is queued than it will take; nothing happened.
     #[error("the ledger's queue is full")]
     Overloaded,
-    /// The key is a UUIDv7 whose time has not come; nothing happened.
-    #[error("the idempotency key is a UUIDv7 from the future")]
+    /// The key is a version 7 UUID whose time has not come; nothing happened.
+    #[error("the idempotency key is a version 7 UUID from the future")]
     KeyFromFuture,
     /// The server is stopping; nothing happened.
     #[error("the server is stopping")]

@@ -21,8 +21,7 @@ impl Check<'_> {
             None | Some("durable") => DurabilityLevel::Durable,
             Some("strict") => DurabilityLevel::Strict,
             Some(other) => {
-                let sentence =
-                    format!("`{}` is neither fast, durable nor strict", shown(other));
+                let sentence = format!("`{}` is neither fast, durable nor strict", shown(other));
                 self.problem(Key::Durability, &sentence);
                 DurabilityLevel::Strict
             }

@@ -293,7 +293,9 @@ impl Engine {
                 Ok(()) => return Ok(after),
                 Err(error) if error.is_conflict() => {
                     // Lost a race: against another change, or against this same call repeated.
-                    if let Some(mandate) = self.replay::<Mandate>(caller.org_id, idempotency).await? {
+                    if let Some(mandate) =
+                        self.replay::<Mandate>(caller.org_id, idempotency).await?
+                    {
                         self.catalogue.confirm(Stand::Mandate(mandate.clone())).await?;
                         return Ok(mandate);
                     }

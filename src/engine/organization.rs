@@ -129,7 +129,9 @@ impl Engine {
             match self.commit(caller.org_id, changes, idempotency, &after).await {
                 Ok(()) => return Ok(after),
                 Err(error) if error.is_conflict() => {
-                    if let Some(org) = self.replay::<Organization>(caller.org_id, idempotency).await? {
+                    if let Some(org) =
+                        self.replay::<Organization>(caller.org_id, idempotency).await?
+                    {
                         self.catalogue.confirm(Stand::Org(org.clone())).await?;
                         return Ok(org);
                     }

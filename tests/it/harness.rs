@@ -13,7 +13,8 @@ use std::time::Duration;
 use quetra::app::{FirstStart, Started, serve_with_clock};
 use quetra::clock::{Clock, SystemClock};
 use quetra::config::{
-    DatabaseUrl, DurabilityLevel, LogFormat, MasterKeySource, Mode, RedisConfig, Secret, ServerConfig,
+    DatabaseUrl, DurabilityLevel, LogFormat, MasterKeySource, Mode, RedisConfig, Secret,
+    ServerConfig,
 };
 use quetra::proto::v1;
 use tempfile::TempDir;
@@ -75,8 +76,8 @@ macro_rules! on_shared {
         }
     };
 }
-pub(crate) use on_shared;
 pub(crate) use on_all;
+pub(crate) use on_shared;
 
 /// The levels that tests in Redis are run at.
 pub(crate) const FAST: DurabilityLevel = DurabilityLevel::Fast;
@@ -238,11 +239,8 @@ impl Server {
         let key = "master.key";
         std::fs::copy(self.folder.path().join(key), folder.path().join(key)).unwrap();
         let (database, redis) = (self.database.clone(), self.redis.clone());
-        let config = ServerConfig {
-            database: database.clone(),
-            redis: redis.clone(),
-            ..config(&folder)
-        };
+        let config =
+            ServerConfig { database: database.clone(), redis: redis.clone(), ..config(&folder) };
         let (started, stop, task) = run(config, clock).await;
         assert!(started.first_start.is_none(), "the database was empty");
         let first = self.first.clone();

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quetra::clock::SystemClock;
-use quetra::config::{DurabilityLevel, RedisConfig, Secret};
+use quetra::config::{DatabaseUrl, DurabilityLevel, RedisConfig, Secret};
 use quetra::proto::v1::{self, Decision};
+use sqlx::postgres::PgPool;
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -133,9 +134,11 @@ async fn while_redis_is_away_postgres_approves_what_is_not_leased_and_rejects_no
     // Too much is not rejected either: who knows what the outbox has.
     let mut much = ask(&agent, 10);
     much.amount = Some(200);
-    assert!(call(&mut admin, &much).await.is_none_or(|answer| {
-        answer.decision() != Decision::Approved
-    }));
+    assert!(
+        call(&mut admin, &much)
+            .await
+            .is_none_or(|answer| { answer.decision() != Decision::Approved })
+    );
     redis.again();
     // What was leased to the epoch that is over is free again, as nothing of it was answered.
     while sum < 100 {
@@ -338,5 +341,47 @@ async fn calls_that_are_given_up_at_any_moment_are_decided_once() {
         assert_eq!(insist(&mut admin, request).await.decision(), Decision::Approved);
     }
     assert_eq!(spent(&mut admin, &agent).await, 200);
+    server.stop().await;
+}
+
+/// Ends every connection of the server under test.
+const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'quetra'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_two_stores_approved_for_two_requests_has_two_records() {
+    let mut redis = Redis::start("everysec");
+    let server = server(&redis, FAST).await;
+    let mut admin = server.admin().await;
+    let (agent, _) = admin.agent_with_mandate(budget(1_000, 10), vec![]).await;
+    insist(&mut admin, &ask(&agent, 1)).await;
+    assert_eq!(spent(&mut admin, &agent).await, 1);
+    let DatabaseUrl::Postgres(url) = server.database() else { panic!("not in Postgres") };
+    let pool = PgPool::connect(url.expose()).await.unwrap();
+    // Nothing is recorded while somebody else has the organization's turn.
+    let mut turn = pool.begin().await.unwrap();
+    sqlx::query("SELECT seq FROM ledger_head FOR UPDATE").execute(&mut *turn).await.unwrap();
+    let in_redis = ask(&agent, 2);
+    let first = insist(&mut admin, &in_redis).await;
+    assert_eq!(first.decision(), Decision::Approved);
+    redis.kill();
+    sqlx::query(CUT).execute(&pool).await.unwrap();
+    turn.rollback().await.unwrap();
+    let in_postgres = v1::EvaluateRequest { amount: Some(5), ..in_redis.clone() };
+    let second = insist(&mut admin, &in_postgres).await;
+    assert_eq!(second.decision(), Decision::Approved, "{}", second.explanation);
+    assert!(!second.replayed && second.transaction_id != first.transaction_id);
+    assert_eq!(spent(&mut admin, &agent).await, 6, "the first was recorded in spite of all");
+    redis.again();
+    // Both were told, both are kept, and both can be asked for again.
+    let again = insist(&mut admin, &in_redis).await;
+    assert_eq!((again.transaction_id, again.replayed), (first.transaction_id, true));
+    let again = insist(&mut admin, &in_postgres).await;
+    assert_eq!((again.transaction_id, again.replayed), (second.transaction_id, true));
+    assert_eq!(spent(&mut admin, &agent).await, 8);
+    let other = v1::EvaluateRequest { amount: Some(7), ..in_redis };
+    let status = admin.evaluate.evaluate(other).await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists, "{status:?}");
+    pool.close().await;
     server.stop().await;
 }

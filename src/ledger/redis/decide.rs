@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::facts::{Facts, packed_levels};
 use super::keys::{Keys, agent_stands, mandate_stands, org_stands, packed, shard_of};
-use super::leasing::Leasing;
+use super::leasing::{Leasing, Outcome, Said};
 use super::link::{LinkError, Live};
 use super::scripts::{Answer, Script};
 use super::shards::{Epoch, Shards, Trouble, unavailable};
@@ -36,8 +36,9 @@ const CLOCKS: i64 = 60_000_000;
 const RECORDS_LIVE: i64 = 23 * 3_600_000_000;
 
 /// What the script is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
+    #[default]
     Decide,
     Refused,
     Windows,
@@ -45,8 +46,9 @@ enum Mode {
 }
 
 /// Whether Postgres was asked about the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Looked {
+    #[default]
     NotYet,
     NeedNot,
     Done,
@@ -68,7 +70,9 @@ pub(super) struct Deciding<'a> {
 }
 
 /// What changes from one asking to the next.
+#[derive(Default)]
 struct State {
+    epoch: i64,
     mode: Mode,
     looked: Looked,
     levels: Vec<u8>,
@@ -94,9 +98,8 @@ impl<'a> Deciding<'a> {
         }
         let draft = draft(command);
         let charges = command.claim.iter().flat_map(|claim| &claim.charges);
-        let bounds = charges.flat_map(|charge| {
-            packed(&[charge.key.starts_at.as_microsecond(), charge.limit])
-        });
+        let bounds = charges
+            .flat_map(|charge| packed(&[charge.key.starts_at.as_microsecond(), charge.limit]));
         Ok(Self {
             shards,
             leasing,
@@ -114,20 +117,15 @@ impl<'a> Deciding<'a> {
 
     pub(super) async fn run(mut self) -> Result<Decided, Trouble> {
         self.shards.refuse_lag(self.shard)?;
-        let admissible = self.command.claim.as_ref().is_some_and(|claim| claim.admissible);
-        let mode = if admissible { Mode::Decide } else { Mode::Refused };
-        let mut state = State { mode, looked: Looked::NotYet, levels: Vec::new() };
         let since = Instant::now();
-        let mut is_first = true;
+        let mut state = State::default();
         while since.elapsed() < PATIENCE {
             let live = self.shards.link.live().await?;
             let epoch = self.shards.epoch(self.shard, &live).await?;
             let there = There { live, epoch };
-            if std::mem::take(&mut is_first) {
-                state.looked = self.need_not_look(&there.epoch);
-                if state.mode == Mode::Refused {
-                    state.levels = packed_levels(&self.exact_levels(&there).await?);
-                }
+            // INVARIANT: what was proved or looked up in another epoch says nothing in this one.
+            if state.epoch != there.epoch.number {
+                state = self.begin(&there).await?;
             }
             let answer = self.ask(&there, &state).await?;
             if let Some(decided) = self.meet(&there, &mut state, &answer).await? {
@@ -135,6 +133,20 @@ impl<'a> Deciding<'a> {
             }
         }
         Err(unavailable("others spend what is leased before this call can, try again"))
+    }
+
+    /// What is known when a decision begins in an epoch.
+    async fn begin(&self, there: &There) -> Result<State, Trouble> {
+        let mut state = State {
+            epoch: there.epoch.number,
+            looked: self.need_not_look(&there.epoch),
+            ..State::default()
+        };
+        if self.command.claim.as_ref().is_none_or(|claim| !claim.admissible) {
+            state.mode = Mode::Refused;
+            state.levels = packed_levels(&self.exact_levels(there).await?);
+        }
+        Ok(state)
     }
 
     /// Does what a word of the script asks for, or answers.
@@ -235,8 +247,7 @@ impl<'a> Deciding<'a> {
     fn need_not_look(&self, epoch: &Epoch) -> Looked {
         let now = self.shards.clock.now().as_microsecond();
         let since = epoch.taken_at.saturating_add(CLOCKS.saturating_mul(2));
-        let is_young =
-            |at: i64| at > since && at > now.saturating_sub(RECORDS_LIVE);
+        let is_young = |at: i64| at > since && at > now.saturating_sub(RECORDS_LIVE);
         if self.key_made_at.is_some_and(is_young) { Looked::NeedNot } else { Looked::NotYet }
     }
 
@@ -362,12 +373,23 @@ impl<'a> Deciding<'a> {
         let index = usize::try_from(answer.number(1)?).unwrap_or(usize::MAX);
         let charge = claim.charges.get(index).ok_or(LinkError::Answer("no such slice"))?;
         let turn = self.leasing.turn(&Keys(self.shard).slice(charge));
-        let filled = turn.filled.load(Ordering::Acquire);
-        let asking = turn.gate.lock().await;
-        if turn.filled.load(Ordering::Acquire) != filled {
-            // Somebody of this server has filled it meanwhile: the slice is looked at again first.
-            return Ok(None);
+        let came = turn.asked.load(Ordering::Acquire);
+        let mut last = turn.gate.lock().await;
+        // What others of this server were told meanwhile is as good as if this one had asked.
+        if let Some(outcome) = last
+            .as_ref()
+            .filter(|outcome| outcome.number > came && outcome.epoch == there.epoch.number)
+        {
+            if matches!(outcome.said, Said::Filled) {
+                return Ok(None);
+            }
+            if let Some(levels) = outcome.proof(&claim.charges, self.command.spend.amount) {
+                state.mode = Mode::Proved;
+                state.levels = packed_levels(&levels);
+                return Ok(None);
+            }
         }
+        let number = turn.asked.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let ask = Ask {
             shard: (self.shard, there.epoch.number),
             org: self.command.org_id,
@@ -379,24 +401,29 @@ impl<'a> Deciding<'a> {
             slice: (answer.number(2)?, answer.number(3)?),
             level: self.level,
         };
-        match self.shards.escrow.grant(&ask).await? {
+        let granted = self.shards.escrow.grant(&ask).await?;
+        let mut said = Said::Other;
+        match granted {
             Granted::Lease(lease) => {
                 let at = (self.shard, &there.live, &there.epoch);
                 self.shards.install(at, charge, &lease).await?;
-                turn.filled.fetch_add(1, Ordering::Release);
+                said = Said::Filled;
             }
             Granted::Proved(levels) => {
                 state.mode = Mode::Proved;
                 state.levels = packed_levels(&levels);
+                said = Said::Proved(claim.charges.clone(), levels);
             }
-            // What is leased and not spent may turn out to be spent; then there is a proof.
             Granted::Short => {
-                drop(asking);
+                // What is leased and not spent may turn out to be spent; then there is a proof.
+                drop(last);
                 self.shards.flush(self.shard, &there.live).await?;
+                return Ok(None);
             }
             Granted::Stale => return Ok(Some(Decided::Stale)),
             Granted::Epoch => self.shards.doubt(self.shard, &there.epoch)?,
         }
+        *last = Some(Outcome { number, epoch: there.epoch.number, said });
         Ok(None)
     }
 }

@@ -12,7 +12,7 @@ use super::keys::{Keys, packed};
 use super::link::{LinkError, Live};
 use super::scripts::Script;
 use super::shards::{Epoch, Shards, Trouble, unavailable};
-use crate::domain::ledger::Charge;
+use crate::domain::ledger::{Charge, Level};
 use crate::ledger::sql::postgres::escrow::Lease;
 use crate::ledger::sql::postgres::escrow::grant::counter_name;
 
@@ -22,12 +22,43 @@ pub(super) struct Leasing {
     turns: std::sync::Mutex<HashMap<String, Arc<Turn>>>,
 }
 
-/// The turn to fill one slice.
+/// The turn to fill one slice, and what came of the last one.
 #[derive(Default)]
 pub(super) struct Turn {
-    pub(super) gate: Mutex<()>,
-    /// How often it was filled.
-    pub(super) filled: AtomicU64,
+    pub(super) gate: Mutex<Option<Outcome>>,
+    /// How often Postgres was asked.
+    pub(super) asked: AtomicU64,
+}
+
+/// What Postgres said to the last who asked.
+pub(super) struct Outcome {
+    /// Which asking it was. It counts for whoever has waited since before it.
+    pub(super) number: u64,
+    /// In which epoch.
+    pub(super) epoch: i64,
+    pub(super) said: Said,
+}
+
+/// What Postgres said.
+pub(super) enum Said {
+    /// A lease is in the slice now.
+    Filled,
+    /// These charges stood at that, so that one of them cannot be charged this much.
+    Proved(Vec<Charge>, Vec<Level>),
+    /// Nothing, or something else.
+    Other,
+}
+
+impl Outcome {
+    /// The levels that prove that a claim of these charges cannot be approved either.
+    pub(super) fn proof(&self, charges: &[Charge], amount: i64) -> Option<Vec<Level>> {
+        let Said::Proved(proved, levels) = &self.said else { return None };
+        let exceeds = |(charge, level): (&Charge, &Level)| {
+            level.committed().saturating_add(amount) > charge.limit
+        };
+        let holds = proved == charges && charges.iter().zip(levels).any(exceeds);
+        holds.then(|| levels.clone())
+    }
 }
 
 /// More slices than are asked for at once; those nobody waits for are forgotten then.
@@ -47,7 +78,9 @@ impl Leasing {
 /// How long a slice is kept: as long as its period and a day more, in milliseconds; 0 for ever.
 fn lives_ms(charge: &Charge, now: i64) -> i64 {
     const DAY: i64 = 86_400_000;
-    charge.ends_at.map_or(0, |end| end.as_millisecond().saturating_sub(now).max(0).saturating_add(DAY))
+    charge
+        .ends_at
+        .map_or(0, |end| end.as_millisecond().saturating_sub(now).max(0).saturating_add(DAY))
 }
 
 impl Shards {

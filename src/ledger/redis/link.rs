@@ -86,7 +86,8 @@ impl Link {
             Ok(live) => {
                 *failed_at = None;
                 let live = Arc::new(live);
-                *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live));
+                *self.live.write().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Arc::clone(&live));
                 metrics::gauge!("quetra_redis_connected").set(1.0);
                 Ok(live)
             }

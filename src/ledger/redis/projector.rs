@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
-use sqlx::postgres::{PgConnection, PgListener};
 use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnection, PgListener};
 use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;

@@ -19,14 +19,8 @@ pub(super) enum Script {
 }
 
 /// All of them, in the order of their places.
-pub(super) const SCRIPTS: [Script; 6] = [
-    Script::Decide,
-    Script::Install,
-    Script::Recall,
-    Script::Begin,
-    Script::Set,
-    Script::Windows,
-];
+pub(super) const SCRIPTS: [Script; 6] =
+    [Script::Decide, Script::Install, Script::Recall, Script::Begin, Script::Set, Script::Windows];
 
 impl Script {
     pub(super) const fn text(self) -> &'static str {

@@ -116,7 +116,10 @@ mod tests {
         assert_eq!(refused(fine), None);
         let old = fine.replace("7.0.15", "6.2.14");
         assert_eq!(refused(&old), Some(Unfit::TooOld("6.2.14".to_owned())));
-        assert_eq!(refused(&fine.replace("cluster_enabled:0", "cluster_enabled:1")), Some(Unfit::Cluster));
+        assert_eq!(
+            refused(&fine.replace("cluster_enabled:0", "cluster_enabled:1")),
+            Some(Unfit::Cluster)
+        );
         assert_eq!(refused(&fine.replace("master", "slave")), Some(Unfit::Replica));
         assert_eq!(refused(&format!("{fine}connected_slaves:1")), Some(Unfit::HasReplicas));
         assert_eq!(refused(""), Some(Unfit::TooOld(String::new())));

@@ -121,8 +121,7 @@ impl Shards {
 
     /// Forgets an epoch that a script did not know.
     pub(super) fn doubt(&self, shard: i16, epoch: &Epoch) -> Result<(), Trouble> {
-        let mut known =
-            self.shard(shard)?.epoch.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shard(shard)?.epoch.write().unwrap_or_else(PoisonError::into_inner);
         if known.as_ref().is_some_and(|known| known.number == epoch.number) {
             *known = None;
         }
@@ -245,8 +244,7 @@ impl Shards {
 
     /// Waits until everything that is in the outbox now is recorded.
     pub(super) async fn flush(&self, shard: i16, live: &Arc<Live>) -> Result<(), Trouble> {
-        let ask =
-            redis::cmd("XINFO").arg("STREAM").arg(Keys(shard).outbox()).to_owned();
+        let ask = redis::cmd("XINFO").arg("STREAM").arg(Keys(shard).outbox()).to_owned();
         let said = match live.connection.clone().send_packed_command(&ask).await {
             Ok(said) => said,
             // There is no outbox: nothing is in it.

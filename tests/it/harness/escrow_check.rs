@@ -9,7 +9,8 @@ use sqlx::{FromRow, query_as};
 
 const AUTHORITIES: &str = "SELECT shard, epoch, position_epoch, position_seq FROM shard_authority";
 
-const LEASES: &str = "SELECT encode(mandate_id, 'hex') AS mandate, subject, starts_at, number, amount,
+const LEASES: &str =
+    "SELECT encode(mandate_id, 'hex') AS mandate, subject, starts_at, number, amount,
     leased FROM lease WHERE shard = $1 AND epoch = $2";
 
 /// What is spent, held and leased of a counter never exceeds what it was leased under.

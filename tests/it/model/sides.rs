@@ -99,9 +99,8 @@ impl Sides {
     }
 
     fn blurred_answer(&self, answer: Answer) -> Answer {
-        let blurred = |record: Arc<TransactionRecord>| {
-            Arc::new(self.blurred(Arc::unwrap_or_clone(record)))
-        };
+        let blurred =
+            |record: Arc<TransactionRecord>| Arc::new(self.blurred(Arc::unwrap_or_clone(record)));
         match answer {
             Answer::Decided(Decided::Ruled(record)) => {
                 Answer::Decided(Decided::Ruled(blurred(record)))

@@ -110,11 +110,7 @@ pub(in crate::ledger) async fn project(
     Ok(true)
 }
 
-async fn write(
-    connection: &mut PgConnection,
-    batch: &Batch,
-    last: Place,
-) -> Result<bool, Failed> {
+async fn write(connection: &mut PgConnection, batch: &Batch, last: Place) -> Result<bool, Failed> {
     let decisions = batch.entries.iter().filter_map(|(place, entry)| match entry {
         Entry::Decision(record) => Some((*place, record.as_ref())),
         Entry::Begin | Entry::Recall(..) => None,
@@ -188,12 +184,14 @@ async fn record(
     insert(connection, &mut heads, new).await?;
     save::move_counters(connection, &book, &moved.iter().collect::<Vec<_>>()).await?;
     for (org, (seq, floor)) in heads {
-        sqlx::query("UPDATE ledger_head SET seq = $2, floor = greatest(floor, $3) WHERE org_id = $1")
-            .bind(org.as_bytes().as_slice())
-            .bind(seq)
-            .bind(floor)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "UPDATE ledger_head SET seq = $2, floor = greatest(floor, $3) WHERE org_id = $1",
+        )
+        .bind(org.as_bytes().as_slice())
+        .bind(seq)
+        .bind(floor)
+        .execute(&mut *connection)
+        .await?;
     }
     Ok(())
 }

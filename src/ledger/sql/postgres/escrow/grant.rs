@@ -81,10 +81,7 @@ pub(in crate::ledger) enum Granted {
     Epoch,
 }
 
-pub(super) async fn grant(
-    connection: &mut PgConnection,
-    ask: &Ask<'_>,
-) -> Result<Granted, Failed> {
+pub(super) async fn grant(connection: &mut PgConnection, ask: &Ask<'_>) -> Result<Granted, Failed> {
     let ((shard, epoch), (claim, version)) = (ask.shard, ask.claim);
     let present = query_as::<_, (i64, bool)>(EPOCH).bind(shard).fetch_optional(&mut *connection);
     if present.await? != Some((epoch, true)) {
@@ -138,7 +135,8 @@ async fn lease(
     let (installed, rest) = ask.slice;
     let (number, before) = last.as_ref().map_or((0, 0), |last| (last.0, last.2));
     // INVARIANT: one lease of a counter is on its way at a time.
-    if let Some((number, amount, leased, _, limit)) = last.as_ref().filter(|one| one.0 > installed) {
+    if let Some((number, amount, leased, _, limit)) = last.as_ref().filter(|one| one.0 > installed)
+    {
         let total = level.spent.saturating_add(*leased);
         return Ok(Granted::Lease(Lease {
             number: *number,
@@ -157,7 +155,7 @@ async fn lease(
     // The last of it is not leased in pieces that each serve one of those who wait.
     let some = free.min(ask.amount.saturating_mul(ask.callers));
     let amount = missing.max(free.checked_div(SHARE).unwrap_or_default()).max(some);
-    let weakest = last.as_ref().map_or(ask.level.word(), |last| ask.level.weaker(&last.3));
+    let weakest = last.as_ref().map_or_else(|| ask.level.word(), |last| ask.level.weaker(&last.3));
     let number = number.saturating_add(1);
     sqlx::query(LEASE)
         .bind(charge.key.mandate.as_bytes().as_slice())
