@@ -246,6 +246,9 @@ impl Book {
         if let Some(record) = self.known(command) {
             return if record.request_hash == command.request_hash {
                 Decided::Replayed(Arc::clone(record))
+            } else if self.approves_only {
+                // The other home may have this request as well.
+                Decided::Undecided
             } else {
                 Decided::KeyReused
             };

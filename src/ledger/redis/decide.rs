@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tokio::time::Instant;
-use uuid::Uuid;
 
+use self::draft::{draft, keys, made_at, micros, stands};
 use super::facts::{Facts, packed_levels};
 use super::keys::{Keys, agent_stands, mandate_stands, org_stands, packed, shard_of};
 use super::leasing::{Leasing, Outcome, Said};
@@ -19,11 +18,13 @@ use super::scripts::{Answer, Script};
 use super::shards::{Epoch, Shards, Trouble, unavailable};
 use super::standing::News;
 use crate::domain::decision::Verdict;
-use crate::domain::ledger::{Decide, Decided, Level, Tally, WindowBound};
-use crate::domain::transaction::{TransactionRecord, TransactionState};
+use crate::domain::ledger::{Decide, Decided, Level, WindowBound};
+use crate::domain::transaction::TransactionRecord;
 use crate::ledger::sql::postgres::escrow::{Ask, Granted, Place, Standings};
 use crate::ledger::{Durability, LedgerError};
 use crate::store::sql::spends::entry;
+
+mod draft;
 
 /// How long words of the script are answered for one call: each counter may want a lease, which
 /// others may spend before this call comes back.
@@ -442,72 +443,5 @@ const fn looked(looked: Looked) -> u8 {
         Looked::NotYet => 0,
         Looked::NeedNot => 1,
         Looked::Done => 2,
-    }
-}
-
-fn micros(length: SignedDuration) -> i64 {
-    i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// When a key says that it was made, in microseconds.
-fn made_at(key: &str) -> Option<i64> {
-    let id = Uuid::try_parse(key).ok().filter(|id| id.get_version_num() == 7)?;
-    let (seconds, nanos) = id.get_timestamp()?.to_unix();
-    let seconds = i64::try_from(seconds).ok()?;
-    seconds.checked_mul(1_000_000)?.checked_add(i64::from(nanos.checked_div(1_000)?))
-}
-
-fn keys(command: &Decide) -> Vec<String> {
-    let names = Keys(shard_of(command.org_id));
-    let standing = command.evidence.standing.mandate.as_ref().map(|mandate| mandate.id);
-    let mut keys = vec![
-        names.outbox(),
-        // Without a mandate nothing of one is read: the name only keeps the places.
-        standing.map_or_else(|| names.outbox(), |id| names.windows(id)),
-        names.authority(),
-        names.record(command.spend.agent_id, &command.idempotency_key),
-        names.org(command.org_id),
-        names.agent(command.spend.agent_id),
-        standing.map_or_else(|| names.outbox(), |id| names.mandate(id)),
-    ];
-    let charges = command.claim.iter().flat_map(|claim| &claim.charges);
-    keys.extend(charges.map(|charge| names.slice(charge)));
-    keys
-}
-
-fn stands(command: &Decide) -> [String; 3] {
-    let standing = &command.evidence.standing;
-    let wanted = standing.mandate.as_ref().map(|mandate| mandate.id);
-    let current = (!command.evidence.named).then_some(wanted);
-    let mandate = standing.mandate.as_ref();
-    [
-        org_stands((standing.org_version, standing.frozen)),
-        agent_stands(standing.agent, current),
-        mandate.map_or_else(String::new, |one| mandate_stands(one.version, one.status)),
-    ]
-}
-
-/// The record as it will be if it is approved, without what only the script knows.
-fn draft(command: &Decide) -> TransactionRecord {
-    let hold = command.claim.as_ref().is_some_and(|claim| claim.hold);
-    let verdict = if hold { Verdict::PendingApproval } else { Verdict::Approved };
-    let charges = command.claim.iter().flat_map(|claim| &claim.charges);
-    let unknown = jiff::Timestamp::UNIX_EPOCH;
-    TransactionRecord {
-        id: command.id,
-        org_id: command.org_id,
-        spend: command.spend.clone(),
-        idempotency_key: command.idempotency_key.clone(),
-        request_hash: command.request_hash,
-        verdict,
-        state: TransactionState::from(verdict),
-        evidence: command.evidence.clone(),
-        charged: charges.map(|charge| charge.key.clone()).collect(),
-        tally_before: Tally::default(),
-        settled: None,
-        refunded: None,
-        decided_at: unknown,
-        updated_at: unknown,
-        took_micros: command.took_micros,
     }
 }

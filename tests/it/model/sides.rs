@@ -111,7 +111,7 @@ impl Sides {
             Answer::Resolved(Ok(Resolved { record, changed })) => {
                 Answer::Resolved(Ok(Resolved { record: blurred(record), changed }))
             }
-            other => other,
+            other @ (Answer::Decided(_) | Answer::Resolved(_)) => other,
         }
     }
 
