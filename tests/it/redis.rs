@@ -7,15 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use quetra::app::serve_with_clock;
 use quetra::clock::SystemClock;
-use quetra::config::{DatabaseUrl, DurabilityLevel, RedisConfig, Secret};
+use quetra::config::{DatabaseUrl, DurabilityLevel, RedisConfig, Secret, ServerConfig};
 use quetra::proto::v1::{self, Decision};
 use sqlx::postgres::PgPool;
 use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::harness::redis::Redis;
-use crate::harness::{Clients, FAST, STRICT, Server, ask, budget, shared_database};
+use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config, shared_database};
 
 /// Callers at once.
 const CALLERS: usize = 16;
@@ -24,7 +25,7 @@ const CALLERS: usize = 16;
 async fn server(redis: &Redis, level: DurabilityLevel) -> Server {
     let database = shared_database().await;
     let url = Secret::new(redis.url());
-    let change = move |config: &mut quetra::config::ServerConfig| {
+    let change = move |config: &mut ServerConfig| {
         config.database = database;
         config.redis = Some(RedisConfig { url, level });
     };
@@ -383,5 +384,51 @@ async fn a_key_that_two_stores_approved_for_two_requests_has_two_records() {
     let status = admin.evaluate.evaluate(other).await.unwrap_err();
     assert_eq!(status.code(), Code::AlreadyExists, "{status:?}");
     pool.close().await;
+    server.stop().await;
+}
+
+/// Why a server does not start.
+async fn refusal(database: &DatabaseUrl, redis: Option<RedisConfig>) -> String {
+    let folder = Folder::new();
+    let config = ServerConfig { database: database.clone(), redis, ..config(&folder) };
+    let never = std::future::pending();
+    let started = serve_with_clock(config, Arc::new(SystemClock), never, |_| {}).await;
+    format!("{:#}", started.unwrap_err())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_keep_its_promise_does_not_start_and_names_the_setting() {
+    let redis = Redis::start("everysec");
+    let server = server(&redis, FAST).await;
+    let at = |level| Some(RedisConfig { url: Secret::new(redis.url()), level });
+    let mut admin = server.admin().await;
+    let (agent, _) = admin.agent_with_mandate(budget(10, 1), vec![]).await;
+    insist(&mut admin, &ask(&agent, 1)).await;
+    let database = server.database();
+    let said = refusal(database, at(DurabilityLevel::Durable)).await;
+    assert!(said.contains("appendfsync = everysec, and durable needs always"), "{said}");
+    // What is in the outbox must not be decided a second time.
+    let said = refusal(database, None).await;
+    assert!(said.contains("set redis_url"), "{said}");
+    redis.ask("CONFIG SET maxmemory-policy allkeys-lru");
+    let said = refusal(database, at(STRICT)).await;
+    assert!(said.contains("maxmemory-policy = allkeys-lru"), "{said}");
+    redis.ask("CONFIG SET maxmemory-policy noeviction");
+    redis.ask("CONFIG SET appendfsync always");
+    let other = shared_database().await;
+    let durable = Server::with(
+        |config| {
+            config.database = other;
+            config.redis = at(DurabilityLevel::Durable);
+            config.redis.as_mut().unwrap().url = Secret::new(redis.url().replace("/0", "/1"));
+        },
+        Arc::new(SystemClock),
+    );
+    let durable = durable.await;
+    let mut admin = durable.admin().await;
+    let (agent, _) = admin.agent_with_mandate(budget(10, 1), vec![]).await;
+    let answer = insist(&mut admin, &ask(&agent, 1)).await;
+    assert_eq!(answer.durability(), v1::Durability::Durable);
+    durable.stop().await;
     server.stop().await;
 }

@@ -1,5 +1,6 @@
-//! Two servers on one Postgres database, without Redis and with it: together they approve what one would, a stop on one is
-//! seen by the very next decision on the other, and a lost connection loses no answer.
+//! Two servers on one Postgres database, without Redis and with it: together they approve what one
+//! would, a stop on one is seen by the very next decision on the other, and a lost connection loses
+//! no answer.
 //!
 //! `QUETRA_CASES` scales the number of calls. Not here: what one server does (`race`, `control`),
 //! and the reference (`model`).

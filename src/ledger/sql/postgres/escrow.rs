@@ -247,7 +247,8 @@ impl Escrow {
         rows.sort_by_key(|row| row.seq);
         let records = rows.into_iter().map(SpendRow::record).collect::<Result<Vec<_>, _>>()?;
         let is_of_key = |record: &TransactionRecord| {
-            record.spend.agent_id == agent && record.idempotency_key == key
+            let is_same = record.spend.agent_id == agent && record.idempotency_key == key;
+            record.id == id || is_same
         };
         Ok(records.into_iter().filter(is_of_key).collect())
     }

@@ -30,8 +30,8 @@ CREATE TABLE shard_epoch (
     PRIMARY KEY (shard, epoch)
 );
 
--- What one epoch still holds of one counter. It counts like money that is spent. A counter's row may
--- be forgotten and summed up again, so leases are not a column of it.
+-- What one epoch still holds of one counter. It counts like money that is spent. A counter's row
+-- may be forgotten and summed up again, so leases are not a column of it.
 CREATE TABLE lease (
     mandate_id       BYTEA    NOT NULL,
     subject          TEXT     COLLATE "C" NOT NULL,
