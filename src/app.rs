@@ -18,23 +18,21 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{DatabaseUrl, MasterKeySource, Mode, ServerConfig, read_master_key};
+use crate::config::{MasterKeySource, Mode, ServerConfig, read_master_key};
 use crate::crypto::MasterKey;
 use crate::engine::{Engine, EngineParts};
 use crate::grpc;
 use crate::grpc::access::{AccessLayer, AccessTable};
-use crate::ledger::Ledger;
-use crate::ledger::sql::SqlLedger;
-use crate::ledger::sql::sqlite::SqliteHome;
-use crate::provider::maxmind::MaxMindCountries;
 use crate::mcp::{self, Gateway, HttpSettings};
+use crate::provider::maxmind::MaxMindCountries;
 use crate::rest;
 use crate::serve::{self, FrontSettings, GrpcCalls, ServeLimits, front, standard_services};
-use crate::store::sqlite::SqliteStore;
 
+mod database;
 mod demo;
 mod operations;
 
+use database::Database;
 pub use demo::FirstStart;
 
 /// How often the uses of keys are written down, and readiness is looked at.
@@ -62,27 +60,26 @@ pub struct InitOutcome {
 struct Parts {
     engine: Arc<Engine>,
     durability: crate::ledger::Durability,
-    store: SqliteStore,
+    database: Database,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Parts {
     async fn assemble(config: &ServerConfig, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let store = SqliteStore::open(database_path(config)?).await?;
+        let database = Database::open(&config.database).await?;
         if config.mode == Mode::Dev {
-            store.migrate().await?;
+            database.migrate().await?;
         }
-        store.check().await?;
-        let home = SqliteHome::new(store.clone());
-        let (ledger, lane) = SqlLedger::open(home, Arc::clone(&clock)).await?;
+        database.check().await?;
+        let (ledger, lanes) = database.ledger(Arc::clone(&clock)).await?;
         let tasks = TaskTracker::new();
-        tasks.spawn(lane);
+        tasks.spawn(lanes);
         let countries = MaxMindCountries::open(config.geo_database.as_deref())?;
         let durability = ledger.durability();
         let engine = Arc::new(Engine::new(EngineParts {
-            catalogue: Arc::new(store.clone()),
-            ledger: Arc::new(ledger),
+            catalogue: database.catalogue(),
+            ledger,
             clock,
             master: master_key(config)?,
             countries: Arc::new(countries),
@@ -91,7 +88,7 @@ impl Parts {
         let wrong_key = "the master key does not open what this database has sealed; \
              start with the key it was made with (master_key_file)";
         engine.check_master_key().await.context(wrong_key)?;
-        Ok(Self { engine, durability, store, tasks, stop: CancellationToken::new() })
+        Ok(Self { engine, durability, database, tasks, stop: CancellationToken::new() })
     }
 
     /// Runs until the server stops: writes down key uses, and tells health what is so.
@@ -114,11 +111,11 @@ impl Parts {
         if let Err(error) = self.engine.flush_key_use().await {
             tracing::warn!(%error, "the uses of keys could not be written down");
         }
-        // The lane ends when the last handle to the ledger is gone, after all it was asked.
+        // The lanes end when the last handle to the ledger is gone, after all it was asked.
         drop(self.engine);
         self.tasks.close();
         self.tasks.wait().await;
-        self.store.close().await;
+        self.database.close().await;
     }
 }
 
@@ -187,9 +184,9 @@ pub async fn serve_with_clock(
 /// # Errors
 /// When the database cannot be used.
 pub async fn migrate(config: &ServerConfig) -> anyhow::Result<Vec<String>> {
-    let store = SqliteStore::open(database_path(config)?).await?;
-    let applied = store.migrate().await;
-    store.close().await;
+    let database = Database::open(&config.database).await?;
+    let applied = database.migrate().await;
+    database.close().await;
     Ok(applied?)
 }
 
@@ -225,13 +222,6 @@ async fn report(health: &HealthReporter, is_serving: bool) {
     health.set_service_status("", status).await;
     for service in grpc::SERVICE_NAMES {
         health.set_service_status(service, status).await;
-    }
-}
-
-fn database_path(config: &ServerConfig) -> anyhow::Result<&Path> {
-    match &config.database {
-        DatabaseUrl::Sqlite(path) => Ok(path),
-        DatabaseUrl::Postgres(_) => anyhow::bail!("this version keeps its state in SQLite only"),
     }
 }
 

@@ -52,7 +52,7 @@ pub enum Mode {
 pub enum DatabaseUrl {
     /// A file on a local disk; its directory exists, the file itself may not yet.
     Sqlite(PathBuf),
-    /// A connection string with credentials. Refused by validation in this version.
+    /// A connection string with credentials, which several servers may share.
     Postgres(Secret),
 }
 

@@ -211,7 +211,7 @@ impl Engine {
         let EngineParts { catalogue, ledger, clock, master, countries, requests_per_second } =
             parts;
         Self {
-            access: access::Access::new(&master, requests_per_second),
+            access: access::Access::new(&master, requests_per_second, catalogue.keys_age_max()),
             signing: signing::Signing::new(master.clone()),
             pages: pages::PageTokens::new(&master),
             snapshots: snapshots::Snapshots::default(),

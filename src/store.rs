@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -18,6 +19,8 @@ use crate::domain::mandate::{Mandate, MandateStatus};
 use crate::domain::organization::Organization;
 use crate::domain::transaction::{TransactionRecord, TransactionState};
 
+pub mod postgres;
+pub(crate) mod sql;
 pub mod sqlite;
 
 /// What went wrong in a store, as far as a caller can act on it.
@@ -282,6 +285,9 @@ pub trait MandateStore: Send + Sync {
 /// Reads credentials.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
+    /// How long what was read of a credential may be believed: others may revoke it where this
+    /// process does not see it. `None` means as long as this process has not revoked one.
+    fn keys_age_max(&self) -> Option<Duration>;
     /// One credential, of whichever organization: the caller is not known yet.
     async fn key(&self, id: KeyId) -> Result<Option<ApiKey>, StoreError>;
     /// Credentials, newest first; the page's sort key is the id (ids sort by time).

@@ -185,7 +185,9 @@ impl Key {
         match self {
             Self::Listen => "IP address and port of every protocol",
             Self::DataDir => "Directory of the embedded database, key and credentials",
-            Self::DatabaseUrl => "Database, such as sqlite:///var/lib/quetra/quetra.db",
+            Self::DatabaseUrl => {
+                "Database: sqlite:///var/lib/quetra/quetra.db, or postgres://… for several servers"
+            }
             Self::RedisUrl => "Shared ledger; not available in this version",
             Self::MasterKeyFile => "File of 32 bytes or 64 hexadecimal digits, mode 600",
             Self::BehindTlsProxy => "TLS ends in front; required on a public address",

@@ -2,17 +2,18 @@
 //!
 //! Not here: where the values come from (`setting`, `file`). Files are looked at, never made.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tracing_subscriber::EnvFilter;
 
 use super::setting::{Key, Origin, Settings};
 use super::{
-    ConfigError, DatabaseUrl, LogFormat, MasterKeySource, Mode, Purpose, ServerConfig,
+    ConfigError, DatabaseUrl, LogFormat, MasterKeySource, Mode, Purpose, Secret, ServerConfig,
     read_master_key, shown,
 };
 
@@ -154,11 +155,12 @@ impl Check<'_> {
             let database = DatabaseUrl::Sqlite(data_dir.join(DATABASE_FILE));
             return (data_dir, database);
         }
-        match self.settings.text(Key::DatabaseUrl).map(sqlite_path) {
-            Some(Ok(path)) => {
+        match self.settings.text(Key::DatabaseUrl).map(database_url) {
+            Some(Ok(DatabaseUrl::Sqlite(path))) => {
                 let directory = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
                 (directory, DatabaseUrl::Sqlite(path))
             }
+            Some(Ok(database @ DatabaseUrl::Postgres(_))) => (PathBuf::new(), database),
             Some(Err(sentence)) => {
                 self.problem(Key::DatabaseUrl, &sentence);
                 (PathBuf::new(), DatabaseUrl::Sqlite(PathBuf::new()))
@@ -167,7 +169,8 @@ impl Check<'_> {
                 self.problem(
                     Key::DatabaseUrl,
                     "it is required; set it to a file on a local disk, such as \
-                     sqlite:///var/lib/quetra/quetra.db, or run `quetra dev` to try things",
+                     sqlite:///var/lib/quetra/quetra.db, or to a database of a Postgres server, \
+                     such as postgres://user:password@127.0.0.1/quetra, or run `quetra dev` to try things",
                 );
                 (PathBuf::new(), DatabaseUrl::Sqlite(PathBuf::new()))
             }
@@ -178,8 +181,8 @@ impl Check<'_> {
         if self.purpose != Purpose::Dev && self.settings.get(Key::RedisUrl).is_some() {
             self.problem(
                 Key::RedisUrl,
-                "the production data plane (Postgres and Redis) is not built yet in this version; \
-                 remove it, and use a sqlite:// `database_url`",
+                "the ledger in Redis is not built yet in this version; remove it, and use a \
+                 postgres:// `database_url` for several servers, or sqlite:// for one",
             );
         }
     }
@@ -294,17 +297,43 @@ impl Check<'_> {
     }
 }
 
+/// What a database URL names. No refusal quotes the text: it may hold a password.
+fn database_url(url: &str) -> Result<DatabaseUrl, String> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        check_postgres_url(url)?;
+        return Ok(DatabaseUrl::Postgres(Secret::new(url.to_owned())));
+    }
+    sqlite_path(url).map(DatabaseUrl::Sqlite)
+}
+
+/// Says early what is wrong with the URL of a Postgres server; `store::postgres` says the rest.
+fn check_postgres_url(url: &str) -> Result<(), String> {
+    let options = url.parse::<PgConnectOptions>().map_err(|_| {
+        "it is no Postgres URL; write postgres://user:password@host:5432/database".to_owned()
+    })?;
+    let host = options.get_host();
+    let is_local = options.get_socket().is_some()
+        || host == "localhost"
+        || host.parse().is_ok_and(|host: IpAddr| host.to_canonical().is_loopback());
+    match options.get_ssl_mode() {
+        PgSslMode::Disable => Ok(()),
+        PgSslMode::Allow | PgSslMode::Prefer if is_local => Ok(()),
+        PgSslMode::Allow | PgSslMode::Prefer => Err("the password and every decision would cross \
+             the network in the clear: this version speaks no TLS to Postgres; let a proxy on this \
+             machine speak it, or add ?sslmode=disable where the network in between is private"
+            .to_owned()),
+        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => Err("`sslmode` asks \
+             for TLS, which this version does not speak to Postgres; let a proxy on this machine \
+             speak it, or set sslmode=disable where the network in between is private"
+            .to_owned()),
+    }
+}
+
 /// The file of a database URL; its directory exists.
 fn sqlite_path(url: &str) -> Result<PathBuf, String> {
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Err("the production data plane (Postgres and Redis) is not built yet in this \
-                    version; use sqlite:///absolute/path/quetra.db"
-            .to_owned());
-    }
     let Some(path) = url.strip_prefix("sqlite://") else {
-        // The text is not quoted: it may hold a password.
         return Err("it begins with neither sqlite:// nor postgres://; write \
-                    sqlite:///absolute/path/quetra.db"
+                    sqlite:///absolute/path/quetra.db or postgres://user:password@host/database"
             .to_owned());
     };
     if path.contains(['?', '#']) {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,6 +16,7 @@ use governor::clock::Clock as _;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 use moka::sync::Cache;
+use tokio::time::Instant;
 
 use super::{Engine, EngineError, EngineResult};
 use crate::crypto::{MasterKey, digest, equal, keyed_digest, random, time_ordered_id};
@@ -90,12 +92,23 @@ struct Parsed {
     secret: [u8; SECRET_LENGTH],
 }
 
+/// A credential as it was read.
+#[derive(Clone)]
+struct Known {
+    key: Arc<ApiKey>,
+    /// Under which count of revocations, and when; both from before it was read.
+    revocations: u64,
+    since: Instant,
+}
+
 /// Checks credentials.
 pub(super) struct Access {
     pepper: [u8; 32],
     /// Counts revocations; what was read under an earlier count is read again.
     revocations: AtomicU64,
-    known: Cache<KeyId, (u64, Arc<ApiKey>)>,
+    known: Cache<KeyId, Known>,
+    /// What was read longer ago is read again: others revoke too, where the store is shared.
+    age_max: Duration,
     used: Mutex<HashMap<KeyId, Timestamp>>,
     rate: Option<DefaultKeyedRateLimiter<KeyId>>,
 }
@@ -141,12 +154,17 @@ fn parse_key(text: &str) -> Option<Parsed> {
 }
 
 impl Access {
-    pub(super) fn new(master: &MasterKey, requests_per_second: u32) -> Self {
+    pub(super) fn new(
+        master: &MasterKey,
+        requests_per_second: u32,
+        keys_age_max: Option<Duration>,
+    ) -> Self {
         let quota = NonZeroU32::new(requests_per_second).map(Quota::per_second);
         Self {
             pepper: master.derive("api keys v1"),
             revocations: AtomicU64::new(0),
             known: Cache::new(KEPT),
+            age_max: keys_age_max.unwrap_or(Duration::MAX),
             used: Mutex::new(HashMap::new()),
             rate: quota.map(RateLimiter::keyed),
         }
@@ -213,16 +231,19 @@ impl Engine {
     async fn known_key(&self, id: KeyId) -> EngineResult<Option<Arc<ApiKey>>> {
         // Read before the key is: a revocation in between makes what is read here old at once.
         let count = self.access.revocations.load(Ordering::SeqCst);
-        if let Some((read_at, key)) = self.access.known.get(&id)
-            && read_at == count
+        let since = Instant::now();
+        if let Some(known) = self.access.known.get(&id)
+            && known.revocations == count
+            && since.duration_since(known.since) < self.access.age_max
         {
-            return Ok(Some(key));
+            return Ok(Some(known.key));
         }
         let Some(key) = self.catalogue.key(id).await? else {
             return Ok(None);
         };
         let key = Arc::new(key);
-        self.access.known.insert(id, (count, Arc::clone(&key)));
+        let known = Known { key: Arc::clone(&key), revocations: count, since };
+        self.access.known.insert(id, known);
         Ok(Some(key))
     }
 

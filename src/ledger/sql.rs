@@ -1,26 +1,34 @@
-//! The batching ledger: one lane, one database transaction for whatever queued up meanwhile.
+//! The batching ledger: lanes, each with one database transaction for whatever queued up meanwhile.
 //!
 //! While a batch commits, the next one gathers; one disk write answers all of it, and a hot budget
 //! is no queue of row locks. Every command is ruled on by `domain::ledger` on a book that has just
-//! what the batch names, and nobody is answered before the commit. Not here: SQL (`sql/sqlite`).
+//! what the batch names, and nobody is answered before the commit. Not here: SQL (`sql/sqlite` and
+//! `sql/postgres`), and how a home keeps others from writing meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, hash_map};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::value::{Error as WordError, StrDeserializer};
 use tokio::sync::{mpsc, oneshot};
 
-use self::sqlite::{SqliteHome, SqliteLane};
+use self::postgres::PostgresHome;
+use self::sqlite::SqliteHome;
 use super::{Durability, Ledger, LedgerError};
 use crate::clock::Clock;
-use crate::domain::id::TransactionId;
+use crate::domain::id::{OrgId, TransactionId};
 use crate::domain::ledger::{
     Book, Claim, CounterKey, Decide, Decided, Level, Resolve, ResolveError, Resolved, WindowLevel,
 };
 use crate::store::{StoreError, StoreErrorKind};
 
+pub mod postgres;
 pub mod sqlite;
+mod subjects;
 
 /// The most commands one database transaction takes.
 const BATCH_MAX: usize = 512;
@@ -32,6 +40,15 @@ const QUEUE_MAX: usize = 16_384;
 enum Job {
     Decide(Box<Decide>, oneshot::Sender<Result<Decided, LedgerError>>),
     Resolve(Resolve, oneshot::Sender<Result<Result<Resolved, ResolveError>, LedgerError>>),
+}
+
+impl Job {
+    const fn org(&self) -> OrgId {
+        match self {
+            Self::Decide(command, _) => command.org_id,
+            Self::Resolve(command, _) => command.org_id,
+        }
+    }
 }
 
 /// What a command came to; sent only after the commit.
@@ -57,16 +74,67 @@ impl Effects {
     }
 }
 
-/// The SQL ledger; clones share the lane.
+/// Where the ledger's tables are.
+#[async_trait]
+pub(crate) trait Home: fmt::Debug + Send + Sync + 'static {
+    /// What writes there.
+    type Writer: Writer;
+
+    /// Its writers; an organization has always the same one.
+    async fn writers(&self) -> Result<Vec<Self::Writer>, StoreError>;
+
+    /// The counters and windows of one claim, without any effect on them.
+    async fn look(
+        &self,
+        claim: &Claim,
+        now: Timestamp,
+    ) -> Result<(Vec<Level>, Vec<WindowLevel>), StoreError>;
+}
+
+/// Rules on a page at a time of the clock, and says what moved.
+pub(crate) type Rule<'a> = dyn FnMut(&mut Page, Timestamp) -> Effects + 'a;
+
+/// Housekeeping that must run beside a writer, on its own thread, and ends after it.
+pub(crate) type Beside = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
+
+/// One writer of the ledger's tables. Its calls block.
+pub(crate) trait Writer: Send + 'static {
+    /// Whether a transaction is about one organization; else it is about whatever is queued.
+    const BY_ORG: bool;
+
+    /// Loads what is needed, lets it be ruled on, writes what moved and commits, in one transaction
+    /// that nothing else gets between. After an error, nothing was written, unless it is a timeout.
+    /// The rule is asked again when the transaction had to be repeated; the last answer counts.
+    fn transact(
+        &mut self,
+        needs: &Needs<'_>,
+        clock: &dyn Clock,
+        rule: &mut Rule<'_>,
+    ) -> Result<(), StoreError>;
+
+    /// Its housekeeping, if it has any.
+    fn beside(&mut self) -> Option<Beside> {
+        None
+    }
+}
+
+/// The SQL ledger; clones share the lanes.
 #[derive(Clone, Debug)]
 pub struct SqlLedger {
-    queue: mpsc::Sender<Job>,
-    home: Arc<SqliteHome>,
+    queues: Vec<mpsc::Sender<Job>>,
+    looks: Looks,
+}
+
+/// Where a ledger only looks.
+#[derive(Clone, Debug)]
+enum Looks {
+    Sqlite(Arc<SqliteHome>),
+    Postgres(Arc<PostgresHome>),
 }
 
 impl SqlLedger {
-    /// Makes a ledger and the lane that must run beside it. The lane ends when every clone of the
-    /// ledger is gone and all that was queued is answered.
+    /// Makes a ledger in SQLite and the lane that must run beside it, which ends when every clone
+    /// of the ledger is gone and all that was queued is answered.
     ///
     /// # Errors
     /// When the store cannot be opened or read.
@@ -74,24 +142,20 @@ impl SqlLedger {
         home: SqliteHome,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
-        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        let (lane, head) = home.lane().await?;
-        let mut lane = Lane { home: lane, clock, head };
-        let checkpoints = lane.home.checkpoints();
-        let running = async move {
-            // The database's calls block: each has a thread of its own.
-            let checkpoints = tokio::task::spawn_blocking(checkpoints);
-            let lane = tokio::task::spawn_blocking(move || lane.run(jobs));
-            if let Err(error) = lane.await {
-                tracing::error!(%error, "the ledger's lane ended early; nothing is approved now");
-            }
-            match checkpoints.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "the log is not moved any more"),
-                Err(error) => tracing::error!(%error, "the log is not moved any more"),
-            }
-        };
-        Ok((Self { queue, home: Arc::new(home) }, running))
+        let (queues, running) = start(&home, clock).await?;
+        Ok((Self { queues, looks: Looks::Sqlite(Arc::new(home)) }, running))
+    }
+
+    /// [`Self::open`], in a Postgres database that other servers use too.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn open_shared(
+        home: PostgresHome,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
+        let (queues, running) = start(&home, clock).await?;
+        Ok((Self { queues, looks: Looks::Postgres(Arc::new(home)) }, running))
     }
 
     async fn ask<T>(
@@ -99,12 +163,57 @@ impl SqlLedger {
         job: impl FnOnce(oneshot::Sender<Result<T, LedgerError>>) -> Job,
     ) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(job(reply)).map_err(|error| match error {
+        let job = job(reply);
+        let queue = queue_of(&self.queues, job.org()).ok_or(LedgerError::Stopping)?;
+        queue.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => LedgerError::Stopping,
         })?;
         answer.await.unwrap_or(Err(LedgerError::Stopping))
     }
+}
+
+/// The lane of an organization.
+fn queue_of<T>(queues: &[T], org: OrgId) -> Option<&T> {
+    let mut hasher = DefaultHasher::new();
+    org.hash(&mut hasher);
+    let lanes = u64::try_from(queues.len()).ok()?;
+    let lane = hasher.finish().checked_rem(lanes)?;
+    queues.get(usize::try_from(lane).ok()?)
+}
+
+/// Makes a lane for each writer of a home; what is returned runs them.
+async fn start<H: Home>(
+    home: &H,
+    clock: Arc<dyn Clock>,
+) -> Result<(Vec<mpsc::Sender<Job>>, impl Future<Output = ()> + Send + use<H>), StoreError> {
+    let (mut queues, mut lanes) = (Vec::new(), Vec::new());
+    for mut writer in home.writers().await? {
+        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let beside = writer.beside();
+        queues.push(queue);
+        lanes.push((Lane { writer, clock: Arc::clone(&clock) }, jobs, beside));
+    }
+    let running = async move {
+        let mut running = Vec::new();
+        // The database's calls block: each has a thread of its own.
+        for (lane, jobs, beside) in lanes {
+            let beside = beside.map(tokio::task::spawn_blocking);
+            running.push((tokio::task::spawn_blocking(move || lane.run(jobs)), beside));
+        }
+        for (lane, beside) in running {
+            if let Err(error) = lane.await {
+                tracing::error!(%error, "the ledger's lane ended early; nothing is approved now");
+            }
+            let Some(beside) = beside else { continue };
+            match beside.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the log is not moved any more"),
+                Err(error) => tracing::error!(%error, "the log is not moved any more"),
+            }
+        }
+    };
+    Ok((queues, running))
 }
 
 #[async_trait]
@@ -125,7 +234,10 @@ impl Ledger for SqlLedger {
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError> {
-        Ok(self.home.look(claim, now).await?)
+        Ok(match &self.looks {
+            Looks::Sqlite(home) => home.look(claim, now).await?,
+            Looks::Postgres(home) => home.look(claim, now).await?,
+        })
     }
 
     fn durability(&self) -> Durability {
@@ -150,26 +262,36 @@ impl Head {
     }
 }
 
-struct Lane {
-    home: SqliteLane,
+struct Lane<W> {
+    writer: W,
     clock: Arc<dyn Clock>,
-    head: Head,
 }
 
-impl Lane {
+impl<W: Writer> Lane<W> {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        let mut batch = Vec::with_capacity(BATCH_MAX);
-        while jobs.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-            metrics::histogram!("quetra_ledger_batch_size")
-                .record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-            match self.attempt(&batch) {
-                Ok(answers) => answer(batch.drain(..), answers),
-                // One command the database refuses must not take its neighbours down with it.
-                Err(error) if error.kind == StoreErrorKind::Unavailable || batch.len() == 1 => {
-                    refuse(batch.drain(..), error);
+        let mut queued = Vec::with_capacity(BATCH_MAX);
+        while jobs.blocking_recv_many(&mut queued, BATCH_MAX) > 0 {
+            while let Some(first) = queued.first().map(Job::org) {
+                if W::BY_ORG {
+                    // In the order of arrival: an organization's own order is kept.
+                    self.settle(queued.extract_if(.., |job| job.org() == first).collect());
+                } else {
+                    self.settle(std::mem::take(&mut queued));
                 }
-                Err(_) => self.one_by_one(batch.drain(..)),
             }
+        }
+    }
+
+    fn settle(&mut self, batch: Vec<Job>) {
+        metrics::histogram!("quetra_ledger_batch_size")
+            .record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        match self.attempt(&batch) {
+            Ok(answers) => answer(batch.into_iter(), answers),
+            // One command the database refuses must not take its neighbours down with it.
+            Err(error) if error.kind == StoreErrorKind::Unavailable || batch.len() == 1 => {
+                refuse(batch.into_iter(), error);
+            }
+            Err(_) => self.one_by_one(batch.into_iter()),
         }
     }
 
@@ -184,15 +306,12 @@ impl Lane {
     }
 
     fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, StoreError> {
-        let mut batch = self.home.begin()?;
-        let now = self.clock.now().max(self.head.floor);
-        let mut page = batch.load(&Needs::of(jobs), now)?;
-        let (answers, effects) = rule(&mut page, jobs, now);
-        if !effects.is_empty() {
-            batch.save(&page.book, &effects, self.head)?;
-            batch.commit()?;
-            self.head = self.head.after(effects.recorded.len(), now);
-        }
+        let mut answers = Vec::new();
+        self.writer.transact(&Needs::of(jobs), self.clock.as_ref(), &mut |page, now| {
+            let (ruled, effects) = rule(page, jobs, now);
+            answers = ruled;
+            effects
+        })?;
         Ok(answers)
     }
 }
@@ -237,6 +356,27 @@ fn rule(page: &mut Page, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects)
     (answers, effects)
 }
 
+fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, "load a batch", error)
+}
+
+/// The end of a window as it is stored: the largest integer for one that never ends.
+fn end_micros(ends_at: Option<Timestamp>) -> i64 {
+    ends_at.map_or(i64::MAX, Timestamp::as_microsecond)
+}
+
+/// Fills an entry that is not there yet.
+fn fill<K, V>(entry: hash_map::Entry<'_, K, V>, value: V) {
+    if let hash_map::Entry::Vacant(vacant) = entry {
+        vacant.insert(value);
+    }
+}
+
+/// Reads a word that serde knows as an enum.
+fn word<T: for<'de> Deserialize<'de>>(word: &str) -> Result<T, StoreError> {
+    T::deserialize(StrDeserializer::<WordError>::new(word)).map_err(corrupt)
+}
+
 fn answer(jobs: impl Iterator<Item = Job>, answers: Vec<Answer>) {
     for (job, answer) in jobs.zip(answers) {
         // A caller that has gone away finds its decision by its idempotency key.
@@ -267,6 +407,8 @@ fn refuse(jobs: impl Iterator<Item = Job>, error: StoreError) {
 /// What a batch names, and so what its book must have.
 #[derive(Debug, Default)]
 pub(crate) struct Needs<'a> {
+    /// Whose, where a transaction is about one organization.
+    pub(crate) org: Option<OrgId>,
     /// Decisions, for standings and idempotency.
     pub(crate) decides: Vec<&'a Decide>,
     /// Claims, for counters and windows.
@@ -277,7 +419,7 @@ pub(crate) struct Needs<'a> {
 
 impl<'a> Needs<'a> {
     fn of(jobs: &'a [Job]) -> Self {
-        let mut needs = Self::default();
+        let mut needs = Self { org: jobs.first().map(Job::org), ..Self::default() };
         for job in jobs {
             match job {
                 Job::Decide(command, _) => {

@@ -11,19 +11,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migration, Migrator};
+use sqlx::migrate::{Migration, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::sql::{migration_failed, migration_name};
 use super::{StoreError, StoreErrorKind};
+use crate::domain::id::OrgId;
 
+#[path = "sql/catalogue.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text for two drivers, see `store::sql`")]
 mod catalogue;
+mod dialect;
 mod failure;
-pub(crate) mod spends;
+mod lists;
 pub(crate) mod tail;
+
+/// This home and its driver, for what is included from `sql`.
+use SqliteStore as Store;
+type Driver = Sqlite;
 
 use failure::{Refused, failed};
 pub(crate) use failure::{classify, classify_lane};
@@ -43,6 +52,9 @@ const ACQUIRE_TIME: Duration = Duration::from_secs(5);
 
 /// How long the health check may take.
 const CHECK_TIME: Duration = Duration::from_secs(2);
+
+/// Nobody else has the file, so nobody else revokes a credential in it.
+const KEYS_AGE_MAX: Option<Duration> = None;
 
 /// Prepared statements kept by each connection: more than there are.
 const STATEMENTS: usize = 200;
@@ -152,17 +164,8 @@ impl SqliteStore {
         const MIGRATE: &str = "migrate the database";
         let before = self.applied(&self.writer, MIGRATE).await?;
         self.refuse_unknown(&before, MIGRATE)?;
-        MIGRATOR.run(&self.writer).await.map_err(|error| {
-            let driver = if let MigrateError::Execute(error)
-            | MigrateError::ExecuteMigration(error, _) = &error
-            {
-                Some(error)
-            } else {
-                None
-            };
-            let kind = driver.map_or(StoreErrorKind::Unavailable, failure::kind);
-            StoreError::new(kind, MIGRATE, error)
-        })?;
+        let migrated = MIGRATOR.run(&self.writer).await;
+        migrated.map_err(migration_failed(MIGRATE, failure::kind))?;
         Ok(MIGRATOR
             .iter()
             .filter(|migration| !before.contains(&migration.version))
@@ -231,6 +234,15 @@ impl SqliteStore {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await;
         Ok(Writing { transaction: transaction.map_err(failed(operation))?, _turn: turn })
+    }
+
+    /// [`Self::begin`]; whose rows will change makes no difference to one writer.
+    async fn begin_for(
+        &self,
+        _orgs: &[OrgId],
+        operation: &'static str,
+    ) -> Result<Writing, StoreError> {
+        self.begin(operation).await
     }
 
     /// Waits for the turn to write, for a connection that is not of these pools; never on a thread
@@ -321,10 +333,6 @@ fn cannot(operation: &'static str, path: &Path, source: io::Error) -> StoreError
     unavailable(operation, Refused::File { path: path.to_path_buf(), source })
 }
 
-fn migration_name(migration: &Migration) -> String {
-    format!("{:04}_{}", migration.version, migration.description.replace(' ', "_"))
-}
-
 /// The one name of a file that may not exist yet, whatever links lead to it.
 fn real_path(path: &Path) -> io::Result<PathBuf> {
     if let Ok(path) = fs::canonicalize(path) {
@@ -378,5 +386,7 @@ fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.read(true).write(true).open(path)
 }
 
+#[cfg(test)]
+mod fixture;
 #[cfg(test)]
 mod tests;

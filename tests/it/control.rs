@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::harness::{Clients, Server, ask, budget};
+use crate::harness::{Clients, Engine, Server, ask, budget, on_both};
 
 const SPENDERS: usize = 16;
 const TOGGLES: usize = 50;
@@ -163,16 +163,17 @@ where
 }
 
 /// A server, its admin, and an agent with more money than it can spend here.
-async fn start() -> (Server, Clients, String, String) {
-    let server = Server::start().await;
+async fn start(engine: Engine) -> (Server, Clients, String, String) {
+    let server = Server::on(engine).await;
     let mut admin = server.admin().await;
     let (agent, mandate) = admin.agent_with_mandate(budget(90_000_000, 100), vec![]).await;
     (server, admin, agent, mandate)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_approved_after_a_pause_and_nothing_refused_after_the_resumption() {
-    let (server, admin, agent, mandate) = start().await;
+async fn nothing_is_approved_after_a_pause_and_nothing_refused_after_the_resumption(
+    engine: Engine,
+) {
+    let (server, admin, agent, mandate) = start(engine).await;
     let load = Load::start(admin.clone(), &agent);
     let phases = toggle(&load, |_, allowed| {
         let (mut admin, mandate_id) = (admin.clone(), mandate.clone());
@@ -191,9 +192,10 @@ async fn nothing_is_approved_after_a_pause_and_nothing_refused_after_the_resumpt
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_approved_after_a_revocation_and_nothing_refused_under_the_next_mandate() {
-    let (server, admin, agent, mandate) = start().await;
+async fn nothing_is_approved_after_a_revocation_and_nothing_refused_under_the_next_mandate(
+    engine: Engine,
+) {
+    let (server, admin, agent, mandate) = start(engine).await;
     let mut drafts = vec![mandate];
     for _ in 0..TOGGLES {
         let mut admin = admin.clone();
@@ -218,9 +220,10 @@ async fn nothing_is_approved_after_a_revocation_and_nothing_refused_under_the_ne
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_approved_after_a_suspension_and_nothing_refused_after_the_resumption() {
-    let (server, admin, agent, _) = start().await;
+async fn nothing_is_approved_after_a_suspension_and_nothing_refused_after_the_resumption(
+    engine: Engine,
+) {
+    let (server, admin, agent, _) = start(engine).await;
     let load = Load::start(admin.clone(), &agent);
     let phases = toggle(&load, |_, allowed| {
         let (mut admin, agent_id) = (admin.clone(), agent.clone());
@@ -239,9 +242,8 @@ async fn nothing_is_approved_after_a_suspension_and_nothing_refused_after_the_re
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_approved_after_a_freeze_and_nothing_refused_after_the_thaw() {
-    let (server, admin, agent, _) = start().await;
+async fn nothing_is_approved_after_a_freeze_and_nothing_refused_after_the_thaw(engine: Engine) {
+    let (server, admin, agent, _) = start(engine).await;
     let load = Load::start(admin.clone(), &agent);
     let phases = toggle(&load, |_, allowed| {
         let mut admin = admin.clone();
@@ -261,9 +263,10 @@ async fn nothing_is_approved_after_a_freeze_and_nothing_refused_after_the_thaw()
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_served_after_a_key_is_revoked_and_nothing_refused_with_the_next_one() {
-    let (server, mut admin, agent, _) = start().await;
+async fn nothing_is_served_after_a_key_is_revoked_and_nothing_refused_with_the_next_one(
+    engine: Engine,
+) {
+    let (server, mut admin, agent, _) = start(engine).await;
     let mut keys = Vec::new();
     for n in 0..=TOGGLES {
         let request = v1::CreateApiKeyRequest {
@@ -291,6 +294,14 @@ async fn nothing_is_served_after_a_key_is_revoked_and_nothing_refused_with_the_n
     let phases = phases.await;
     check(&load.stop().await, &phases, &[Outcome::Unauthenticated]);
     server.stop().await;
+}
+
+on_both! {
+    nothing_is_approved_after_a_pause_and_nothing_refused_after_the_resumption;
+    nothing_is_approved_after_a_revocation_and_nothing_refused_under_the_next_mandate;
+    nothing_is_approved_after_a_suspension_and_nothing_refused_after_the_resumption;
+    nothing_is_approved_after_a_freeze_and_nothing_refused_after_the_thaw;
+    nothing_is_served_after_a_key_is_revoked_and_nothing_refused_with_the_next_one;
 }
 
 #[tokio::test]

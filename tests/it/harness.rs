@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use quetra::app::{FirstStart, Started, serve_with_clock};
 use quetra::clock::{Clock, SystemClock};
-use quetra::config::{DatabaseUrl, LogFormat, MasterKeySource, Mode, ServerConfig};
+use quetra::config::{DatabaseUrl, LogFormat, MasterKeySource, Mode, Secret, ServerConfig};
 use quetra::proto::v1;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -25,10 +25,32 @@ use tonic::{Request, Status};
 
 mod again;
 pub(crate) mod ledger_check;
+#[path = "../support/postgres.rs"]
+pub(crate) mod postgres;
 pub(crate) mod raw;
 pub(crate) mod witness;
 
 pub(crate) use witness::refused;
+
+/// Makes of each function a test on SQLite and a test on Postgres.
+macro_rules! on_both {
+    ($($test:ident;)+) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(crate::harness::Engine::Sqlite).await;
+            })+
+        }
+
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(crate::harness::Engine::Postgres).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
 
 /// Adds a credential to every call.
 #[derive(Clone)]
@@ -52,6 +74,7 @@ pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     pub(crate) first: FirstStart,
     pub(crate) folder: Folder,
+    database: DatabaseUrl,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -71,6 +94,18 @@ impl Folder {
     pub(crate) fn database(&self) -> PathBuf {
         self.0.path().join("quetra.db")
     }
+}
+
+/// Where a test's server keeps its state: most use SQLite, some are run on both.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// A Postgres database of its own.
+pub(crate) async fn shared_database() -> DatabaseUrl {
+    DatabaseUrl::Postgres(Secret::new(postgres::fresh_database().await))
 }
 
 /// The settings of a test's server; change what the test is about.
@@ -134,16 +169,46 @@ impl Server {
         let folder = Folder::new();
         let mut config = config(&folder);
         change(&mut config);
+        let database = config.database.clone();
         let (started, stop, task) = run(config, clock).await;
         let first = started.first_start.expect("a fresh folder has a first start");
-        Self { addr: started.addr, first, folder, stop: Some(stop), task }
+        Self { addr: started.addr, first, folder, database, stop: Some(stop), task }
+    }
+
+    /// A fresh server on this engine.
+    pub(crate) async fn on(engine: Engine) -> Self {
+        match engine {
+            Engine::Sqlite => Self::start().await,
+            Engine::Postgres => {
+                let database = shared_database().await;
+                Self::with(|config| config.database = database, Arc::new(SystemClock)).await
+            }
+        }
+    }
+
+    /// Another server on the same Postgres database, with the same keys.
+    pub(crate) async fn replica(&self, clock: Arc<dyn Clock>) -> Self {
+        let folder = Folder::new();
+        let key = "master.key";
+        std::fs::copy(self.folder.path().join(key), folder.path().join(key)).unwrap();
+        let config = ServerConfig { database: self.database.clone(), ..config(&folder) };
+        let database = config.database.clone();
+        let (started, stop, task) = run(config, clock).await;
+        assert!(started.first_start.is_none(), "the database was empty");
+        let first = self.first.clone();
+        Self { addr: started.addr, first, folder, database, stop: Some(stop), task }
     }
 
     /// Stops gracefully and checks the books.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         self.task.await.unwrap().unwrap();
-        ledger_check::check(&self.folder.database()).await;
+        ledger_check::check_any(&self.database).await;
+    }
+
+    /// Where it keeps its state.
+    pub(crate) const fn database(&self) -> &DatabaseUrl {
+        &self.database
     }
 
     pub(crate) fn url(&self) -> String {

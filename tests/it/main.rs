@@ -50,6 +50,8 @@ mod protocol;
 #[cfg(test)]
 mod race;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod transactions;

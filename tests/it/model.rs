@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod commands;
+mod homes;
 mod sides;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use self::catalogue::Catalogue;
 use self::commands::{Command, Commands};
 use self::sides::Sides;
 use crate::dice::{Dice, seeds, setting};
+use crate::harness::Engine;
 
 /// How many sequences the normal run makes, of how many operations.
 const CASES: u64 = 40_000;
@@ -53,11 +55,11 @@ struct Sequence {
 }
 
 impl Sequence {
-    async fn new(seed: u64) -> Self {
+    async fn new(engine: Engine, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let start = Timestamp::from_second(1_790_000_000 + dice.between(0, 40_000_000)).unwrap();
         let catalogue = Catalogue::new(&mut dice, start);
-        let sides = Sides::new(&catalogue, start).await;
+        let sides = Sides::new(engine, &catalogue, start).await;
         let trail = Trail { seed, steps: Vec::new() };
         let (commands, seen) = (Commands::default(), BTreeMap::new());
         Self { dice, catalogue, commands, sides, trail, seen }
@@ -142,14 +144,24 @@ impl Sequence {
     }
 }
 
-fn run(seed: u64, operations: u64) -> BTreeMap<String, usize> {
+fn run(engine: Engine, seed: u64, operations: u64) -> BTreeMap<String, usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { Sequence::new(seed).await.run(operations).await })
+    runtime.block_on(async { Sequence::new(engine, seed).await.run(operations).await })
 }
 
 #[test]
-fn random_sequences_give_the_same_in_the_reference_and_in_the_sql_ledger() {
-    let sequences = setting("QUETRA_CASES", CASES).div_ceil(CASES_PER_SEQUENCE);
+fn random_sequences_give_the_same_in_the_reference_and_in_sqlite() {
+    compare(Engine::Sqlite, 1);
+}
+
+/// Fewer, as every operation waits for a disk.
+#[test]
+fn random_sequences_give_the_same_in_the_reference_and_in_postgres() {
+    compare(Engine::Postgres, 10);
+}
+
+fn compare(engine: Engine, part: u64) {
+    let sequences = setting("QUETRA_CASES", CASES).div_ceil(CASES_PER_SEQUENCE * part);
     let operations = setting("QUETRA_MODEL_OPS", OPERATIONS);
     let seeds = seeds(sequences);
     let seen = thread::scope(|scope| {
@@ -158,7 +170,7 @@ fn random_sequences_give_the_same_in_the_reference_and_in_the_sql_ledger() {
             scope.spawn(move || {
                 let mut seen = BTreeMap::<String, usize>::new();
                 for seed in seeds {
-                    for (answer, count) in run(*seed, operations) {
+                    for (answer, count) in run(engine, *seed, operations) {
                         *seen.entry(answer).or_default() += count;
                     }
                 }
@@ -173,7 +185,7 @@ fn random_sequences_give_the_same_in_the_reference_and_in_the_sql_ledger() {
         }
         seen
     });
-    println!("{} sequences of {operations}: {seen:?}", seeds.len());
+    println!("{engine:?}: {} sequences of {operations}: {seen:?}", seeds.len());
     if seeds.len() >= 100 && operations >= OPERATIONS {
         // A test of nothing would pass: every kind of answer must have been given.
         for answer in [

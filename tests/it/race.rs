@@ -11,7 +11,7 @@ use quetra::proto::v1::{self, Decision, RejectionReason};
 use tokio::task::JoinSet;
 
 use crate::dice::{Dice, setting};
-use crate::harness::{Clients, Server, ask, budget};
+use crate::harness::{Clients, Engine, Server, ask, budget, on_both};
 
 const CALLERS: usize = 64;
 
@@ -62,9 +62,8 @@ fn approved(
     sums
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn eight_budgets_under_64_callers_are_spent_to_the_last_unit() {
-    let server = Server::start().await;
+async fn eight_budgets_under_64_callers_are_spent_to_the_last_unit(engine: Engine) {
+    let server = Server::on(engine).await;
     let mut admin = server.admin().await;
     let mut dice = Dice::new(1);
     let calls = calls();
@@ -99,9 +98,8 @@ fn rule(kind: v1::rule::Kind) -> v1::Rule {
     v1::Rule { kind: Some(kind) }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn caps_are_spent_to_the_last_unit_and_stop_nobody_else() {
-    let server = Server::start().await;
+async fn caps_are_spent_to_the_last_unit_and_stop_nobody_else(engine: Engine) {
+    let server = Server::on(engine).await;
     let mut admin = server.admin().await;
     let calls = calls();
     let (vendor_cap, category_cap) = (i64::try_from(calls / 7).unwrap(), 11);
@@ -143,9 +141,8 @@ async fn caps_are_spent_to_the_last_unit_and_stop_nobody_else() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn windows_let_exactly_their_number_and_their_sum_through() {
-    let server = Server::start().await;
+async fn windows_let_exactly_their_number_and_their_sum_through(engine: Engine) {
+    let server = Server::on(engine).await;
     let mut admin = server.admin().await;
     let window_minutes = 44_640;
     let count = v1::RateLimitRule { max_transactions: 37, window_minutes };
@@ -168,9 +165,8 @@ async fn windows_let_exactly_their_number_and_their_sum_through() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_refused_would_not_fit_in_what_is_left() {
-    let server = Server::start().await;
+async fn what_was_refused_would_not_fit_in_what_is_left(engine: Engine) {
+    let server = Server::on(engine).await;
     let mut admin = server.admin().await;
     let limit = i64::try_from(calls()).unwrap() * 2;
     let (agent_id, _) = admin.agent_with_mandate(budget(limit, 50), Vec::new()).await;
@@ -186,9 +182,10 @@ async fn what_was_refused_would_not_fit_in_what_is_left() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_100_callers_use_is_decided_once_even_when_one_asks_for_something_else() {
-    let server = Server::start().await;
+async fn a_key_that_100_callers_use_is_decided_once_even_when_one_asks_for_something_else(
+    engine: Engine,
+) {
+    let server = Server::on(engine).await;
     let mut admin = server.admin().await;
     let (agent_id, _) = admin.agent_with_mandate(budget(1_000_000, 1_000), Vec::new()).await;
     let mut spent = 0;
@@ -237,9 +234,8 @@ async fn a_key_that_100_callers_use_is_decided_once_even_when_one_asks_for_somet
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_settlements_and_voids_that_race_one_wins() {
-    let server = Server::start().await;
+async fn of_settlements_and_voids_that_race_one_wins(engine: Engine) {
+    let server = Server::on(engine).await;
     let mut admin = server.admin().await;
     let (agent_id, _) = admin.agent_with_mandate(budget(1_000, 1_000), Vec::new()).await;
     let mut spent = 0;
@@ -271,4 +267,13 @@ async fn of_settlements_and_voids_that_race_one_wins() {
         assert_eq!(left.spent, spent);
     }
     server.stop().await;
+}
+
+on_both! {
+    eight_budgets_under_64_callers_are_spent_to_the_last_unit;
+    caps_are_spent_to_the_last_unit_and_stop_nobody_else;
+    windows_let_exactly_their_number_and_their_sum_through;
+    what_was_refused_would_not_fit_in_what_is_left;
+    a_key_that_100_callers_use_is_decided_once_even_when_one_asks_for_something_else;
+    of_settlements_and_voids_that_race_one_wins;
 }

@@ -4,17 +4,18 @@
 //! look-ups and inserts with no hand-over between threads; it takes its turn with the store's other
 //! writer. Not here: what the numbers mean (`domain::ledger`), the row's form (`store::sqlite`).
 
-use std::collections::hash_map;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use tokio::sync::OwnedMutexGuard;
 
 use self::checkpoint::Checkpoints;
-use super::{Effects, Head, Needs, Page};
+use super::{Beside, Effects, Head, Home, Needs, Page, Rule, Writer, corrupt};
+use crate::clock::Clock;
 use crate::domain::ledger::{Book, Claim, Level, WindowLevel};
 use crate::store::sqlite::tail::{Due, Entry};
 use crate::store::sqlite::{SqliteStore, classify_lane};
@@ -57,10 +58,6 @@ fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |error| classify_lane(operation, error)
 }
 
-fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-    StoreError::new(StoreErrorKind::Corrupt, "load a batch", error)
-}
-
 fn connect(store: &SqliteStore, flags: OpenFlags) -> Result<Connection, StoreError> {
     const OPEN: &str = "open the ledger";
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -86,9 +83,14 @@ impl SqliteHome {
     pub fn new(store: SqliteStore) -> Self {
         Self { store, reader: Arc::default() }
     }
+}
 
-    /// The one writer, and where the record ends.
-    pub(crate) async fn lane(&self) -> Result<(SqliteLane, Head), StoreError> {
+#[async_trait]
+impl Home for SqliteHome {
+    type Writer = SqliteLane;
+
+    /// The one writer, which knows where the record ends.
+    async fn writers(&self) -> Result<Vec<SqliteLane>, StoreError> {
         let store = self.store.clone();
         blocking(move || {
             let connection = connect(&store, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -101,13 +103,13 @@ impl SqliteHome {
             *store.tail_mut() = index::read(&connection)?;
             let (recorded, entries) = mpsc::channel();
             let checkpoints = Some(Checkpoints::new(store.clone(), entries));
-            Ok((SqliteLane { store, connection, recorded, checkpoints }, Head { seq, floor }))
+            let head = Head { seq, floor };
+            Ok(vec![SqliteLane { store, connection, head, recorded, checkpoints }])
         })
         .await
     }
 
-    /// The counters and windows of one claim, without any effect on them.
-    pub(crate) async fn look(
+    async fn look(
         &self,
         claim: &Claim,
         now: Timestamp,
@@ -137,20 +139,44 @@ impl SqliteHome {
 pub(crate) struct SqliteLane {
     store: SqliteStore,
     connection: Connection,
+    head: Head,
     /// Tells how many entries were recorded; closed when the lane ends.
     recorded: Sender<usize>,
     checkpoints: Option<Checkpoints>,
 }
 
-impl SqliteLane {
-    /// What must run beside the lane, on its own thread, and ends after it. There is one.
-    pub(crate) fn checkpoints(&mut self) -> impl FnOnce() -> Result<(), StoreError> + use<> {
-        let checkpoints = self.checkpoints.take();
-        move || checkpoints.map_or(Ok(()), Checkpoints::run)
+impl Writer for SqliteLane {
+    // One file has one writer: whatever is queued shares one disk write.
+    const BY_ORG: bool = false;
+
+    fn transact(
+        &mut self,
+        needs: &Needs<'_>,
+        clock: &dyn Clock,
+        rule: &mut Rule<'_>,
+    ) -> Result<(), StoreError> {
+        let head = self.head;
+        let mut batch = self.begin()?;
+        let now = clock.now().max(head.floor);
+        let mut page = batch.load(needs, now)?;
+        let effects = rule(&mut page, now);
+        if !effects.is_empty() {
+            batch.save(&page.book, &effects, head)?;
+            batch.commit()?;
+            self.head = head.after(effects.recorded.len(), now);
+        }
+        Ok(())
     }
 
+    fn beside(&mut self) -> Option<Beside> {
+        let checkpoints = self.checkpoints.take()?;
+        Some(Box::new(move || checkpoints.run()))
+    }
+}
+
+impl SqliteLane {
     /// Begins a batch, when it is its turn.
-    pub(crate) fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
+    fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
         let turn = self.store.wait_for_turn();
         let transaction = self
             .connection
@@ -163,7 +189,7 @@ impl SqliteLane {
 
 /// One database transaction of the lane; dropped without a commit it leaves nothing.
 #[derive(Debug)]
-pub(crate) struct Batch<'a> {
+struct Batch<'a> {
     // Dropped first: the transaction ends before the turn does.
     transaction: Transaction<'a>,
     store: &'a SqliteStore,
@@ -176,17 +202,12 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    pub(crate) fn load(&self, needs: &Needs<'_>, now: Timestamp) -> Result<Page, StoreError> {
+    fn load(&self, needs: &Needs<'_>, now: Timestamp) -> Result<Page, StoreError> {
         load::load(&self.transaction, &self.store.tail(), needs, now)
     }
 
     /// Writes what changed.
-    pub(crate) fn save(
-        &mut self,
-        book: &Book,
-        effects: &Effects,
-        head: Head,
-    ) -> Result<(), StoreError> {
+    fn save(&mut self, book: &Book, effects: &Effects, head: Head) -> Result<(), StoreError> {
         let tail = self.store.tail();
         self.entries = save::save(&self.transaction, &tail, book, effects, head)?;
         self.due = tail.due();
@@ -197,7 +218,7 @@ impl Batch<'_> {
     }
 
     /// Commits. An error of the disk here is a timeout: after a restart the batch may be there.
-    pub(crate) fn commit(self) -> Result<(), StoreError> {
+    fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().map_err(|error| {
             const COMMIT: &str = "commit a batch";
             let code = error.sqlite_error_code();
@@ -216,17 +237,5 @@ impl Batch<'_> {
         // Nobody listens only when the log is not moved any more, which was logged.
         let _ = self.recorded.send(recorded);
         Ok(())
-    }
-}
-
-/// The end of a window as it is stored: the largest integer for one that never ends.
-fn end_micros(ends_at: Option<Timestamp>) -> i64 {
-    ends_at.map_or(i64::MAX, Timestamp::as_microsecond)
-}
-
-/// Fills an entry that is not there yet.
-fn fill<K, V>(entry: hash_map::Entry<'_, K, V>, value: V) {
-    if let hash_map::Entry::Vacant(vacant) = entry {
-        vacant.insert(value);
     }
 }

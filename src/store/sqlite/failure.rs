@@ -5,6 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::store::sql::kind_without_code;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A reason to refuse a file, for the operator who started the server with it.
@@ -61,24 +62,7 @@ pub(super) fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreEr
 
 /// What a driver's error means to a caller.
 pub(super) fn kind(error: &sqlx::Error) -> StoreErrorKind {
-    use sqlx::Error;
-    if let Some(code) = result_code(error) {
-        return kind_of_code(code);
-    }
-    if matches!(error, Error::PoolTimedOut | Error::WorkerCrashed) {
-        return StoreErrorKind::Timeout;
-    }
-    let is_about_a_row = matches!(
-        error,
-        Error::RowNotFound
-            | Error::TypeNotFound { .. }
-            | Error::ColumnIndexOutOfBounds { .. }
-            | Error::ColumnNotFound(_)
-            | Error::ColumnDecode { .. }
-            | Error::Encode(_)
-            | Error::Decode(_)
-    );
-    if is_about_a_row { StoreErrorKind::Corrupt } else { StoreErrorKind::Unavailable }
+    result_code(error).map_or_else(|| kind_without_code(error), kind_of_code)
 }
 
 fn kind_of_code(code: i32) -> StoreErrorKind {

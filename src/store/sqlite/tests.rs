@@ -1,14 +1,14 @@
 //! Opening, migrating and checking a file, and what is left when something goes wrong.
 //!
-//! Not here: what is stored (`catalogue/tests`), and crashes of the whole process.
+//! Not here: what is stored (`sql/tests`), and crashes of the whole process.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use sqlx::Row;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::sql::explain;
 
 struct Folder {
     folder: TempDir,
@@ -28,18 +28,6 @@ async fn migrated(path: &Path) -> SqliteStore {
     let store = SqliteStore::open(path).await.unwrap();
     store.migrate().await.unwrap();
     store
-}
-
-/// The message with everything behind it, as an operator reads it.
-fn explain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 #[tokio::test]
@@ -313,4 +301,22 @@ async fn errors_of_the_driver_have_their_kinds() {
     assert_eq!(failure::kind(&sqlx::Error::PoolClosed), StoreErrorKind::Unavailable);
     let io = io::Error::from(io::ErrorKind::StorageFull);
     assert_eq!(failure::kind(&sqlx::Error::Io(io)), StoreErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn no_statement_reads_a_whole_table_or_sorts() {
+    let folder = Folder::new();
+    let store = migrated(&folder.file()).await;
+    for (name, sql) in super::catalogue::statement::ALL {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        for row in sqlx::query(explain).fetch_all(store.reader()).await.unwrap() {
+            let step: &str = row.get("detail");
+            // There are few organizations, and few signing keys of each.
+            let is_small = matches!(*name, "LIST_ORGS" | "READ_SIGNING_KEYS");
+            let is_given = step == "SCAN CONSTANT ROW" || step.starts_with("SCAN json_each ");
+            let is_scan = step.starts_with("SCAN") && !is_given;
+            let is_bad = is_scan || step.contains("TEMP B-TREE");
+            assert!(!is_bad || is_small, "{name}: {step}");
+        }
+    }
 }

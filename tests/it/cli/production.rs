@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use super::{Ran, ran};
@@ -46,6 +48,61 @@ impl Site {
     }
 }
 
+/// Where a server says that it listens.
+fn listening(child: &mut Child, log: &Path) -> String {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let text = fs::read_to_string(log).unwrap();
+        if let Some((_, rest)) = text.split_once("127.0.0.1:")
+            && let Some((port, _)) = rest.split_once(|letter: char| !letter.is_ascii_digit())
+        {
+            return format!("http://127.0.0.1:{port}");
+        }
+        assert!(Instant::now() < until && child.try_wait().unwrap().is_none(), "{text}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_serve_one_postgres_and_no_password_is_printed() {
+    let site = Site::new();
+    let database = crate::harness::postgres::fresh_database().await;
+    let password = database.split([':', '@']).nth(2).unwrap();
+    let flags = ["--database-url", &database, "--master-key-file", &site.path("master.key")];
+    let run = |command: &[&str]| ran(&mut quetra(&[command, &flags].concat()));
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--log", "debug"];
+    run(&serve).fails(1, "0001_create_schema");
+    assert!(run(&["migrate"]).ok().contains("applied 0001_create_schema"));
+    assert!(run(&["migrate"]).ok().contains("up to date"));
+    let made = run(&["init", "--org", "Acme", "--output", "json"]).json();
+    let key = made["key"].as_str().unwrap();
+    let mut texts = vec![run(&["config"]).ok()];
+    let mut servers = Vec::new();
+    for name in ["one.log", "other.log"] {
+        let log = site.0.path().join(name);
+        let (mut child, _) = spawn(quetra(&[&serve[..], &flags].concat()), &log);
+        let url = listening(&mut child, &log);
+        servers.push((child, log, url));
+    }
+    for (number, (_, _, url)) in servers.iter().enumerate() {
+        let mut command = quetra(&["agents", "register", &format!("buyer-{number}")]);
+        command.env("QUETRA_API_KEY", key).env("QUETRA_GATEWAY_URL", url);
+        ran(&mut command).ok();
+        let mut command = quetra(&["agents", "list"]);
+        command.env("QUETRA_API_KEY", key).env("QUETRA_GATEWAY_URL", &servers[0].2);
+        assert!(ran(&mut command).ok().contains(&format!("buyer-{number}")));
+    }
+    for (mut child, log, _) in servers {
+        let stop = format!("kill -TERM {}", child.id());
+        assert!(std::process::Command::new("sh").args(["-c", &stop]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        texts.push(fs::read_to_string(log).unwrap());
+    }
+    for text in texts {
+        assert!(!text.contains(password) && !text.contains(key), "a secret is in: {text}");
+    }
+}
+
 #[test]
 fn init_makes_the_first_key_and_serve_takes_it() {
     let site = Site::new();
@@ -59,17 +116,7 @@ fn init_makes_the_first_key_and_serve_takes_it() {
     arguments.extend(flags.iter().map(String::as_str));
     let log = site.0.path().join("stderr.log");
     let (mut child, _lines) = spawn(quetra(&arguments), &log);
-    let until = Instant::now() + Duration::from_secs(30);
-    let url = loop {
-        let text = fs::read_to_string(&log).unwrap();
-        if let Some((_, rest)) = text.split_once("127.0.0.1:")
-            && let Some((port, _)) = rest.split_once(|letter: char| !letter.is_ascii_digit())
-        {
-            break format!("http://127.0.0.1:{port}");
-        }
-        assert!(Instant::now() < until && child.try_wait().unwrap().is_none(), "{text}");
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let url = listening(&mut child, &log);
     let mut command = quetra(&["agents", "register", "buyer"]);
     command.env("QUETRA_API_KEY", key).env("QUETRA_GATEWAY_URL", &url);
     assert!(ran(&mut command).ok().contains("buyer"));

@@ -34,9 +34,10 @@ impl Server {
     ) -> Self {
         let mut config = config(&folder);
         change(&mut config);
+        let database = config.database.clone();
         let (started, stop, task) = run(config, clock).await;
         assert!(started.first_start.is_none(), "the folder was not empty");
-        Self { addr: started.addr, first, folder, stop: Some(stop), task }
+        Self { addr: started.addr, first, folder, database, stop: Some(stop), task }
     }
 
     /// A fresh server with a second organization; the other one's admin key.

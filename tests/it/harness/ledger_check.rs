@@ -7,9 +7,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use quetra::config::DatabaseUrl;
 use quetra::domain::vendor::Vendor;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqliteRow};
-use sqlx::{Row, query};
+use sqlx::postgres::PgPool;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::{AssertSqlSafe, FromRow, query_as};
 
 const COUNTERS: &str = "
 SELECT hex(mandate_id) AS mandate, subject, starts_at, ends_at, spent, held FROM counter";
@@ -22,9 +24,87 @@ SELECT hex(mandate_id) AS mandate, decided_at, vendor, category,
   CASE state WHEN 'pending_approval' THEN amount ELSE 0 END AS held
 FROM spend WHERE verdict <> 'rejected'";
 
+/// Each chain is dense and in the order of time: the whole record, or that of an organization.
 const RECORD: &str = "
-SELECT seq, hex(id) AS id, hex(mandate_id) AS mandate, decided_at, verdict, amount,
-  approvals_before, sum_before FROM spend ORDER BY seq";
+SELECT CHAIN AS chain, seq, hex(id) AS id, hex(mandate_id) AS mandate, decided_at, verdict, amount,
+  approvals_before, sum_before FROM spend ORDER BY chain, seq";
+
+/// Where the next entry of each organization continues must be where the last one ended.
+const HEADS: &str = "
+SELECT hex(org_id), 'the head is at ' || head.seq FROM ledger_head head
+WHERE head.seq <> (SELECT count(*) FROM spend WHERE spend.org_id = head.org_id)
+  OR head.floor < (SELECT coalesce(max(updated_at), 0) FROM spend
+    WHERE spend.org_id = head.org_id)";
+
+#[derive(FromRow)]
+struct Counter {
+    mandate: String,
+    subject: String,
+    starts_at: i64,
+    ends_at: i64,
+    spent: i64,
+    held: i64,
+}
+
+#[derive(FromRow)]
+struct Load {
+    mandate: String,
+    decided_at: i64,
+    vendor: String,
+    category: Option<String>,
+    spent: i64,
+    held: i64,
+}
+
+#[derive(FromRow)]
+struct Entry {
+    chain: String,
+    seq: i64,
+    id: String,
+    mandate: Option<String>,
+    decided_at: i64,
+    verdict: String,
+    amount: i64,
+    approvals_before: i64,
+    sum_before: i64,
+}
+
+/// Everything that is held against each other, from whichever database.
+struct Books {
+    counters: Vec<Counter>,
+    loads: Vec<Load>,
+    record: Vec<Entry>,
+}
+
+impl Books {
+    async fn of_file(pool: &SqlitePool) -> Self {
+        let record = AssertSqlSafe(RECORD.replace("CHAIN", "''"));
+        Self {
+            counters: query_as(COUNTERS).fetch_all(pool).await.unwrap(),
+            loads: query_as(LOADS).fetch_all(pool).await.unwrap(),
+            record: query_as(record).fetch_all(pool).await.unwrap(),
+        }
+    }
+
+    async fn of_server(pool: &PgPool) -> Self {
+        let record = in_postgres(&RECORD.replace("CHAIN", "hex(org_id)"));
+        Self {
+            counters: query_as(in_postgres(COUNTERS)).fetch_all(pool).await.unwrap(),
+            loads: query_as(in_postgres(LOADS)).fetch_all(pool).await.unwrap(),
+            record: query_as(record).fetch_all(pool).await.unwrap(),
+        }
+    }
+}
+
+/// A query as Postgres says it, which has no `hex`.
+fn in_postgres(sql: &str) -> AssertSqlSafe<String> {
+    let mut sql = sql.to_owned();
+    for column in ["mandate_id", "org_id", "id"] {
+        let theirs = format!("encode({column}, 'hex')");
+        sql = sql.replace(&format!("hex({column})"), &theirs);
+    }
+    AssertSqlSafe(sql)
+}
 
 /// Entries that an index must have and has not, or has otherwise; each entry once.
 const INDEXES: [(&str, &str); 4] = [
@@ -63,32 +143,43 @@ pub(crate) async fn open(database: &Path) -> SqlitePool {
 /// Everything that is wrong; empty if nothing is.
 pub(crate) async fn violations(database: &Path) -> Vec<String> {
     let pool = open(database).await;
-    let mut found = Vec::new();
-    found.extend(counter_violations(&pool).await);
-    found.extend(record_violations(&pool).await);
+    let books = Books::of_file(&pool).await;
+    let mut found = counter_violations(&books);
+    found.extend(record_violations(&books));
     found.extend(index_violations(&pool).await);
     pool.close().await;
     found
 }
 
+/// The same, in a Postgres database.
+pub(crate) async fn violations_shared(url: &str) -> Vec<String> {
+    let pool = PgPool::connect(url).await.unwrap();
+    let books = Books::of_server(&pool).await;
+    let mut found = counter_violations(&books);
+    found.extend(record_violations(&books));
+    let heads: Vec<(String, String)> = query_as(in_postgres(HEADS)).fetch_all(&pool).await.unwrap();
+    found.extend(heads.into_iter().map(|(org, wrong)| format!("{org}: {wrong}")));
+    pool.close().await;
+    found
+}
+
 /// Every counter is the sum of what the record has in its window.
-async fn counter_violations(pool: &SqlitePool) -> Vec<String> {
-    let mut loads = HashMap::<String, Vec<SqliteRow>>::new();
-    for row in query(LOADS).fetch_all(pool).await.unwrap() {
-        loads.entry(row.get("mandate")).or_default().push(row);
+fn counter_violations(books: &Books) -> Vec<String> {
+    let mut loads = HashMap::<&str, Vec<&Load>>::new();
+    for load in &books.loads {
+        loads.entry(&load.mandate).or_default().push(load);
     }
     let mut found = Vec::new();
-    for row in query(COUNTERS).fetch_all(pool).await.unwrap() {
-        let (mandate, subject): (String, String) = (row.get("mandate"), row.get("subject"));
-        let window = row.get::<i64, _>("starts_at")..row.get::<i64, _>("ends_at");
+    for Counter { mandate, subject, starts_at, ends_at, spent, held } in &books.counters {
+        let window = *starts_at..*ends_at;
         let mut again = (0, 0);
-        for load in loads.get(&mandate).into_iter().flatten() {
-            if window.contains(&load.get("decided_at")) && counts(&subject, load) {
-                again.0 += load.get::<i64, _>("spent");
-                again.1 += load.get::<i64, _>("held");
+        for load in loads.get(mandate.as_str()).into_iter().flatten() {
+            if window.contains(&load.decided_at) && counts(subject, load) {
+                again.0 += load.spent;
+                again.1 += load.held;
             }
         }
-        let stands: (i64, i64) = (row.get("spent"), row.get("held"));
+        let stands = (*spent, *held);
         if stands != again {
             found.push(format!("counter {mandate} {subject}: {stands:?}, not {again:?}"));
         }
@@ -97,47 +188,46 @@ async fn counter_violations(pool: &SqlitePool) -> Vec<String> {
 }
 
 /// Whether a counter's subject, for example `v:daily:openai.com`, counts a spend.
-fn counts(subject: &str, load: &SqliteRow) -> bool {
+fn counts(subject: &str, load: &Load) -> bool {
     let parts = subject.splitn(3, ':').collect::<Vec<_>>();
     match parts[0] {
         "b" => true,
         "v" => {
             let vendor = Vendor::parse(parts[2]).unwrap();
-            vendor.covers(&Vendor::parse(load.get("vendor")).unwrap())
+            vendor.covers(&Vendor::parse(&load.vendor).unwrap())
         }
-        "c" => load.get::<Option<&str>, _>("category") == Some(parts[2]),
+        "c" => load.category.as_deref() == Some(parts[2]),
         other => panic!("{other} is no kind of subject"),
     }
 }
 
 /// The record is dense, in the order of time, and each entry continues the tally before it.
-async fn record_violations(pool: &SqlitePool) -> Vec<String> {
+fn record_violations(books: &Books) -> Vec<String> {
     let mut found = Vec::new();
-    let mut tallies = HashMap::<String, (i64, i64)>::new();
-    let (mut seq, mut floor) = (0, i64::MIN);
-    for row in query(RECORD).fetch_all(pool).await.unwrap() {
-        let (this, id): (i64, String) = (row.get("seq"), row.get("id"));
-        if this != seq + 1 {
+    let mut tallies = HashMap::<&str, (i64, i64)>::new();
+    let mut ends = HashMap::<&str, (i64, i64)>::new();
+    for entry in &books.record {
+        let (seq, floor) = ends.entry(&entry.chain).or_insert((0, i64::MIN));
+        let (this, id) = (entry.seq, &entry.id);
+        if this != *seq + 1 {
             found.push(format!("the record has a hole before {this}"));
         }
-        seq = this;
-        let decided_at: i64 = row.get("decided_at");
-        if decided_at < floor {
+        *seq = this;
+        if entry.decided_at < *floor {
             found.push(format!("{id} was decided before the entry in front of it"));
         }
-        floor = decided_at;
-        let Some(mandate) = row.get::<Option<String>, _>("mandate").filter(|id| !id.is_empty())
-        else {
+        *floor = entry.decided_at;
+        let Some(mandate) = entry.mandate.as_deref().filter(|id| !id.is_empty()) else {
             continue;
         };
         let tally = tallies.entry(mandate).or_default();
-        let before: (i64, i64) = (row.get("approvals_before"), row.get("sum_before"));
+        let before = (entry.approvals_before, entry.sum_before);
         if before != *tally {
             found.push(format!("{id} continues the tally {tally:?} with {before:?}"));
         }
-        if row.get::<String, _>("verdict") != "rejected" {
+        if entry.verdict != "rejected" {
             tally.0 += 1;
-            tally.1 += row.get::<i64, _>("amount");
+            tally.1 += entry.amount;
         }
     }
     found
@@ -155,6 +245,17 @@ async fn index_violations(pool: &SqlitePool) -> Vec<String> {
 
 /// Fails the test if anything is wrong.
 pub(crate) async fn check(database: &Path) {
-    let found = violations(database).await;
+    complain(&violations(database).await);
+}
+
+/// The same, wherever a server kept its state.
+pub(crate) async fn check_any(database: &DatabaseUrl) {
+    match database {
+        DatabaseUrl::Sqlite(path) => check(path).await,
+        DatabaseUrl::Postgres(url) => complain(&violations_shared(url.expose()).await),
+    }
+}
+
+fn complain(found: &[String]) {
     assert!(found.is_empty(), "the books do not agree:\n{}", found.join("\n"));
 }

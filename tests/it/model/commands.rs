@@ -79,7 +79,10 @@ impl Commands {
         let mut command = dice.pick(&self.made).clone();
         if dice.chance(50) {
             let scene = catalogue.any_scene(dice);
-            command = decide(&scene, command.spend, command.id, now);
+            // An id is made of the organization: another one never asks for it.
+            if scene.org.id == command.org_id {
+                command = decide(&scene, command.spend, command.id, now);
+            }
         }
         if dice.chance(30) {
             command.request_hash[0] ^= 1;

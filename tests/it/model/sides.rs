@@ -1,5 +1,5 @@
-//! The two ledgers under comparison: the reference, a whole `Book` in memory, and `SqlLedger` on a
-//! file, under one clock; and what must be the same in both.
+//! The two ledgers under comparison: the reference, a whole `Book` in memory, and `SqlLedger` in a
+//! database, under one clock; and what must be the same in both.
 //!
 //! Not here: what they are asked (`commands`) and what is changed around them (`catalogue`).
 
@@ -9,25 +9,20 @@ use std::task::Poll;
 
 use jiff::Timestamp;
 use quetra::clock::{Clock, ManualClock};
-use quetra::domain::id::{MandateId, TransactionId};
+use quetra::domain::id::{MandateId, OrgId, TransactionId};
 use quetra::domain::ledger::{Book, Charge, Claim, CounterKey, Decided, Level, Subject};
 use quetra::domain::ledger::{ResolveError, Resolved, Tally};
 use quetra::domain::period::Period;
 use quetra::domain::transaction::TransactionRecord;
 use quetra::domain::vendor::Vendor;
-use quetra::ledger::sql::{SqlLedger, sqlite::SqliteHome};
 use quetra::ledger::{Ledger, LedgerError};
-use quetra::store::sqlite::SqliteStore;
-use quetra::store::{
-    CatalogueWriter, Change, TransactionFilter, TransactionPage, TransactionStore,
-};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use quetra::store::{Change, TransactionFilter, TransactionPage};
 
 use super::catalogue::Catalogue;
 use super::commands::Command;
+use super::homes::{Open, Place, open};
 use crate::dice::Dice;
+use crate::harness::Engine;
 
 /// What a ledger says to a command.
 #[derive(Debug, PartialEq)]
@@ -35,17 +30,6 @@ enum Answer {
     Decided(Decided),
     Resolved(Result<Resolved, ResolveError>),
 }
-
-/// What the rows beside the record must be; as text, to be compared and shown.
-const STATE: &str = "SELECT json_object(
-  'spends', (SELECT count(*) FROM spend),
-  'last', (SELECT coalesce(max(seq), 0) FROM spend),
-  'tallies', (SELECT json_group_array(json_array(hex(mandate_id), approvals, approved_sum))
-    FROM (SELECT mandate_id, approvals_before + 1 AS approvals, sum_before + amount AS approved_sum
-    FROM spend WHERE seq IN
-      (SELECT max(seq) FROM spend WHERE verdict <> 'rejected' GROUP BY mandate_id))),
-  'counters', (SELECT json_group_array(
-    json_array(hex(mandate_id), subject, starts_at, ends_at, spent, held)) FROM counter))";
 
 #[derive(serde::Deserialize)]
 struct State {
@@ -55,50 +39,19 @@ struct State {
     counters: Vec<(String, String, i64, i64, i64, i64)>,
 }
 
-/// The ledger under test, open.
-struct Open {
-    store: SqliteStore,
-    ledger: SqlLedger,
-    lane: JoinHandle<()>,
-    probe: SqlitePool,
-}
-
 pub(crate) struct Sides {
     book: Book,
-    floor: Timestamp,
-    /// When the last entry of the record was decided: all that a restart knows of the floor.
+    engine: Engine,
+    /// Before when no entry of a chain may be: of the whole record, or of an organization's.
+    floors: HashMap<Option<OrgId>, Timestamp>,
+    /// When the last entry of the record was decided: all that a restart of SQLite knows of it.
     last: Timestamp,
     clock: Arc<ManualClock>,
-    folder: TempDir,
+    place: Place,
     open: Option<Open>,
 }
 
-/// A folder in memory if there is one: what a disk does is not compared here.
-fn folder() -> TempDir {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("quetra-it-");
-    builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).unwrap()
-}
-
-async fn open(folder: &TempDir, clock: &Arc<ManualClock>) -> Open {
-    let path = folder.path().join("quetra.db");
-    let store = SqliteStore::open(&path).await.unwrap();
-    store.migrate().await.unwrap();
-    let clock: Arc<dyn Clock> = clock.clone();
-    let (ledger, lane) = SqlLedger::open(SqliteHome::new(store.clone()), clock).await.unwrap();
-    let options = SqliteConnectOptions::new().filename(&path).read_only(true);
-    let probe = SqlitePool::connect_lazy_with(options);
-    Open { store, ledger, lane: tokio::spawn(lane), probe }
-}
-
 impl Open {
-    async fn close(self) {
-        drop(self.ledger);
-        self.lane.await.unwrap();
-        self.probe.close().await;
-        self.store.close().await;
-    }
-
     async fn ask(&self, command: Command) -> Answer {
         let failed = |error: LedgerError| panic!("the ledger failed: {error:?}");
         match command {
@@ -114,11 +67,11 @@ impl Open {
 }
 
 impl Sides {
-    pub(crate) async fn new(catalogue: &Catalogue, now: Timestamp) -> Self {
-        let (clock, folder) = (Arc::new(ManualClock::new(now)), folder());
-        let open = open(&folder, &clock).await;
-        let (book, epoch) = (Book::default(), Timestamp::UNIX_EPOCH);
-        let mut sides = Self { book, floor: epoch, last: epoch, clock, folder, open: Some(open) };
+    pub(crate) async fn new(engine: Engine, catalogue: &Catalogue, now: Timestamp) -> Self {
+        let (clock, place) = (Arc::new(ManualClock::new(now)), Place::new(engine).await);
+        let open = Some(open(&place, clock.clone()).await);
+        let (book, floors, last) = (Book::default(), HashMap::new(), Timestamp::UNIX_EPOCH);
+        let mut sides = Self { book, engine, floors, last, clock, place, open };
         sides.change(catalogue, catalogue.creation()).await;
         sides
     }
@@ -137,7 +90,7 @@ impl Sides {
 
     /// Writes changes to the store, and puts what stands afterwards into the book.
     pub(crate) async fn change(&mut self, catalogue: &Catalogue, changes: Vec<Change>) {
-        self.open().store.commit(changes, None).await.unwrap();
+        self.open().catalogue.commit(changes, None).await.unwrap();
         let orgs = catalogue.orgs.iter();
         self.book.orgs = orgs.map(|org| (org.id, (org.version, org.frozen))).collect();
         let agents = catalogue.agents.iter();
@@ -150,17 +103,33 @@ impl Sides {
 
     pub(crate) async fn reopen(&mut self) {
         self.open.take().unwrap().close().await;
-        self.floor = self.last;
-        self.open = Some(open(&self.folder, &self.clock).await);
+        if let Engine::Sqlite = self.engine {
+            self.floors = HashMap::from([(None, self.last)]);
+        }
+        self.open = Some(open(&self.place, self.clock.clone()).await);
     }
 
     pub(crate) async fn close(mut self) {
         self.open.take().unwrap().close().await;
+        self.place.leave().await;
+    }
+
+    /// Which chain of the record an organization's entries belong to.
+    fn chain(&self, org: OrgId) -> Option<OrgId> {
+        match self.engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(org),
+        }
     }
 
     /// What the reference says, and does.
     fn expect(&mut self, command: &Command) -> Answer {
-        let now = self.clock.now().max(self.floor);
+        let chain = self.chain(match command {
+            Command::Decide(decide) => decide.org_id,
+            Command::Resolve(resolve) => resolve.org_id,
+        });
+        let floor = self.floors.get(&chain).copied().unwrap_or(Timestamp::UNIX_EPOCH);
+        let now = self.clock.now().max(floor);
         let (answer, has_effect) = match command {
             Command::Decide(decide) => {
                 let decided = self.book.decide(decide, now);
@@ -174,7 +143,9 @@ impl Sides {
                 (Answer::Resolved(resolved), changed)
             }
         };
-        self.floor = if has_effect { now } else { self.floor };
+        if has_effect {
+            self.floors.insert(chain, now);
+        }
         answer
     }
 
@@ -230,8 +201,7 @@ impl Sides {
 
     /// Compares counters, tallies and the length of the record.
     pub(crate) async fn compare(&self) {
-        let text: String = sqlx::query_scalar(STATE).fetch_one(&self.open().probe).await.unwrap();
-        let state: State = serde_json::from_str(&text).unwrap();
+        let state: State = serde_json::from_str(&self.open().state().await).unwrap();
         let spends = self.book.transactions.len();
         assert_eq!((state.spends, state.last), (spends, spends), "the record has a hole");
         let tallies = state
@@ -260,20 +230,22 @@ impl Sides {
     /// Compares the whole record.
     pub(crate) async fn compare_record(&self, catalogue: &Catalogue) {
         let mut stored = HashMap::<TransactionId, TransactionRecord>::new();
-        let mut order = BTreeMap::new();
+        let mut order = HashMap::<_, BTreeMap<i64, Timestamp>>::new();
         for org in &catalogue.orgs {
             let page = TransactionPage { before: None, skip: 0, limit: 1_000_000 };
             let filter = TransactionFilter::default();
-            for (seq, record) in self.open().store.transactions(org.id, filter, page).await.unwrap()
-            {
-                order.insert(seq, record.decided_at);
+            let listed = self.open().catalogue.transactions(org.id, filter, page).await.unwrap();
+            for (seq, record) in listed {
+                order.entry(self.chain(org.id)).or_default().insert(seq, record.decided_at);
                 stored.insert(record.id, record);
             }
         }
         let book = self.book.transactions.iter();
         let book = book.map(|(id, record)| (*id, record.as_ref().clone())).collect();
         assert_eq!(stored, book, "the records differ");
-        assert!(order.values().is_sorted(), "time runs backwards in the record");
+        for chain in order.values() {
+            assert!(chain.values().is_sorted(), "time runs backwards in the record");
+        }
     }
 }
 

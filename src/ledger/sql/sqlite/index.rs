@@ -4,7 +4,8 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::{corrupt, failed};
+use super::super::corrupt;
+use super::failed;
 use crate::domain::id::{AgentId, MandateId, TransactionId};
 use crate::domain::ledger::Tally;
 use crate::store::StoreError;

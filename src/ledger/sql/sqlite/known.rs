@@ -6,18 +6,17 @@
 
 use std::sync::{Arc, LazyLock};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::Page;
-use super::{corrupt, failed};
+use super::super::subjects::subjects;
+use super::super::{Page, corrupt};
+use super::failed;
 use crate::domain::id::TransactionId;
-use crate::domain::ledger::{Level, Subject};
-use crate::domain::period::Period;
+use crate::domain::ledger::Level;
 use crate::domain::transaction::TransactionRecord;
-use crate::domain::vendor::Vendor;
 use crate::store::StoreError;
-use crate::store::sqlite::spends::{self, SpendRow};
+use crate::store::sql::spends::{self, SpendRow};
 use crate::store::sqlite::tail::Tail;
 
 static KNOWN: LazyLock<String> =
@@ -29,9 +28,6 @@ const FIND: &str = "SELECT seq FROM spend_by_id WHERE id = ?1";
 const COUNTING: &str = "
 SELECT starts_at, ends_at, spent, held FROM counter
 WHERE mandate_id = ?1 AND subject = ?2 AND starts_at BETWEEN ?3 AND ?4 AND ends_at > ?4";
-
-/// Longer than any window of a period that ends.
-const WINDOW_MAX: SignedDuration = SignedDuration::from_hours(40 * 24);
 
 const READ: &str = "read a transaction";
 
@@ -95,27 +91,4 @@ fn counting(
         }
     }
     Ok(())
-}
-
-/// Every subject that counts a record, in every period, with the earliest start of such a window.
-fn subjects(record: &TransactionRecord) -> Vec<(String, i64)> {
-    let spend = &record.spend;
-    let mut subjects = vec![Subject::Budget];
-    subjects.extend(spend.category.clone().map(Subject::Category));
-    let mut text = Some(spend.vendor.canonical());
-    while let Some(host) = text {
-        let vendor = Vendor::parse(host).ok().filter(|vendor| vendor.covers(&spend.vendor));
-        subjects.extend(vendor.map(Subject::Vendor));
-        text = host.split_once('.').map(|(_, parent)| parent);
-    }
-    let earliest = record.decided_at.checked_sub(WINDOW_MAX).unwrap_or(Timestamp::MIN);
-    let starts = |period| match period {
-        Period::None => Timestamp::UNIX_EPOCH,
-        Period::Daily | Period::Weekly | Period::Monthly => earliest,
-    };
-    let with_periods = |subject: Subject| {
-        [Period::None, Period::Daily, Period::Weekly, Period::Monthly]
-            .map(|period| (spends::subject_text(&subject, period), starts(period).as_microsecond()))
-    };
-    subjects.into_iter().flat_map(with_periods).collect()
 }

@@ -7,18 +7,16 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
-use serde::Deserialize;
-use serde::de::value::{Error as WordError, StrDeserializer};
 
-use super::super::Page;
-use super::{Needs, corrupt, end_micros, failed, fill, known};
+use super::super::subjects::{add, sum_of};
+use super::super::{Page, corrupt, end_micros, fill, word};
+use super::{Needs, failed, known};
 use crate::domain::agent::AgentStatus;
 use crate::domain::id::{AgentId, MandateId, OrgId};
-use crate::domain::ledger::{Approval, Book, Charge, CounterKey, Level, Subject, Tally};
+use crate::domain::ledger::{Approval, Book, Charge, CounterKey, Level, Tally};
 use crate::domain::mandate::MandateStatus;
-use crate::domain::vendor::Vendor;
 use crate::store::StoreError;
-use crate::store::sqlite::spends;
+use crate::store::sql::spends;
 use crate::store::sqlite::tail::Tail;
 
 const ORG: &str = "SELECT version, frozen FROM organization WHERE id = ?1";
@@ -92,11 +90,7 @@ impl<'c> Statements<'c> {
 
     fn sum_up(&self, charge: &Charge) -> Result<Level, StoreError> {
         const SUM: &str = "sum up a counter";
-        let (kind, subject) = match &charge.key.subject {
-            Subject::Budget => ("budget", ""),
-            Subject::Vendor(vendor) => ("vendor", vendor.canonical()),
-            Subject::Category(category) => ("category", category.as_str()),
-        };
+        let (kind, subject) = sum_of(&charge.key.subject);
         let mandate = charge.key.mandate;
         let starts_at = charge.key.starts_at.as_microsecond();
         let ends_at = end_micros(charge.ends_at);
@@ -114,16 +108,7 @@ impl<'c> Statements<'c> {
         while let Some(row) = rows.next().map_err(failed(SUM))? {
             let read = || Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?));
             let (vendor, spent, held): (String, i64, i64) = read().map_err(failed(SUM))?;
-            let counts = match &charge.key.subject {
-                Subject::Vendor(cap) => {
-                    Vendor::parse(&vendor).is_ok_and(|vendor| cap.covers(&vendor))
-                }
-                Subject::Budget | Subject::Category(_) => true,
-            };
-            if counts {
-                level.spent = level.spent.saturating_add(spent);
-                level.held = level.held.saturating_add(held);
-            }
+            add(&mut level, &charge.key.subject, &vendor, Level { spent, held });
         }
         Ok(level)
     }
@@ -283,9 +268,4 @@ fn load_tally(
     };
     fill(book.tallies.entry(id), tally.unwrap_or_default());
     Ok(())
-}
-
-/// Reads a word that serde knows as an enum.
-fn word<T: for<'de> Deserialize<'de>>(word: &str) -> Result<T, StoreError> {
-    T::deserialize(StrDeserializer::<WordError>::new(word)).map_err(corrupt)
 }

@@ -6,13 +6,13 @@ use std::sync::LazyLock;
 
 use rusqlite::{Connection, params};
 
-use super::super::{Effects, Head};
-use super::{corrupt, end_micros, failed, known};
+use super::super::{Effects, Head, corrupt, end_micros};
+use super::{failed, known};
 use crate::domain::decision::Verdict;
 use crate::domain::ledger::Book;
 use crate::domain::transaction::TransactionRecord;
 use crate::store::StoreError;
-use crate::store::sqlite::spends;
+use crate::store::sql::spends;
 use crate::store::sqlite::tail::{Approved, Entry, Tail};
 
 const COUNTER: &str = "

@@ -81,18 +81,18 @@ async fn agents_are_listed_by_name_page_by_page() {
 async fn open_holds_are_those_of_the_agent_that_still_wait() {
     let Fixture { store, _folder } = Fixture::seeded().await;
     assert!(!store.has_open_holds(org_id(1), agent_id(1)).await.unwrap());
-    for (seq, agent, state) in [(1, 1, "approved"), (2, 1, "pending_approval")] {
+    for (seq, agent, state) in [(1_u32, 1, "approved"), (2, 1, "pending_approval")] {
         sqlx::query(
             "INSERT INTO spend (seq, id, org_id, agent_id, decided_at, updated_at, verdict, state,
                 amount, currency, vendor, idempotency_key, request_hash, approvals_before,
                 sum_before, evidence)
-             VALUES ($1, randomblob(16), $2, $3, 0, 0, $4, $4, 1, 'USD', 'a', 'k', zeroblob(16), 0,
-                0, '{}')",
+             VALUES ($1, $5, $2, $3, 0, 0, $4, $4, 1, 'USD', 'a', 'k', $5, 0, 0, '{}')",
         )
-        .bind(seq)
+        .bind(i64::from(seq))
         .bind(org_id(1).as_bytes().as_slice())
         .bind(agent_id(agent).as_bytes().as_slice())
         .bind(state)
+        .bind(bytes(seq).as_slice())
         .execute(store.writer())
         .await
         .unwrap();

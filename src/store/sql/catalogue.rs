@@ -1,20 +1,25 @@
-//! The catalogue in SQLite: organizations, agents, mandates, credentials and receipts.
+//! The catalogue in SQL: organizations, agents, mandates, credentials and receipts.
 //!
 //! A row is one JSON document and the columns that are searched or compared. Here is how documents
-//! are read; `catalogue/statement` has the SQL, `catalogue/write` the only writer. Not here: who
-//! may see or change what (`engine`), and transactions (`spends`).
+//! are read; `statement` has the SQL, `write` the only writer. Each home includes this module once,
+//! under its own `Store` and `Driver`, and says in its `dialect` what its database says otherwise.
+//! Not here: who may see or change what (`engine`), and transactions (`spends`).
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Driver;
 use crate::store::{Page, StoreError, StoreErrorKind};
 
 mod keys;
 mod mandates;
 mod organizations;
-mod statement;
+pub(super) mod statement;
 mod write;
+
+type DriverRow = <Driver as sqlx::Database>::Row;
+type DriverConnection = <Driver as sqlx::Database>::Connection;
 
 /// Above every id: ids are 16 bytes, and of two blobs the longer one with the same start is later.
 const AFTER_EVERY_ID: [u8; 17] = [0xff; 17];

@@ -4,12 +4,12 @@
 //! here: how values are bound and rows are read (the modules that name the statements).
 
 macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident = $sql:literal;)+) => {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
         $($(#[$doc])* pub(super) const $name: &str = $sql;)+
 
         /// All of them, with their names.
         #[cfg(test)]
-        pub(super) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
+        pub(in super::super) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
     };
 }
 
@@ -27,7 +27,6 @@ statements! {
     REPLACE_ORG = "UPDATE organization
         SET slug = $2, frozen = $3, version = $4, document = $5
         WHERE id = $1 AND version = $6 AND version < $4";
-    READ_ZONE = "SELECT document ->> 'timezone' FROM organization WHERE id = $1";
     // The windows of another zone are others; those of a budget that never resets are the same.
     FORGET_COUNTERS_OF_ORG = "DELETE FROM counter
         WHERE mandate_id IN (SELECT id FROM mandate WHERE org_id = $1)
@@ -73,9 +72,7 @@ statements! {
         WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
     LIST_MANDATES_BY_STATUS = "SELECT document FROM mandate
         WHERE org_id = $1 AND id < $2 AND status = $4 ORDER BY id DESC LIMIT $3";
-    LIST_MANDATES_BY_AGENT = "SELECT document FROM mandate
-        WHERE agent_id = $5 AND id < $2 AND +org_id = $1 AND ($4 IS NULL OR status = $4)
-        ORDER BY id DESC LIMIT $3";
+    LIST_MANDATES_BY_AGENT = super::super::dialect::LIST_MANDATES_BY_AGENT;
     // The one read of a decision that no cache answers: three searches by index.
     READ_SNAPSHOT = "SELECT o.document, a.document, m.document
         FROM agent a
@@ -91,8 +88,7 @@ statements! {
         WHERE id = $1 AND org_id = $2 AND version = $3";
     REPLACE_MANDATE = "UPDATE mandate SET status = $4, version = $5, document = $6
         WHERE id = $1 AND org_id = $2 AND agent_id = $3 AND version = $7 AND version < $5";
-    FORGET_COUNTERS = "DELETE FROM counter
-        WHERE mandate_id = $1 AND subject NOT IN (SELECT value FROM json_each($2))";
+    FORGET_COUNTERS = super::super::dialect::FORGET_COUNTERS;
     DELETE_DRAFT = "DELETE FROM mandate
         WHERE id = $1 AND org_id = $2 AND version = $3 AND status = 'draft'";
     DELETE_DRAFT_VERSIONS = "DELETE FROM mandate_version WHERE mandate_id = $1 AND org_id = $2";
@@ -102,20 +98,10 @@ statements! {
     LIST_KEYS = "SELECT document, digest, last_used_at, revoked_at FROM api_key
         WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
     // Only for an agent of the same organization that has not ended.
-    CREATE_KEY = "INSERT INTO api_key (id, org_id, agent_id, role, digest, expires_at,
-            last_used_at, revoked_at, document)
-        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
-        WHERE $3 IS NULL OR EXISTS (SELECT 1 FROM agent
-            WHERE id = $3 AND org_id = $2 AND status <> 'decommissioned')";
-    TOUCH_KEY = "UPDATE api_key SET last_used_at = max(coalesce(last_used_at, $2), $2)
-        WHERE id = $1";
+    CREATE_KEY = super::super::dialect::CREATE_KEY;
+    TOUCH_KEY = super::super::dialect::TOUCH_KEY;
     // An expired admin key works no more: to revoke it takes nothing away.
-    REVOKE_KEY = "UPDATE api_key SET revoked_at = $3
-        WHERE id = $1 AND org_id = $2 AND revoked_at IS NULL
-        AND (role <> 'admin' OR expires_at <= $3 OR EXISTS (
-            SELECT 1 FROM api_key other INDEXED BY api_key_admin
-            WHERE other.org_id = $2 AND other.role = 'admin' AND other.revoked_at IS NULL
-            AND other.id <> $1 AND (other.expires_at IS NULL OR other.expires_at > $3)))";
+    REVOKE_KEY = super::super::dialect::REVOKE_KEY;
     REVOKE_KEYS_OF = "UPDATE api_key SET revoked_at = $3
         WHERE agent_id = $2 AND org_id = $1 AND revoked_at IS NULL";
 }

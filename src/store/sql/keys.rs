@@ -3,18 +3,23 @@
 //! Their digest, last use and revocation are columns, which change or must stay out of documents;
 //! everything else is in the document. Not here: verifying a secret (`crypto`, `engine::access`).
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use super::super::{Store, failed};
 use super::statement::{LIST_KEYS, READ_KEY};
-use super::{before_id, from_bytes, from_document, from_micros};
+use super::{DriverRow, before_id, from_bytes, from_document, from_micros};
 use crate::domain::id::{KeyId, OrgId};
-use crate::store::sqlite::{SqliteStore, failed};
 use crate::store::{ApiKey, KeyStore, Page, StoreError};
 
 #[async_trait]
-impl KeyStore for SqliteStore {
+impl KeyStore for Store {
+    fn keys_age_max(&self) -> Option<Duration> {
+        super::super::KEYS_AGE_MAX
+    }
+
     async fn key(&self, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
         const READ: &str = "read an API key";
         let row = sqlx::query(READ_KEY)
@@ -30,7 +35,7 @@ impl KeyStore for SqliteStore {
         let rows = sqlx::query(LIST_KEYS)
             .bind(org.as_bytes().as_slice())
             .bind(before_id(&page, LIST)?)
-            .bind(page.limit)
+            .bind(i64::from(page.limit))
             .fetch_all(self.reader())
             .await
             .map_err(failed(LIST))?;
@@ -38,7 +43,7 @@ impl KeyStore for SqliteStore {
     }
 }
 
-fn api_key(row: &SqliteRow, operation: &'static str) -> Result<ApiKey, StoreError> {
+fn api_key(row: &DriverRow, operation: &'static str) -> Result<ApiKey, StoreError> {
     let time = |column: usize| {
         let micros: Option<i64> = row.try_get(column).map_err(failed(operation))?;
         micros.map(|micros| from_micros(micros, operation)).transpose()

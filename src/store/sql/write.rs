@@ -6,33 +6,31 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Sqlite, SqliteConnection};
 
+use super::super::{Driver, Store, failed};
 use super::statement::{
     CREATE_AGENT, CREATE_KEY, CREATE_MANDATE, CREATE_ORG, CREATE_RECEIPT, CREATE_SIGNING_KEY,
     DELETE_DRAFT, DELETE_DRAFT_VERSIONS, FORGET_COUNTERS, FORGET_COUNTERS_OF_ORG,
-    KEEP_MANDATE_VERSION, READ_ZONE, REPLACE_AGENT, REPLACE_MANDATE, REPLACE_ORG, REVOKE_KEY,
+    KEEP_MANDATE_VERSION, READ_ORG, REPLACE_AGENT, REPLACE_MANDATE, REPLACE_ORG, REVOKE_KEY,
     REVOKE_KEYS_OF, TOUCH_KEY,
 };
-use super::to_document;
+use super::{DriverConnection, from_document, to_document};
 use crate::domain::agent::Agent;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
 use crate::domain::mandate::Mandate;
 use crate::domain::organization::Organization;
-use crate::store::sqlite::spends::subject_text;
-use crate::store::sqlite::{SqliteStore, failed};
+use crate::store::sql::spends::subject_text;
 use crate::store::{ApiKey, CatalogueWriter, Change, Receipt, Role, SigningKeyRow, StoreError};
 
 #[async_trait]
-impl CatalogueWriter for SqliteStore {
+impl CatalogueWriter for Store {
     async fn commit(
         &self,
         changes: Vec<Change>,
         receipt: Option<Receipt>,
     ) -> Result<(), StoreError> {
         const COMMIT: &str = "commit changes of the catalogue";
-        let mut transaction = self.begin(COMMIT).await?;
+        let mut transaction = self.begin_for(&orgs_of(&changes, receipt.as_ref()), COMMIT).await?;
         if let Some(receipt) = &receipt {
             create_receipt(&mut transaction, receipt).await?;
         }
@@ -47,7 +45,7 @@ impl CatalogueWriter for SqliteStore {
         if used.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.begin(TOUCH).await?;
+        let mut transaction = self.begin_for(&[], TOUCH).await?;
         for (id, at) in &used {
             let query = sqlx::query(TOUCH_KEY).bind(id.as_bytes().as_slice());
             run(query.bind(at.as_microsecond()), &mut transaction, TOUCH).await?;
@@ -56,12 +54,28 @@ impl CatalogueWriter for SqliteStore {
     }
 }
 
-type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
+type Statement<'a> = Query<'a, Driver, <Driver as sqlx::Database>::Arguments>;
+
+/// Whose rows are about to change, each once and in order, so that two commits cannot wait for each
+/// other.
+fn orgs_of(changes: &[Change], receipt: Option<&Receipt>) -> Vec<OrgId> {
+    let org = |change: &Change| match change {
+        Change::CreateOrg(org, _) | Change::ReplaceOrg(org, _) => org.id,
+        Change::CreateAgent(agent) | Change::ReplaceAgent(agent, _) => agent.org_id,
+        Change::CreateMandate(mandate) | Change::ReplaceMandate(mandate, _) => mandate.org_id,
+        Change::CreateKey(key) => key.org_id,
+        Change::DeleteDraft(org, _, _)
+        | Change::RevokeKey(org, _, _)
+        | Change::RevokeKeysOf(org, _, _) => *org,
+    };
+    let orgs = changes.iter().map(org).chain(receipt.map(|receipt| receipt.org_id));
+    orgs.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
 
 /// Runs a statement and returns how many rows it wrote.
 async fn run(
     query: Statement<'_>,
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     operation: &'static str,
 ) -> Result<u64, StoreError> {
     let written = query.execute(connection).await.map_err(failed(operation))?;
@@ -71,7 +85,7 @@ async fn run(
 /// Runs a statement that writes a row, unless what it compares has changed.
 async fn run_compared(
     query: Statement<'_>,
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     operation: &'static str,
 ) -> Result<(), StoreError> {
     match run(query, connection, operation).await? {
@@ -80,7 +94,7 @@ async fn run_compared(
     }
 }
 
-async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
+async fn apply(connection: &mut DriverConnection, change: &Change) -> Result<(), StoreError> {
     match change {
         Change::CreateOrg(org, key) => create_org(connection, org, key).await,
         Change::ReplaceOrg(org, version) => replace_org(connection, org, *version).await,
@@ -100,7 +114,7 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
 }
 
 async fn create_receipt(
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     receipt: &Receipt,
 ) -> Result<(), StoreError> {
     const WRITE: &str = "write a receipt";
@@ -114,7 +128,7 @@ async fn create_receipt(
 }
 
 async fn create_org(
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     org: &Organization,
     key: &SigningKeyRow,
 ) -> Result<(), StoreError> {
@@ -136,7 +150,7 @@ async fn create_org(
 }
 
 async fn replace_org(
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     org: &Organization,
     expected: i64,
 ) -> Result<(), StoreError> {
@@ -148,27 +162,29 @@ async fn replace_org(
         .bind(org.version)
         .bind(to_document(org, REPLACE)?)
         .bind(expected);
-    let zone: Option<String> = sqlx::query_scalar(READ_ZONE)
+    let before: Option<String> = sqlx::query_scalar(READ_ORG)
         .bind(org.id.as_bytes().as_slice())
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed(REPLACE))?;
     run_compared(query, connection, REPLACE).await?;
-    if zone.is_some_and(|zone| zone != org.timezone) {
+    let before: Option<Organization> =
+        before.map(|document| from_document(&document, REPLACE)).transpose()?;
+    if before.is_some_and(|before| before.timezone != org.timezone) {
         let forget = sqlx::query(FORGET_COUNTERS_OF_ORG).bind(org.id.as_bytes().as_slice());
         run(forget, connection, REPLACE).await?;
     }
     Ok(())
 }
 
-async fn create_agent(connection: &mut SqliteConnection, agent: &Agent) -> Result<(), StoreError> {
+async fn create_agent(connection: &mut DriverConnection, agent: &Agent) -> Result<(), StoreError> {
     const CREATE: &str = "register an agent";
     let query = bind_agent(CREATE_AGENT, agent, CREATE)?;
     run_compared(query, connection, CREATE).await
 }
 
 async fn replace_agent(
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     agent: &Agent,
     expected: i64,
 ) -> Result<(), StoreError> {
@@ -194,7 +210,7 @@ fn bind_agent<'a>(
 }
 
 async fn create_mandate(
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     mandate: &Mandate,
 ) -> Result<(), StoreError> {
     const CREATE: &str = "create a mandate";
@@ -203,7 +219,7 @@ async fn create_mandate(
 }
 
 async fn replace_mandate(
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     mandate: &Mandate,
     expected: i64,
 ) -> Result<(), StoreError> {
@@ -240,7 +256,7 @@ fn bind_mandate<'a>(
 }
 
 async fn delete_draft(
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     org: OrgId,
     id: MandateId,
     expected: i64,
@@ -257,7 +273,7 @@ async fn delete_draft(
     run(versions, connection, DELETE).await.map(drop)
 }
 
-async fn create_key(connection: &mut SqliteConnection, key: &ApiKey) -> Result<(), StoreError> {
+async fn create_key(connection: &mut DriverConnection, key: &ApiKey) -> Result<(), StoreError> {
     const CREATE: &str = "create an API key";
     let role = match key.role {
         Role::Admin => "admin",
@@ -279,7 +295,7 @@ async fn create_key(connection: &mut SqliteConnection, key: &ApiKey) -> Result<(
 }
 
 async fn revoke_key(
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     org: OrgId,
     id: KeyId,
     at: Timestamp,
@@ -293,7 +309,7 @@ async fn revoke_key(
 }
 
 async fn revoke_keys_of(
-    connection: &mut SqliteConnection,
+    connection: &mut DriverConnection,
     org: OrgId,
     agent: AgentId,
     at: Timestamp,

@@ -5,20 +5,19 @@
 
 use async_trait::async_trait;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use super::super::{Store, failed};
 use super::statement::{
     LIST_MANDATE_VERSIONS, LIST_MANDATES, LIST_MANDATES_BY_AGENT, LIST_MANDATES_BY_STATUS,
     READ_MANDATE, READ_MANDATE_VERSION, READ_SNAPSHOT,
 };
-use super::{before_id, from_document, from_documents};
+use super::{DriverRow, before_id, from_document, from_documents};
 use crate::domain::id::{AgentId, MandateId, OrgId};
 use crate::domain::mandate::{Mandate, MandateStatus};
-use crate::store::sqlite::{SqliteStore, failed};
 use crate::store::{MandateFilter, MandateStore, Page, Snapshot, StoreError};
 
 #[async_trait]
-impl MandateStore for SqliteStore {
+impl MandateStore for Store {
     async fn mandate(&self, org: OrgId, id: MandateId) -> Result<Option<Mandate>, StoreError> {
         const READ: &str = "read a mandate";
         let document: Option<String> = sqlx::query_scalar(READ_MANDATE)
@@ -62,7 +61,7 @@ impl MandateStore for SqliteStore {
             .bind(org.as_bytes().as_slice())
             .bind(id.as_bytes().as_slice())
             .bind(before)
-            .bind(page.limit)
+            .bind(i64::from(page.limit))
             .fetch_all(self.reader())
             .await
             .map_err(failed(LIST))?;
@@ -84,7 +83,7 @@ impl MandateStore for SqliteStore {
         let mut query = sqlx::query_scalar(sql)
             .bind(org.as_bytes().as_slice())
             .bind(before_id(&page, LIST)?)
-            .bind(page.limit);
+            .bind(i64::from(page.limit));
         if filter.agent.is_some() || filter.status.is_some() {
             query = query.bind(filter.status.map(MandateStatus::word));
         }
@@ -114,7 +113,7 @@ impl MandateStore for SqliteStore {
 
 const SNAPSHOT: &str = "read what a decision needs";
 
-fn snapshot(row: &SqliteRow) -> Result<Snapshot, StoreError> {
+fn snapshot(row: &DriverRow) -> Result<Snapshot, StoreError> {
     let mandate: Option<&str> = row.try_get(2).map_err(failed(SNAPSHOT))?;
     Ok(Snapshot {
         org: from_document(row.try_get(0).map_err(failed(SNAPSHOT))?, SNAPSHOT)?,

@@ -1,16 +1,16 @@
 //! Reading transactions: one, a page of them, how many.
 //!
 //! An agent's newest entries are found in the record's tail, the older ones by their index. Not
-//! here: the row's form (`spends`) and any writing.
+//! here: the row's form (`sql::spends`) and any writing.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, Row};
 
-use super::{COLUMNS, SpendRow};
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::transaction::TransactionRecord;
+use crate::store::sql::spends::{COLUMNS, SpendRow};
 use crate::store::sqlite::{SqliteStore, classify};
 use crate::store::{
     StoreError, StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore,

@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use sqlx::Row;
 
+use super::super::{Store, failed};
 use super::statement::{
     HAS_OPEN_HOLDS, LIST_AGENTS, LIST_AGENTS_BY_STATUS, LIST_ORGS, READ_AGENT, READ_ORG,
     READ_RECEIPT, READ_SIGNING_KEYS,
@@ -13,11 +14,10 @@ use super::{from_bytes, from_document, from_documents, from_micros};
 use crate::domain::agent::{Agent, AgentStatus};
 use crate::domain::id::{AgentId, OrgId};
 use crate::domain::organization::Organization;
-use crate::store::sqlite::{SqliteStore, failed};
 use crate::store::{AgentStore, OrgStore, Page, Receipt, SigningKeyRow, StoreError};
 
 #[async_trait]
-impl OrgStore for SqliteStore {
+impl OrgStore for Store {
     async fn org(&self, id: OrgId) -> Result<Option<Organization>, StoreError> {
         const READ: &str = "read an organization";
         let document: Option<String> = sqlx::query_scalar(READ_ORG)
@@ -75,7 +75,7 @@ impl OrgStore for SqliteStore {
 }
 
 #[async_trait]
-impl AgentStore for SqliteStore {
+impl AgentStore for Store {
     async fn agent(&self, org: OrgId, id: AgentId) -> Result<Option<Agent>, StoreError> {
         const READ: &str = "read an agent";
         let document: Option<String> = sqlx::query_scalar(READ_AGENT)
@@ -98,7 +98,7 @@ impl AgentStore for SqliteStore {
         let mut query = sqlx::query_scalar(sql)
             .bind(org.as_bytes().as_slice())
             .bind(page.after.unwrap_or_default()) // no name is empty
-            .bind(page.limit);
+            .bind(i64::from(page.limit));
         if let Some(status) = status {
             query = query.bind(status.word());
         }

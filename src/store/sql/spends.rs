@@ -1,7 +1,7 @@
-//! The record of decisions in SQLite: how a transaction becomes a row and a row a transaction.
+//! The record of decisions in SQL: how a transaction becomes a row and a row a transaction.
 //!
 //! What is searched or compared has a column; the rest is one JSON document. Not here: when rows
-//! are written (`ledger::sql`), and the lists' queries (`spends/lists`).
+//! are written (`ledger::sql`), and the lists' queries (`lists` in each home).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,8 +18,6 @@ use crate::domain::spend::{Protocol, Spend};
 use crate::domain::transaction::{Evidence, TransactionRecord, TransactionState};
 use crate::domain::vendor::Vendor;
 use crate::store::{StoreError, StoreErrorKind};
-
-mod lists;
 
 /// The columns of a row, in the order that the ledger writes them.
 pub(crate) const COLUMNS: &str = "seq, id, org_id, agent_id, mandate_id, decided_at, updated_at, \

@@ -1,0 +1,78 @@
+//! The database that a server was given, whichever it is: its store and its ledger.
+//!
+//! Not here: what either does with it (`store`, `ledger::sql`).
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::clock::Clock;
+use crate::config::DatabaseUrl;
+use crate::ledger::Ledger;
+use crate::ledger::sql::SqlLedger;
+use crate::ledger::sql::postgres::PostgresHome;
+use crate::ledger::sql::sqlite::SqliteHome;
+use crate::store::postgres::PostgresStore;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Catalogue, StoreError};
+
+/// A ledger, and what must run beside it.
+type Running = (Arc<dyn Ledger>, BoxFuture<'static, ()>);
+
+/// An open database.
+pub(super) enum Database {
+    Sqlite(SqliteStore),
+    Postgres(PostgresStore),
+}
+
+impl Database {
+    pub(super) async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        Ok(match url {
+            DatabaseUrl::Sqlite(path) => Self::Sqlite(SqliteStore::open(path).await?),
+            DatabaseUrl::Postgres(url) => Self::Postgres(PostgresStore::open(url.expose()).await?),
+        })
+    }
+
+    pub(super) async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.migrate().await,
+            Self::Postgres(store) => store.migrate().await,
+        }
+    }
+
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.check().await,
+            Self::Postgres(store) => store.check().await,
+        }
+    }
+
+    pub(super) fn catalogue(&self) -> Arc<dyn Catalogue> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    pub(super) async fn ledger(&self, clock: Arc<dyn Clock>) -> Result<Running, StoreError> {
+        Ok(match self {
+            Self::Sqlite(store) => {
+                let home = SqliteHome::new(store.clone());
+                let (ledger, lane) = SqlLedger::open(home, clock).await?;
+                (Arc::new(ledger), Box::pin(lane))
+            }
+            Self::Postgres(store) => {
+                let home = PostgresHome::new(store.clone());
+                let (ledger, lanes) = SqlLedger::open_shared(home, clock).await?;
+                (Arc::new(ledger), Box::pin(lanes))
+            }
+        })
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close().await,
+            Self::Postgres(store) => store.close().await,
+        }
+    }
+}

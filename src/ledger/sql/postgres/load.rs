@@ -1,0 +1,311 @@
+//! Reading what a batch names into a book, in a fixed number of statements.
+//!
+//! Keys travel as arrays; every row is found by a key or at the start of an index, so the cost does
+//! not grow with the record. Only a counter that has no row yet is summed up by a statement of its
+//! own, once in its window. Not here: writing (`save`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+
+use jiff::Timestamp;
+use sqlx::postgres::PgConnection;
+use sqlx::{Row, query_as};
+
+use super::super::subjects::{add, subjects, sum_of};
+use super::super::{Needs, Page, corrupt, end_micros, fill, word};
+use super::Failed;
+use crate::domain::agent::AgentStatus;
+use crate::domain::id::{AgentId, MandateId, OrgId};
+use crate::domain::ledger::{Approval, Book, Charge, CounterKey, Level, Tally};
+use crate::domain::mandate::MandateStatus;
+use crate::domain::transaction::TransactionRecord;
+use crate::store::sql::spends::{COLUMNS, SpendRow, counter_key, subject_text};
+
+const STANDINGS: &str = "
+SELECT 'o', id, version, frozen, NULL, NULL FROM organization WHERE id = ANY($1)
+UNION ALL
+SELECT 'a', id, NULL, NULL, status, current_mandate FROM agent WHERE id = ANY($2)
+UNION ALL
+SELECT 'm', id, version, NULL, status, NULL FROM mandate WHERE id = ANY($3)";
+
+static KNOWN: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {COLUMNS} FROM spend WHERE id = ANY($1)"));
+
+/// The last approval of each mandate: the tally is what was before it, and itself.
+const TALLIES: &str = "
+SELECT mandate.id, last.approvals_before, last.sum_before, last.amount
+FROM unnest($1::bytea[]) AS mandate (id)
+CROSS JOIN LATERAL (
+    SELECT approvals_before, sum_before, amount FROM spend
+    WHERE mandate_id = mandate.id AND verdict <> 'rejected'
+    ORDER BY decided_at DESC, seq DESC LIMIT 1) last";
+
+/// The first approval in each window.
+const APPROVALS: &str = "
+SELECT asked.mandate, first.decided_at, first.approvals_before, first.sum_before
+FROM unnest($1::bytea[], $2::bigint[]) AS asked (mandate, starts_at)
+CROSS JOIN LATERAL (
+    SELECT decided_at, approvals_before, sum_before FROM spend
+    WHERE mandate_id = asked.mandate AND verdict <> 'rejected' AND decided_at > asked.starts_at
+    ORDER BY decided_at, seq LIMIT 1) first";
+
+const COUNTERS: &str = "
+SELECT asked.place, counter.spent, counter.held
+FROM unnest($1::bytea[], $2::text[], $3::bigint[])
+    WITH ORDINALITY AS asked (mandate, subject, starts_at, place)
+JOIN counter ON counter.mandate_id = asked.mandate AND counter.subject = asked.subject
+    AND counter.starts_at = asked.starts_at";
+
+/// The kept counters of a subject in whose windows a time is.
+const COUNTING: &str = "
+SELECT counter.mandate_id, counter.subject, counter.starts_at, counter.ends_at, counter.spent,
+    counter.held
+FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[])
+    AS asked (mandate, subject, earliest, decided_at)
+JOIN counter ON counter.mandate_id = asked.mandate AND counter.subject = asked.subject
+    AND counter.starts_at BETWEEN asked.earliest AND asked.decided_at
+    AND counter.ends_at > asked.decided_at";
+
+/// What a new counter starts at: everything of its window that was spent before it existed.
+const SUM_UP: &str = "
+SELECT vendor,
+  sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
+    WHEN 'refunded' THEN settled - refunded ELSE 0 END)::bigint,
+  sum(CASE state WHEN 'pending_approval' THEN amount ELSE 0 END)::bigint
+FROM spend
+WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at >= $2 AND decided_at < $3
+  AND CASE $4
+    WHEN 'budget' THEN true
+    WHEN 'category' THEN category = $5
+    ELSE vendor = $5 OR right(vendor, length($5) + 1) = '.' || $5
+  END
+GROUP BY vendor";
+
+/// Ids as an array parameter, each once.
+fn ids<'a>(ids: impl Iterator<Item = &'a [u8; 16]>) -> Vec<Vec<u8>> {
+    ids.collect::<HashSet<_>>().into_iter().map(|id| id.to_vec()).collect()
+}
+
+fn id(bytes: &[u8]) -> Result<[u8; 16], Failed> {
+    Ok(bytes.try_into().map_err(corrupt)?)
+}
+
+fn time(micros: i64) -> Result<Timestamp, Failed> {
+    Ok(Timestamp::from_microsecond(micros).map_err(corrupt)?)
+}
+
+pub(super) async fn load(
+    connection: &mut PgConnection,
+    needs: &Needs<'_>,
+    now: Timestamp,
+) -> Result<Page, Failed> {
+    let mut page = Page::default();
+    if !needs.decides.is_empty() {
+        standings(connection, &mut page.book, needs).await?;
+    }
+    if !needs.decides.is_empty() || !needs.resolves.is_empty() {
+        known(connection, &mut page, needs).await?;
+    }
+    if !needs.claims.is_empty() {
+        counters(connection, &mut page, needs).await?;
+        tallies(connection, &mut page.book, needs).await?;
+        approvals(connection, &mut page.book, needs, now).await?;
+    }
+    Ok(page)
+}
+
+async fn standings(
+    connection: &mut PgConnection,
+    book: &mut Book,
+    needs: &Needs<'_>,
+) -> Result<(), Failed> {
+    let decides = needs.decides.iter();
+    let mandates = decides.clone().filter_map(|one| one.evidence.standing.mandate.as_ref());
+    let rows = sqlx::query(STANDINGS)
+        .bind(ids(decides.clone().map(|decide| decide.org_id.as_bytes())))
+        .bind(ids(decides.map(|decide| decide.spend.agent_id.as_bytes())))
+        .bind(ids(mandates.map(|mandate| mandate.id.as_bytes())))
+        .fetch_all(connection)
+        .await?;
+    for row in rows {
+        let id = id(row.try_get(1)?)?;
+        match row.try_get::<&str, _>(0)? {
+            "o" => {
+                book.orgs.insert(OrgId::from_bytes(id), (row.try_get(2)?, row.try_get(3)?));
+            }
+            "a" => {
+                let status = word::<AgentStatus>(row.try_get(4)?)?;
+                let current: Option<&[u8]> = row.try_get(5)?;
+                let current = current.map(self::id).transpose()?.map(MandateId::from_bytes);
+                book.agents.insert(AgentId::from_bytes(id), (status, current));
+            }
+            _ => {
+                let status = word::<MandateStatus>(row.try_get(4)?)?;
+                book.mandates.insert(MandateId::from_bytes(id), (row.try_get(2)?, status));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Transactions that exist already. One that is resolved brings every kept counter that counts it,
+/// whether or not it was charged to it at the time: a cap that began later counts it too.
+async fn known(
+    connection: &mut PgConnection,
+    page: &mut Page,
+    needs: &Needs<'_>,
+) -> Result<(), Failed> {
+    let named = needs.decides.iter().map(|decide| decide.id.as_bytes());
+    let named = ids(named.chain(needs.resolves.iter().map(|id| id.as_bytes())));
+    let rows = query_as::<_, SpendRow>(sqlx::AssertSqlSafe(KNOWN.as_str()))
+        .bind(named)
+        .fetch_all(&mut *connection)
+        .await?;
+    let records = rows.into_iter().map(SpendRow::record).collect::<Result<Vec<_>, _>>()?;
+    let resolved = records.iter().filter(|record| needs.resolves.contains(&record.id));
+    counting(connection, page, resolved).await?;
+    page.book.transactions.extend(records.into_iter().map(|found| (found.id, Arc::new(found))));
+    Ok(())
+}
+
+async fn counting<'a>(
+    connection: &mut PgConnection,
+    page: &mut Page,
+    records: impl Iterator<Item = &'a TransactionRecord>,
+) -> Result<(), Failed> {
+    let (mut mandates, mut names, mut earliest, mut at) = (vec![], vec![], vec![], vec![]);
+    for record in records {
+        let Some((mandate, _)) = record.mandate() else { continue };
+        for (subject, start) in subjects(record) {
+            mandates.push(mandate.as_bytes().to_vec());
+            names.push(subject);
+            earliest.push(start);
+            at.push(record.decided_at.as_microsecond());
+        }
+    }
+    if mandates.is_empty() {
+        return Ok(());
+    }
+    let rows = query_as::<_, (Vec<u8>, String, i64, i64, i64, i64)>(COUNTING)
+        .bind(mandates)
+        .bind(names)
+        .bind(earliest)
+        .bind(at)
+        .fetch_all(connection)
+        .await?;
+    for (mandate, subject, starts_at, ends_at, spent, held) in rows {
+        let key = counter_key(MandateId::from_bytes(id(&mandate)?), &subject, starts_at)
+            .ok_or_else(|| corrupt("a counter cannot be understood"))?;
+        if ends_at < i64::MAX {
+            page.book.ends.insert(key.clone(), time(ends_at)?);
+        }
+        page.kept.insert(key.clone());
+        page.book.counters.insert(key, Level { spent, held });
+    }
+    Ok(())
+}
+
+async fn counters(
+    connection: &mut PgConnection,
+    page: &mut Page,
+    needs: &Needs<'_>,
+) -> Result<(), Failed> {
+    let mut asked = HashMap::<&CounterKey, &Charge>::new();
+    for charge in needs.claims.iter().flat_map(|claim| &claim.charges) {
+        asked.entry(&charge.key).or_insert(charge);
+        if let Some(end) = charge.ends_at {
+            fill(page.book.ends.entry(charge.key.clone()), end);
+        }
+    }
+    // What a resolution brought is here already.
+    asked.retain(|key, _| !page.book.counters.contains_key(*key));
+    let asked = asked.into_values().collect::<Vec<_>>();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let keys = || asked.iter().map(|charge| &charge.key);
+    let rows = query_as::<_, (i64, i64, i64)>(COUNTERS)
+        .bind(keys().map(|key| key.mandate.as_bytes().to_vec()).collect::<Vec<_>>())
+        .bind(keys().map(|key| subject_text(&key.subject, key.period)).collect::<Vec<_>>())
+        .bind(keys().map(|key| key.starts_at.as_microsecond()).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let found = rows.into_iter().map(|(place, spent, held)| (place, Level { spent, held }));
+    let found = found.collect::<HashMap<_, _>>();
+    for (charge, place) in asked.into_iter().zip(1_i64..) {
+        let level = match found.get(&place) {
+            Some(level) => {
+                page.kept.insert(charge.key.clone());
+                *level
+            }
+            None => sum_up(connection, charge).await?,
+        };
+        page.book.counters.insert(charge.key.clone(), level);
+    }
+    Ok(())
+}
+
+async fn sum_up(connection: &mut PgConnection, charge: &Charge) -> Result<Level, Failed> {
+    let (kind, subject) = sum_of(&charge.key.subject);
+    let rows = query_as::<_, (String, i64, i64)>(SUM_UP)
+        .bind(charge.key.mandate.as_bytes().as_slice())
+        .bind(charge.key.starts_at.as_microsecond())
+        .bind(end_micros(charge.ends_at))
+        .bind(kind)
+        .bind(subject)
+        .fetch_all(connection)
+        .await?;
+    let mut level = Level::default();
+    for (vendor, spent, held) in rows {
+        add(&mut level, &charge.key.subject, &vendor, Level { spent, held });
+    }
+    Ok(level)
+}
+
+async fn tallies(
+    connection: &mut PgConnection,
+    book: &mut Book,
+    needs: &Needs<'_>,
+) -> Result<(), Failed> {
+    let mandates = ids(needs.claims.iter().map(|claim| claim.mandate.as_bytes()));
+    let rows = query_as::<_, (Vec<u8>, i64, i64, i64)>(TALLIES)
+        .bind(mandates)
+        .fetch_all(connection)
+        .await?;
+    for (mandate, count, sum, amount) in rows {
+        let tally = Tally { count, sum }.and(amount);
+        book.tallies.insert(MandateId::from_bytes(id(&mandate)?), tally);
+    }
+    Ok(())
+}
+
+async fn approvals(
+    connection: &mut PgConnection,
+    book: &mut Book,
+    needs: &Needs<'_>,
+    now: Timestamp,
+) -> Result<(), Failed> {
+    let starts = needs.claims.iter().flat_map(|claim| {
+        let starts = claim.windows.iter().map(|test| test.start(now).as_microsecond());
+        starts.map(|start| (claim.mandate, start))
+    });
+    let starts = starts.collect::<HashSet<_>>();
+    if starts.is_empty() {
+        return Ok(());
+    }
+    let mandates = starts.iter().map(|(mandate, _)| mandate.as_bytes().to_vec());
+    let rows = query_as::<_, (Vec<u8>, i64, i64, i64)>(APPROVALS)
+        .bind(mandates.collect::<Vec<_>>())
+        .bind(starts.iter().map(|(_, start)| *start).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    for (mandate, at, count, sum) in rows {
+        let approval = Approval { at: time(at)?, before: Tally { count, sum } };
+        let mandate = MandateId::from_bytes(id(&mandate)?);
+        book.approvals.entry(mandate).or_default().push(approval);
+    }
+    for approvals in book.approvals.values_mut() {
+        approvals.sort_by_key(|approval| approval.at);
+    }
+    Ok(())
+}

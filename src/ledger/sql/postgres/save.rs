@@ -1,0 +1,154 @@
+//! Writing what a batch changed, one statement for each table.
+//!
+//! Not here: when to commit (`ledger::sql::postgres`).
+
+use std::sync::LazyLock;
+
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
+
+use super::super::{Effects, Head, corrupt, end_micros};
+use super::Failed;
+use crate::domain::id::{OrgId, TransactionId};
+use crate::domain::ledger::{Book, CounterKey};
+use crate::domain::transaction::TransactionRecord;
+use crate::store::StoreError;
+use crate::store::sql::spends;
+
+/// The columns in the order of [`spends::COLUMNS`], as arrays.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "INSERT INTO spend ({})
+        SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[],
+            $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
+            $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::bytea[],
+            $18::bigint[], $19::bigint[], $20::text[])",
+        spends::COLUMNS
+    )
+});
+
+const COUNTERS: &str = "
+INSERT INTO counter (mandate_id, subject, starts_at, ends_at, spent, held)
+SELECT * FROM unnest(
+  $1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+ON CONFLICT (mandate_id, subject, starts_at)
+DO UPDATE SET spent = excluded.spent, held = excluded.held";
+
+const RESOLVE: &str = "
+UPDATE spend SET state = now.state, settled = now.settled, refunded = now.refunded,
+    updated_at = now.updated_at
+FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+    AS now (id, state, settled, refunded, updated_at)
+WHERE spend.id = now.id";
+
+const HEAD: &str = "UPDATE ledger_head SET seq = $2, floor = $3 WHERE org_id = $1";
+
+pub(super) async fn save(
+    connection: &mut PgConnection,
+    book: &Book,
+    effects: &Effects,
+    (org, head, after): (OrgId, Head, Head),
+) -> Result<(), Failed> {
+    let find = |id: &TransactionId| {
+        let found = book.transactions.get(id).map(AsRef::as_ref);
+        found.ok_or_else(|| corrupt("a book without what it changed"))
+    };
+    let recorded = effects.recorded.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    record(connection, head, &recorded).await?;
+    // A record of this batch may have been resolved in it; it was written as it is now.
+    let resolved = effects.resolved.iter().filter(|id| !effects.recorded.contains(id));
+    let resolved = resolved.map(find).collect::<Result<Vec<_>, _>>()?;
+    resolve(connection, &resolved).await?;
+    move_counters(connection, book, &effects.counters.iter().collect::<Vec<_>>()).await?;
+    sqlx::query(HEAD)
+        .bind(org.as_bytes().as_slice())
+        .bind(after.seq)
+        .bind(after.floor.as_microsecond())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A column of many rows.
+fn column<'a, R, T>(rows: &[&'a R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
+    rows.iter().copied().map(value).collect()
+}
+
+async fn record(
+    connection: &mut PgConnection,
+    head: Head,
+    new: &[&TransactionRecord],
+) -> Result<(), Failed> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let documents = new.iter().map(|record| spends::document(record));
+    let seqs = new.iter().zip(head.seq.saturating_add(1)..).map(|(_, seq)| seq);
+    sqlx::query(AssertSqlSafe(INSERT.as_str()))
+        .bind(seqs.collect::<Vec<_>>())
+        .bind(column(new, |record| record.id.as_bytes().to_vec()))
+        .bind(column(new, |record| record.org_id.as_bytes().to_vec()))
+        .bind(column(new, |record| record.spend.agent_id.as_bytes().to_vec()))
+        .bind(column(new, |record| record.mandate().map(|(id, _)| id.as_bytes().to_vec())))
+        .bind(column(new, |record| record.decided_at.as_microsecond()))
+        .bind(column(new, |record| record.updated_at.as_microsecond()))
+        .bind(column(new, |record| record.verdict.word()))
+        .bind(column(new, |record| record.state.word()))
+        .bind(column(new, |record| record.spend.amount))
+        .bind(column(new, |record| record.settled))
+        .bind(column(new, |record| record.refunded))
+        .bind(column(new, |record| record.spend.currency.code().to_owned()))
+        .bind(column(new, |record| record.spend.vendor.canonical()))
+        .bind(column(new, |record| record.spend.category.as_deref()))
+        .bind(column(new, |record| record.idempotency_key.as_str()))
+        .bind(column(new, |record| record.request_hash.to_vec()))
+        .bind(column(new, |record| record.tally_before.count))
+        .bind(column(new, |record| record.tally_before.sum))
+        .bind(documents.collect::<Result<Vec<_>, StoreError>>()?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn resolve(
+    connection: &mut PgConnection,
+    records: &[&TransactionRecord],
+) -> Result<(), Failed> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(RESOLVE)
+        .bind(column(records, |record| record.id.as_bytes().to_vec()))
+        .bind(column(records, |record| record.state.word()))
+        .bind(column(records, |record| record.settled))
+        .bind(column(records, |record| record.refunded))
+        .bind(column(records, |record| record.updated_at.as_microsecond()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn move_counters(
+    connection: &mut PgConnection,
+    book: &Book,
+    keys: &[&CounterKey],
+) -> Result<(), Failed> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let level = |key: &&CounterKey| {
+        let found = book.counters.get(*key).copied();
+        found.ok_or_else(|| corrupt("a book without what it changed"))
+    };
+    let levels = keys.iter().map(level).collect::<Result<Vec<_>, _>>()?;
+    sqlx::query(COUNTERS)
+        .bind(column(keys, |key| key.mandate.as_bytes().to_vec()))
+        .bind(column(keys, |key| spends::subject_text(&key.subject, key.period)))
+        .bind(column(keys, |key| key.starts_at.as_microsecond()))
+        .bind(column(keys, |key| end_micros(book.ends.get(key).copied())))
+        .bind(levels.iter().map(|level| level.spent).collect::<Vec<_>>())
+        .bind(levels.iter().map(|level| level.held).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! The store in a Postgres database that several servers share: opening it, its schema, its health.
+//!
+//! Whoever changes what a decision depends on holds the lock of the organization's `ledger_head`,
+//! as the ledger does while it decides: commits and decisions of an organization happen one after
+//! the other, on whichever server. Not here: what is stored (`sql/catalogue`, `lists`), what an
+//! error of the driver means (`failure`), and budgets, which `ledger::sql` writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
+
+use super::sql::{migration_failed, migration_name};
+use super::{StoreError, StoreErrorKind};
+use crate::domain::id::OrgId;
+
+#[path = "sql/catalogue.rs"]
+mod catalogue;
+mod dialect;
+mod failure;
+mod lists;
+
+use failure::{OLDEST, Refused};
+pub(crate) use failure::{classify, failed, failed_commit, may_repeat};
+
+/// This home and its driver, for what is included from `sql`.
+use PostgresStore as Store;
+type Driver = Postgres;
+
+/// The schema this server knows; embedded, so that the binary is all there is to install.
+static MIGRATOR: Migrator = sqlx::migrate!("src/store/postgres/migrations");
+
+/// Connections of the catalogue; the ledger has its own.
+const CONNECTIONS: u32 = 8;
+
+/// How long a caller waits for a connection.
+const ACQUIRE_TIME: Duration = Duration::from_secs(5);
+
+/// How long the health check may take.
+const CHECK_TIME: Duration = Duration::from_secs(2);
+
+/// A credential that another server has revoked must end within a second.
+const KEYS_AGE_MAX: Option<Duration> = Some(Duration::from_millis(500));
+
+/// Prepared statements kept by each connection: more than there are.
+const STATEMENTS: usize = 200;
+
+/// What a server that hangs, or is stopped, may keep others waiting for; and what a statement sees:
+/// everything that was committed before it began, so after a lock was had.
+const SESSION: [(&str, &str); 4] = [
+    ("default_transaction_isolation", "read committed"),
+    // Longer than the time after which the one who has the lock is cut off.
+    ("lock_timeout", "8s"),
+    ("statement_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "5s"),
+];
+
+const SERVER: &str = "SELECT current_setting('server_version_num')::int / 10000,
+    pg_is_in_recovery(), current_setting('fsync'), current_setting('synchronous_commit')";
+const IS_MIGRATED: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
+const PROBE: &str = "SELECT version FROM organization LIMIT 1";
+const TURN: &str =
+    "SELECT seq FROM ledger_head WHERE org_id = ANY($1) ORDER BY org_id FOR NO KEY UPDATE";
+
+/// A Postgres database as a store; clones share its connections.
+#[derive(Clone, Debug)]
+pub struct PostgresStore {
+    pool: PgPool,
+    // Not shown: it has the password.
+    options: Hidden,
+}
+
+#[derive(Clone)]
+struct Hidden(Arc<PgConnectOptions>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+fn refuse(operation: &'static str, reason: Refused) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, operation, reason)
+}
+
+/// The connection that a URL asks for.
+fn options(url: &str) -> Result<PgConnectOptions, Refused> {
+    let options = url.parse::<PgConnectOptions>().map_err(|_| Refused::NoUrl)?;
+    // Without TLS in this build the driver would fall back silently where TLS is only preferred.
+    // For which hosts that is right was decided with the configuration.
+    match options.get_ssl_mode() {
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => {}
+        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => {
+            return Err(Refused::Tls);
+        }
+    }
+    Ok(options
+        .ssl_mode(PgSslMode::Disable)
+        .application_name("quetra")
+        .statement_cache_capacity(STATEMENTS)
+        .options(SESSION)
+        .disable_statement_logging())
+}
+
+impl PostgresStore {
+    /// Connects. The schema may still have to be migrated.
+    ///
+    /// # Errors
+    /// When it cannot be reached, cannot be written to, or would forget what it was told.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        const OPEN: &str = "open the database";
+        let options = options(url).map_err(|reason| refuse(OPEN, reason))?;
+        // Not by the pool, which would go on trying and then not say why.
+        let mut connection = tokio::time::timeout(ACQUIRE_TIME, options.connect())
+            .await
+            .map_err(|elapsed| StoreError::new(StoreErrorKind::Unavailable, OPEN, elapsed))?
+            .map_err(failed(OPEN))?;
+        let (version, is_standby, fsync, synchronous_commit): (i32, bool, String, String) =
+            sqlx::query_as(SERVER).fetch_one(&mut connection).await.map_err(failed(OPEN))?;
+        connection.close().await.map_err(failed(OPEN))?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIME)
+            .connect_lazy_with(options.clone());
+        let refused = if version < OLDEST {
+            Some(Refused::TooOld)
+        } else if is_standby {
+            Some(Refused::Standby)
+        } else if fsync == "off" {
+            Some(Refused::Forgets { setting: "fsync" })
+        } else if synchronous_commit == "off" {
+            Some(Refused::Forgets { setting: "synchronous_commit" })
+        } else {
+            None
+        };
+        match refused {
+            Some(reason) => Err(refuse(OPEN, reason)),
+            None => Ok(Self { pool, options: Hidden(Arc::new(options)) }),
+        }
+    }
+
+    /// Brings the schema up to date; each migration wholly or not at all. Returns the names of
+    /// those applied now. Others may use the database meanwhile.
+    ///
+    /// # Errors
+    /// When the schema is newer than this server, an applied migration has changed since, or the
+    /// store fails.
+    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        const MIGRATE: &str = "migrate the database";
+        let before = self.applied(MIGRATE).await?;
+        refuse_unknown(&before, MIGRATE)?;
+        let migrated = MIGRATOR.run(&self.pool).await;
+        migrated.map_err(migration_failed(MIGRATE, failure::kind))?;
+        Ok(MIGRATOR
+            .iter()
+            .filter(|migration| !before.contains(&migration.version))
+            .map(migration_name)
+            .collect())
+    }
+
+    /// Whether the store answers and has exactly the schema of this server; only reads, and takes
+    /// two seconds at most.
+    ///
+    /// # Errors
+    /// When it does not, or when its schema is older or newer.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        const CHECK: &str = "check the database";
+        let checked = async {
+            let applied = self.applied(CHECK).await?;
+            refuse_unknown(&applied, CHECK)?;
+            let is_missing = |migration: &&Migration| !applied.contains(&migration.version);
+            if let Some(migration) = MIGRATOR.iter().find(is_missing) {
+                let name = migration_name(migration);
+                return Err(refuse(CHECK, Refused::OlderSchema { name }));
+            }
+            let probe = sqlx::query(PROBE).fetch_optional(&self.pool).await;
+            probe.map(drop).map_err(failed(CHECK))
+        };
+        tokio::time::timeout(CHECK_TIME, checked)
+            .await
+            .map_err(|elapsed| StoreError::new(StoreErrorKind::Timeout, CHECK, elapsed))?
+    }
+
+    /// Closes every connection, those of clones too.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The connections of the catalogue.
+    pub(crate) const fn reader(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The same, as the tests of the catalogue name it when they damage things.
+    #[cfg(test)]
+    pub(crate) const fn writer(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// How to make a connection of one's own.
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.options.0
+    }
+
+    /// Starts a transaction that writes rows of these organizations, when it is its turn: what it
+    /// reads of them stays true. Dropping it undoes it.
+    async fn begin_for(
+        &self,
+        orgs: &[OrgId],
+        operation: &'static str,
+    ) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let mut writing = self.pool.begin().await.map_err(failed(operation))?;
+        if !orgs.is_empty() {
+            let orgs = orgs.iter().map(|org| org.as_bytes().to_vec()).collect::<Vec<_>>();
+            let turn = sqlx::query(TURN).bind(orgs).execute(&mut *writing).await;
+            turn.map_err(failed(operation))?;
+        }
+        Ok(writing)
+    }
+
+    /// Commits. When it returns, the transaction survives a power loss.
+    ///
+    /// # Errors
+    /// A timeout when there was no answer: the transaction may turn out to be there.
+    async fn finish(
+        &self,
+        writing: Transaction<'static, Postgres>,
+        operation: &'static str,
+    ) -> Result<(), StoreError> {
+        writing.commit().await.map_err(failed_commit(operation))
+    }
+
+    /// The versions of the migrations that the database has.
+    async fn applied(&self, operation: &'static str) -> Result<Vec<i64>, StoreError> {
+        let migrated: bool = sqlx::query_scalar(IS_MIGRATED)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed(operation))?;
+        if !migrated {
+            return Ok(Vec::new());
+        }
+        sqlx::query_scalar(APPLIED).fetch_all(&self.pool).await.map_err(failed(operation))
+    }
+}
+
+fn refuse_unknown(applied: &[i64], operation: &'static str) -> Result<(), StoreError> {
+    match applied.iter().find(|version| !MIGRATOR.version_exists(**version)) {
+        None => Ok(()),
+        Some(&version) => Err(refuse(operation, Refused::NewerSchema { version })),
+    }
+}
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Reading transactions: one, a page of them, how many.
+//!
+//! An organization's record is dense and in the order of time, so a time is a place in it. Not
+//! here: the row's form (`sql::spends`) and any writing.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
+
+use super::{PostgresStore, failed};
+use crate::domain::id::{OrgId, TransactionId};
+use crate::domain::transaction::TransactionRecord;
+use crate::store::sql::spends::{COLUMNS, SpendRow};
+use crate::store::{StoreError, TransactionFilter, TransactionPage, TransactionStore};
+
+/// The sequence number of the first entry at or after a time, found by halving.
+const FIRST_AT: &str = "
+WITH RECURSIVE search (low, high) AS (
+    SELECT 1::bigint, coalesce(max(seq), 0) + 1 FROM spend WHERE org_id = $1
+    UNION ALL
+    SELECT CASE WHEN found.decided_at < $2 THEN halved.middle + 1 ELSE halved.low END,
+        CASE WHEN found.decided_at < $2 THEN halved.high ELSE halved.middle END
+    FROM (SELECT low, high, (low + high) / 2 AS middle FROM search WHERE low < high) halved
+    JOIN spend found ON found.org_id = $1 AND found.seq = halved.middle)
+SELECT max(low) FROM search";
+
+impl PostgresStore {
+    async fn first_at(&self, org: OrgId, time: Timestamp) -> Result<i64, StoreError> {
+        sqlx::query_scalar(FIRST_AT)
+            .bind(org.as_bytes().as_slice())
+            .bind(time.as_microsecond())
+            .fetch_one(self.reader())
+            .await
+            .map_err(failed("find a time in the record"))
+    }
+
+    /// What a list is about: its filter, and times as places in the record.
+    async fn matching(
+        &self,
+        what: &str,
+        org: OrgId,
+        filter: &TransactionFilter,
+    ) -> Result<QueryBuilder<Postgres>, StoreError> {
+        let mut query = QueryBuilder::new(format!("SELECT {what} FROM spend WHERE org_id = "));
+        query.push_bind(org.as_bytes().to_vec());
+        if let Some(agent) = filter.agent {
+            query.push(" AND agent_id = ").push_bind(agent.as_bytes().to_vec());
+        }
+        if let Some(mandate) = filter.mandate {
+            query.push(" AND mandate_id = ").push_bind(mandate.as_bytes().to_vec());
+        }
+        if let Some(verdict) = filter.verdict {
+            query.push(" AND verdict = ").push_bind(verdict.word());
+        }
+        if let Some(state) = filter.state {
+            query.push(" AND state = ").push_bind(state.word());
+        }
+        if let Some(since) = filter.since {
+            query.push(" AND seq >= ").push_bind(self.first_at(org, since).await?);
+        }
+        if let Some(until) = filter.until {
+            query.push(" AND seq < ").push_bind(self.first_at(org, until).await?);
+        }
+        Ok(query)
+    }
+}
+
+#[async_trait]
+impl TransactionStore for PostgresStore {
+    async fn transaction(
+        &self,
+        org: OrgId,
+        id: TransactionId,
+    ) -> Result<Option<TransactionRecord>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM spend WHERE id = $1 AND org_id = $2");
+        let row = sqlx::query_as::<_, SpendRow>(AssertSqlSafe(sql))
+            .bind(id.as_bytes().as_slice())
+            .bind(org.as_bytes().as_slice())
+            .fetch_optional(self.reader())
+            .await
+            .map_err(failed("read a transaction"))?;
+        row.map(SpendRow::record).transpose()
+    }
+
+    async fn transactions(
+        &self,
+        org: OrgId,
+        filter: TransactionFilter,
+        page: TransactionPage,
+    ) -> Result<Vec<(i64, TransactionRecord)>, StoreError> {
+        let mut query = self.matching(COLUMNS, org, &filter).await?;
+        if let Some(before) = page.before {
+            query.push(" AND seq < ").push_bind(before);
+        }
+        query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(page.limit));
+        query.push(" OFFSET ").push_bind(i64::from(page.skip));
+        let rows = query.build_query_as::<SpendRow>().fetch_all(self.reader()).await;
+        let rows = rows.map_err(failed("list transactions"))?;
+        rows.into_iter().map(|row| Ok((row.seq, row.record()?))).collect()
+    }
+
+    async fn count_transactions(
+        &self,
+        org: OrgId,
+        filter: TransactionFilter,
+    ) -> Result<i64, StoreError> {
+        let mut query = self.matching("count(*)", org, &filter).await?;
+        let counted = query.build_query_scalar().fetch_one(self.reader()).await;
+        counted.map_err(failed("count transactions"))
+    }
+}

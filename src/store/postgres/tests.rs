@@ -1,0 +1,82 @@
+//! Opening, migrating and checking a database that several servers share, and taking turns in it.
+//!
+//! Not here: what is stored (`sql/tests`).
+
+use super::fixture::{fresh_database, open};
+use super::*;
+use crate::store::CatalogueWriter;
+use crate::store::sql::explain;
+
+#[tokio::test]
+async fn a_database_is_migrated_once_even_when_servers_start_together() {
+    let url = fresh_database().await;
+    let (one, other) = (PostgresStore::open(&url).await, PostgresStore::open(&url).await);
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let error = one.check().await.unwrap_err();
+    assert!(explain(&error).contains("run `quetra migrate`"), "{}", explain(&error));
+    let (first, second) = tokio::join!(one.migrate(), other.migrate());
+    assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+    one.check().await.unwrap();
+    assert!(other.migrate().await.unwrap().is_empty());
+    sqlx::query("UPDATE _sqlx_migrations SET version = 9999").execute(one.reader()).await.unwrap();
+    for error in [one.check().await.unwrap_err(), one.migrate().await.unwrap_err()] {
+        assert!(explain(&error).contains("newer than this server"), "{}", explain(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_would_forget_or_needs_tls_is_refused_and_no_password_is_shown() {
+    let url = fresh_database().await;
+    let forgets = format!("{url}?options[synchronous_commit]=off");
+    for (url, says) in [
+        (forgets.as_str(), "synchronous_commit = off"),
+        (&format!("{url}?sslmode=require"), "sslmode asks for TLS"),
+        ("postgres://u:hunter2@127.0.0.1:1/d", "open the database"),
+        ("postgres://u:hunter2@127.0.0.1:port/d", "no Postgres URL"),
+    ] {
+        let error = PostgresStore::open(url).await.unwrap_err();
+        let explained = explain(&error);
+        assert!(explained.contains(says) && !explained.contains("hunter2"), "{explained}");
+        assert_eq!(error.kind, StoreErrorKind::Unavailable, "{explained}");
+    }
+    let store = PostgresStore::open(&url).await.unwrap();
+    let password = url.split([':', '@']).nth(2).unwrap();
+    assert!(!format!("{store:?}").contains(password), "{store:?}");
+}
+
+#[tokio::test]
+async fn errors_of_the_database_have_their_kinds() {
+    let (store, _url) = open().await;
+    for (sql, kind) in [
+        ("SELECT 1 / 0", StoreErrorKind::Corrupt),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", StoreErrorKind::Unavailable),
+        ("SET statement_timeout = 1; SELECT pg_sleep(9)", StoreErrorKind::Unavailable),
+        ("INSERT INTO agent VALUES ('', '', 'a', 'active', NULL, 1, '')", StoreErrorKind::Corrupt),
+    ] {
+        let error = sqlx::raw_sql(sql).execute(store.reader()).await.unwrap_err();
+        assert_eq!(kind_of(error), kind, "{sql}");
+    }
+}
+
+fn kind_of(error: sqlx::Error) -> StoreErrorKind {
+    classify("try", error).kind
+}
+
+#[tokio::test]
+async fn a_turn_is_had_by_one_at_a_time_and_given_back_when_dropped() {
+    let (store, url) = open().await;
+    let org = OrgId::from_bytes([1; 16]);
+    sqlx::query("INSERT INTO organization VALUES ($1, 'a', false, 1, '{}')")
+        .bind(org.as_bytes().as_slice())
+        .execute(store.reader())
+        .await
+        .unwrap();
+    let other = PostgresStore::open(&url).await.unwrap();
+    let held = store.begin_for(&[org], "hold").await.unwrap();
+    let waits = async { other.begin_for(&[org], "wait").await };
+    tokio::time::timeout(Duration::from_millis(200), waits).await.unwrap_err();
+    drop(held);
+    let held = other.begin_for(&[org], "wait").await.unwrap();
+    other.finish(held, "wait").await.unwrap();
+    store.touch_keys(Vec::new()).await.unwrap();
+}
