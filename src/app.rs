@@ -211,7 +211,7 @@ pub async fn init(config: &ServerConfig, org_name: &str) -> anyhow::Result<InitO
 
 fn mcp_settings(config: &ServerConfig) -> HttpSettings {
     HttpSettings {
-        allowed_hosts: Vec::new(),
+        allowed_hosts: config.mcp_allowed_hosts.clone(),
         allowed_origins: config.cors_allowed_origins.clone(),
         behind_tls_proxy: config.behind_tls_proxy,
     }

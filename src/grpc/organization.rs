@@ -5,9 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::access::caller;
-use super::convert::organization::{
-    api_key, new_key, organization, patch, role_message,
-};
+use super::convert::organization::{api_key, new_key, organization, patch, role_message};
 use super::convert::{id, page};
 use super::idempotency;
 use super::status::status_of;

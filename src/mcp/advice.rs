@@ -52,9 +52,9 @@ impl Advice {
 
     /// The advice in a sentence or two.
     pub(super) fn sentence(&self, currency: &str) -> String {
-        let largest = self.largest_amount.map(|amount| {
-            format!("At most {} would pass now.", money_text(amount, currency))
-        });
+        let largest = self
+            .largest_amount
+            .map(|amount| format!("At most {} would pass now.", money_text(amount, currency)));
         let later = self.not_before.map(|time| format!("The same could pass from {time}."));
         match (largest, later) {
             (Some(largest), Some(later)) => format!("{largest} {later}"),
@@ -70,7 +70,12 @@ impl Advice {
 mod tests {
     use super::*;
 
-    fn result(rule: &str, passed: bool, remaining: Option<i64>, reset: Option<i64>) -> v1::RuleResult {
+    fn result(
+        rule: &str,
+        passed: bool,
+        remaining: Option<i64>,
+        reset: Option<i64>,
+    ) -> v1::RuleResult {
         v1::RuleResult {
             rule_type: rule.to_owned(),
             passed,
@@ -136,10 +141,8 @@ mod tests {
     #[test]
     fn who_may_not_spend_at_all_is_not_told_to_ask_for_less() {
         let per_tx = result("budget_per_tx", false, Some(2_500), None);
-        let reasons = ["organization", "budget_per_tx"].map(|rule| v1::Reason {
-            rule_type: rule.to_owned(),
-            ..Default::default()
-        });
+        let reasons = ["organization", "budget_per_tx"]
+            .map(|rule| v1::Reason { rule_type: rule.to_owned(), ..Default::default() });
         assert_eq!(Advice::of(&[per_tx], &reasons), Advice::default());
     }
 }

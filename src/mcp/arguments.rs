@@ -58,7 +58,9 @@ impl Arguments {
         if let Some(amount) = value.as_i64() {
             return amount;
         }
-        let what = if value.is_number() { "has a fraction, an exponent or too many digits" } else {
+        let what = if value.is_number() {
+            "has a fraction, an exponent or too many digits"
+        } else {
             "is not a number"
         };
         self.fault(format!(

@@ -15,6 +15,8 @@ use super::text::{SENTENCE_MAX, clean};
 pub(super) enum Failure {
     /// Arguments that cannot be understood, a sentence for each.
     Arguments(Vec<String>),
+    /// What was asked for is not there, in one sentence.
+    NotFound(&'static str),
     /// The server could not answer.
     Server(Status),
 }
@@ -30,6 +32,7 @@ impl Failure {
     pub(super) fn into_result(self, consequence: &str) -> CallToolResult {
         let what = match self {
             Self::Arguments(faults) => format!("INVALID_ARGUMENTS: {}", faults.join("; ")),
+            Self::NotFound(what) => format!("NOT_FOUND: {what}"),
             Self::Server(status) => sentence(&status),
         };
         CallToolResult::error(vec![ContentBlock::text(format!("{consequence} {what}"))])
@@ -53,10 +56,9 @@ fn sentence(status: &Status) -> String {
     match reason {
         Some(reason) => format!("{reason}: {what}{wait}{}", next(status.code(), &reason)),
         // Only what lies between here and the server answers without a reason.
-        None => format!(
-            "GATEWAY_UNREACHABLE: the Quetra server does not answer; try again in a moment, with \
-             the same intentKey if there was one, and tell the user if it stays so"
-        ),
+        None => "GATEWAY_UNREACHABLE: the Quetra server does not answer; try again in a moment, \
+                 with the same intentKey if there was one, and tell the user if it stays so"
+            .to_owned(),
     }
 }
 

@@ -71,7 +71,8 @@ pub fn router(gateway: Gateway, settings: HttpSettings) -> Router {
         .disable_allowed_hosts();
     let adapter = Adapter::remote(gateway.clone());
     let make = move || Ok(adapter.clone());
-    let service = StreamableHttpService::new(make, Arc::new(NeverSessionManager::default()), config);
+    let service =
+        StreamableHttpService::new(make, Arc::new(NeverSessionManager::default()), config);
     let entrance = Arc::new(Entrance { guard: Guard::new(settings), gateway, service });
     let metadata = {
         let entrance = Arc::clone(&entrance);

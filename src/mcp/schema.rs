@@ -41,7 +41,7 @@ pub(super) fn word(words: &[&str], description: &str) -> Value {
 }
 
 /// A list.
-pub(super) fn list(items: Map<String, Value>, description: &str) -> Value {
+pub(super) fn list(items: &Map<String, Value>, description: &str) -> Value {
     json!({"type": "array", "items": items, "description": description})
 }
 
@@ -72,7 +72,7 @@ pub(super) fn rules() -> Value {
         "passed": switch("Whether it passed"),
         "detail": text("One sentence"),
     });
-    list(object(properties, &["rule", "passed", "detail"]), "Every rule, passed or failed")
+    list(&object(properties, &["rule", "passed", "detail"]), "Every rule, passed or failed")
 }
 
 /// Why a spend was rejected.
@@ -88,7 +88,7 @@ pub(super) fn reasons() -> Value {
         "retryable": switch("Whether waiting, or asking for less, can help against this rule"),
     });
     let schema = object(properties, &["rule", "detail", "retryable"]);
-    list(schema, "Why it was rejected; empty if it was not")
+    list(&schema, "Why it was rejected; empty if it was not")
 }
 
 /// What to do about a rejection.

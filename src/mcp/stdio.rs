@@ -7,7 +7,6 @@
 use std::fmt;
 
 use rmcp::service::ServiceExt;
-use rmcp::transport::IntoTransport;
 use tonic::{Code, Status};
 
 use super::adapter::Adapter;
@@ -103,15 +102,11 @@ async fn identify(gateway: &Gateway, local: Local) -> Result<Caller, StdioError>
 ///
 /// # Errors
 /// Key or agent are wrong, the server does not answer, or the client does not speak MCP.
-pub async fn stdio<T, E, A>(gateway: Gateway, local: Local, transport: T) -> Result<(), StdioError>
-where
-    T: IntoTransport<rmcp::RoleServer, E, A>,
-    E: std::error::Error + Send + Sync + 'static,
-{
+pub async fn stdio(gateway: Gateway, local: Local) -> Result<(), StdioError> {
     let caller = identify(&gateway, local).await?;
     let adapter = Adapter::local(gateway, caller);
     let broken = |error: &dyn fmt::Display| StdioError::Client(error.to_string());
-    let running = adapter.serve(transport).await.map_err(|error| broken(&error))?;
+    let running = adapter.serve(rmcp::transport::stdio()).await.map_err(|error| broken(&error))?;
     running.waiting().await.map_err(|error| broken(&error))?;
     Ok(())
 }

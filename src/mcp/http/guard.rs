@@ -111,7 +111,8 @@ mod tests {
         for host in ["localhost", "LOCALHOST:7070", "127.0.0.1:7070", "[::1]:7070"] {
             assert!(admits(&[], host, None), "{host}");
         }
-        for host in ["evil.example.com", "localhost.evil.com", "127.0.0.1.evil.com", "a@localhost"] {
+        for host in ["evil.example.com", "localhost.evil.com", "127.0.0.1.evil.com", "a@localhost"]
+        {
             assert!(!admits(&[], host, None), "{host}");
         }
         let named = ["mcp.example.com", "other.example.com:8443"];

@@ -45,7 +45,7 @@ fn output() -> Map<String, Value> {
     });
     let agent = schema::object(agent, &["agentId", "name", "rules"]);
     let properties = json!({
-        "agents": schema::list(agent, "Active agents, by name"),
+        "agents": schema::list(&agent, "Active agents, by name"),
         "nextCursor": schema::text("Pass it as `cursor` for more; absent at the end"),
     });
     schema::object(properties, &["agents"])

@@ -42,7 +42,7 @@ fn output() -> Map<String, Value> {
         "status": schema::text("Where it stands; only `active` allows spending"),
         "budget": schema::budget("The budget now"),
         "validUntil": schema::time("When the mandate ends; absent if it does not"),
-        "caps": schema::list(cap, "Budgets of single vendors and categories"),
+        "caps": schema::list(&cap, "Budgets of single vendors and categories"),
     });
     schema::object(properties, &["mandateId", "mandateName", "status", "budget", "caps"])
 }

@@ -31,9 +31,10 @@ pub(super) fn short(rule: &v1::Rule) -> String {
         }
         Some(Kind::Geo(_)) => "only in certain countries".to_owned(),
         Some(Kind::ProtocolRestrict(rule)) => {
-            let allowed = rule.allowed.iter().map(|protocol| {
-                Word::<v1::Protocol>::from_number(*protocol).as_str().to_owned()
-            });
+            let allowed = rule
+                .allowed
+                .iter()
+                .map(|protocol| Word::<v1::Protocol>::from_number(*protocol).as_str().to_owned());
             format!("only by: {}", few(&allowed.collect::<Vec<_>>()))
         }
         Some(Kind::Approval(rule)) => format!("a person decides above {}", rule.threshold),

@@ -65,7 +65,7 @@ fn output() -> Map<String, Value> {
     let required = ["transactionId", "decision", "state", "amount", "currency", "vendor"];
     let transaction = schema::object(transaction, &required);
     let properties = json!({
-        "transactions": schema::list(transaction, "Newest first"),
+        "transactions": schema::list(&transaction, "Newest first"),
         "more": schema::switch("Whether there are older ones that match"),
     });
     schema::object(properties, &["transactions", "more"])
@@ -82,8 +82,8 @@ async fn list(mut call: Call) -> Result<Answer, Failure> {
         let request = caller.request(v1::GetTransactionRequest { transaction_id: id });
         let found = gateway.transactions().get_transaction(request).await?.into_inner();
         let found = found.transaction.filter(|found| found.agent_id == agent_id);
-        let unknown = || tonic::Status::not_found("this agent has no such transaction");
-        (vec![found.ok_or_else(unknown)?], false)
+        let unknown = Failure::NotFound("this agent has no such transaction");
+        (vec![found.ok_or(unknown)?], false)
     } else {
         let request = caller.request(v1::ListTransactionsRequest {
             page: Some(v1::PageRequest { page_size: limit, page_token: String::new() }),

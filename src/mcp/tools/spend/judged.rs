@@ -98,9 +98,7 @@ impl<'a> Judged<'a> {
     /// none.
     fn reason(&self, reason: &v1::Reason) -> Value {
         let result = self.results.iter().find(|result| {
-            !result.passed
-                && result.rule_type == reason.rule_type
-                && result.detail == reason.detail
+            !result.passed && result.rule_type == reason.rule_type && result.detail == reason.detail
         });
         let result = result.cloned().unwrap_or_default();
         let word = reason.reason().as_str_name().trim_start_matches("REJECTION_REASON_");
