@@ -34,13 +34,13 @@ pub enum StdioError {
     /// The server refuses the key.
     #[error(
         "the server does not accept QUETRA_API_KEY: it is garbled, unknown, revoked or expired; \
-         make one with `quetra keys create --role agent`"
+         make one with `quetra keys create NAME --role agent`"
     )]
     Key,
     /// The key is not an agent's.
     #[error(
         "QUETRA_API_KEY is not a key of the role agent, and a model must not hold any other; make \
-         one with `quetra keys create --role agent`"
+         one with `quetra keys create NAME --role agent`"
     )]
     Role,
     /// The key serves several agents and none was named.

@@ -185,7 +185,8 @@ fn is_rpc(path: &str) -> bool {
     let mut parts = path.split('/');
     let (root, service, method) = (parts.next(), parts.next(), parts.next());
     root == Some("")
-        && service.is_some_and(|service| service.contains('.'))
+        // `/.well-known/…` is not a method of a service without a name.
+        && service.is_some_and(|service| !service.starts_with('.') && service.contains('.'))
         && method.is_some_and(|method| !method.is_empty())
         && parts.next().is_none()
 }

@@ -69,7 +69,7 @@ impl Refusal {
             }
             Code::PermissionDenied => {
                 let error = "a model may use keys of the role agent only; make one with `quetra \
-                             keys create --role agent`";
+                             keys create NAME --role agent`";
                 let refusal = Self::new(StatusCode::FORBIDDEN, "ROLE_NOT_ALLOWED", error);
                 Self { challenge: Some("insufficient_scope"), ..refusal }
             }

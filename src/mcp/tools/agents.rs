@@ -6,6 +6,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{budget_data, budget_text, name, present, rules};
+use crate::mcp::Gateway;
+use crate::mcp::caller::Caller;
 use crate::mcp::failure::Failure;
 use crate::mcp::schema;
 use crate::mcp::table::{Answer, Call, Effect, Row};
@@ -13,7 +15,7 @@ use crate::mcp::text::{DESCRIPTION_MAX, NAME_MAX, clean};
 use crate::proto::v1;
 
 /// Agents of one answer.
-const PAGE_SIZE: i32 = 50;
+const PAGE_SIZE: i32 = 25;
 
 pub(in crate::mcp) const LIST: Row = Row {
     name: "quetra_list_agents",
@@ -53,21 +55,35 @@ fn output() -> Map<String, Value> {
 
 async fn list(mut call: Call) -> Result<Answer, Failure> {
     let page_token = call.arguments.text("cursor");
-    call.arguments.finish()?;
-    let request = call.caller.request(v1::ListAgentsRequest {
+    let Call { gateway, caller, arguments, .. } = call;
+    arguments.finish()?;
+    let request = caller.request(v1::ListAgentsRequest {
         page: Some(v1::PageRequest { page_size: PAGE_SIZE, page_token }),
         include_mandate: true,
         status: v1::AgentStatus::Active.into(),
     });
-    let found = call.gateway.agents().list_agents(request).await?.into_inner();
+    let found = gateway.agents().list_agents(request).await?.into_inner();
+    let next = Some(found.next_page_token).filter(|token| !token.is_empty());
+    let budgets = found.agents.iter().map(|agent| budget(&gateway, &caller, agent));
+    let budgets = futures::future::join_all(budgets).await;
+    let agents: Vec<_> = found.agents.into_iter().zip(budgets).collect();
     let data = json!({
-        "agents": found.agents.iter().map(data).collect::<Vec<_>>(),
-        "nextCursor": Some(found.next_page_token).filter(|token| !token.is_empty()),
+        "agents": agents.iter().map(|(agent, budget)| data(agent, budget.as_ref()))
+            .collect::<Vec<_>>(),
+        "nextCursor": next,
     });
-    Ok(Answer { text: text(&found.agents), data: present(data) })
+    Ok(Answer { text: text(&agents), data: present(data) })
 }
 
-fn data(agent: &v1::Agent) -> Value {
+/// What is left to an agent, which the list does not say. A mandate that ended meanwhile has none.
+async fn budget(gateway: &Gateway, caller: &Caller, agent: &v1::Agent) -> Option<v1::BudgetStatus> {
+    let mandate_id = agent.mandate.as_ref()?.id.clone();
+    let request = v1::GetBudgetRequest { agent_id: agent.id.clone(), mandate_id };
+    let found = gateway.budget().get_budget(caller.request(request)).await;
+    found.ok()?.into_inner().budget
+}
+
+fn data(agent: &v1::Agent, budget: Option<&v1::BudgetStatus>) -> Value {
     let mandate = agent.mandate.as_ref();
     let rules: Vec<_> =
         mandate.iter().flat_map(|mandate| &mandate.rules).map(rules::short).collect();
@@ -77,18 +93,17 @@ fn data(agent: &v1::Agent) -> Value {
         "name": clean(&agent.name, NAME_MAX),
         "description": Some(description).filter(|text| !text.is_empty()),
         "mandateId": mandate.map_or(Value::Null, |mandate| name(&mandate.id)),
-        "budget": budget_data(mandate.and_then(|mandate| mandate.budget_status.as_ref())),
+        "budget": budget_data(budget),
         "rules": rules,
     }))
 }
 
-fn text(agents: &[v1::Agent]) -> String {
+fn text(agents: &[(v1::Agent, Option<v1::BudgetStatus>)]) -> String {
     if agents.is_empty() {
         return "No agent is active.".to_owned();
     }
-    let lines = agents.iter().map(|agent| {
-        let budget = agent.mandate.as_ref().and_then(|mandate| mandate.budget_status.as_ref());
-        let budget = budget.map_or_else(|| "no active mandate".to_owned(), budget_text);
+    let lines = agents.iter().map(|(agent, budget)| {
+        let budget = budget.as_ref().map_or_else(|| "nothing to spend".to_owned(), budget_text);
         let what = clean(&agent.description, DESCRIPTION_MAX);
         format!("{} ({}): {what} [{budget}]", clean(&agent.name, NAME_MAX), agent.id)
     });

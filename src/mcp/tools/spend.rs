@@ -182,7 +182,7 @@ async fn evaluate(mut call: Call) -> Result<Answer, Failure> {
     let made = call.gateway.evaluate().evaluate(message).await?.into_inner();
     let judged = Judged::of_evaluate(&request, &made);
     let mut data = judged.data();
-    let mut text = judged.text("");
+    let mut text = judged.text();
     if let Some(data) = data.as_object_mut() {
         data.insert("approved".to_owned(), judged.approved().into());
         data.insert("transactionId".to_owned(), made.transaction_id.clone().into());
@@ -227,7 +227,7 @@ async fn can_spend(mut call: Call) -> Result<Answer, Failure> {
     if let Some(data) = data.as_object_mut() {
         data.insert("wouldBeApproved".to_owned(), judged.approved().into());
     }
-    let text = format!("{} Nothing was deducted.", judged.text("WOULD BE "));
+    let text = format!("Nothing was deducted. Asked now, the answer is: {}", judged.text());
     Ok(Answer { text, data })
 }
 

@@ -4,9 +4,8 @@
 
 use serde_json::{Value, json};
 
-use crate::forms::money_text;
 use crate::mcp::advice::Advice;
-use crate::mcp::text::{NAME_MAX, SENTENCE_MAX, clean};
+use crate::mcp::text::{SENTENCE_MAX, clean};
 use crate::mcp::tools::{budget_data, name, present, time};
 use crate::proto::v1;
 
@@ -114,20 +113,13 @@ impl<'a> Judged<'a> {
         }))
     }
 
-    /// The decision in a few sentences; `mood` stands before the verdict.
-    pub(super) fn text(&self, mood: &str) -> String {
-        let verdict = match self.decision {
-            v1::Decision::Approved => "APPROVED",
-            v1::Decision::PendingApproval => "PENDING APPROVAL",
-            v1::Decision::Rejected | v1::Decision::Unspecified => "REJECTED",
-        };
-        let amount = money_text(self.asked.amount.unwrap_or_default(), &self.asked.currency);
-        let vendor = clean(&self.asked.vendor, NAME_MAX);
+    /// The decision in the server's words, which begin with the verdict, and what to do about it.
+    pub(super) fn text(&self) -> String {
         let explanation = clean(self.explanation, SENTENCE_MAX);
         let advice = self.advice().map_or_else(String::new, |advice| {
             format!(" {}", advice.sentence(&self.asked.currency))
         });
-        format!("{mood}{verdict}: {amount} at {vendor}. {explanation}{advice}")
+        format!("{explanation}{advice}")
     }
 }
 
