@@ -15,10 +15,11 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{any, get};
-use http::{Method, header};
+use http::{HeaderName, Method, header};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tonic::transport::server::TcpConnectInfo;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::challenge::Refusal;
 use self::guard::Guard;
@@ -36,6 +37,10 @@ const METADATA: [&str; 2] =
 
 /// Bytes of a request: the longest arguments that the contract allows are far below it.
 const BODY_BYTES_MAX: usize = 128 * 1024;
+
+/// Headers that a page may send.
+const CORS_REQUEST_HEADERS: [&str; 6] =
+    ["accept", "authorization", "content-type", "mcp-method", "mcp-name", "mcp-protocol-version"];
 
 /// How often a stream that is still open says so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -61,6 +66,7 @@ struct Entrance {
 
 /// Serves `/mcp`, and the metadata that a 401 points to, by calling `gateway`.
 pub fn router(gateway: Gateway, settings: HttpSettings) -> Router {
+    let cors = cors(&settings.allowed_origins);
     // Host and origin are checked in front, for the metadata too and with words that say what to
     // do; the SDK's own check would only repeat it.
     let config = StreamableHttpServerConfig::default()
@@ -80,10 +86,25 @@ pub fn router(gateway: Gateway, settings: HttpSettings) -> Router {
     };
     let serve = move |request| async move { entrance.serve(request).await };
     let mut router = Router::new().route(PATH, any(serve));
+    if let Some(cors) = cors {
+        router = router.layer(cors);
+    }
     for path in METADATA {
         router = router.route(path, get(metadata.clone()));
     }
     router
+}
+
+/// What a page of another origin may send and read, if the operator named any. Never a cookie.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<_> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods([Method::POST])
+            .allow_headers(CORS_REQUEST_HEADERS.map(HeaderName::from_static))
+            .expose_headers([header::WWW_AUTHENTICATE])
+    })
 }
 
 impl Entrance {

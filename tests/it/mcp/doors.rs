@@ -152,6 +152,14 @@ async fn only_own_names_and_named_pages_reach_it() {
         let status = request.send().await.unwrap().status();
         assert_eq!(status, expected, "{host:?} {origin:?}");
     }
+    // The browser asks first, without a credential.
+    for (origin, allowed) in [(page, true), ("https://evil.example.com", false)] {
+        let asked = mcp.http.request(Method::OPTIONS, format!("{own}/mcp"));
+        let asked = asked.header("origin", origin).header("access-control-request-method", "POST");
+        let answer = asked.send().await.unwrap();
+        let named = answer.headers().get("access-control-allow-origin");
+        assert_eq!(named.is_some_and(|named| named == origin), allowed, "{answer:?}");
+    }
     let metadata = format!("{own}/.well-known/oauth-protected-resource/mcp");
     let foreign = mcp.http.get(metadata).header("host", "evil.example.com");
     assert_eq!(foreign.send().await.unwrap().status(), 403);

@@ -65,8 +65,8 @@ impl Local {
         self.write(&message.to_string());
     }
 
-    fn ask(&mut self, id: i64, method: &str, params: Value) -> Value {
-        self.request(id, method, &params);
+    fn ask(&mut self, id: i64, method: &str, params: &Value) -> Value {
+        self.request(id, method, params);
         let answer = self.read();
         assert_eq!(answer["id"], id, "{answer}");
         answer
@@ -78,7 +78,7 @@ impl Local {
             "capabilities": {},
             "clientInfo": {"name": "test", "version": "1"},
         });
-        let opened = self.ask(0, "initialize", params);
+        let opened = self.ask(0, "initialize", &params);
         self.write("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
         opened
     }
@@ -111,14 +111,14 @@ async fn one_client_speaks_for_one_agent() {
     for key in [&server.first.agent_key, &every] {
         let mut local = Local::start(command(&server.url(), key, &server.agent_id()));
         assert_eq!(local.open()["result"]["protocolVersion"], LEGACY);
-        let tools = local.ask(1, "tools/list", json!({}));
+        let tools = local.ask(1, "tools/list", &json!({}));
         let tools = tools["result"]["tools"].as_array().unwrap();
         let named = |name: &str| tools.iter().any(|tool| tool["name"] == name);
         assert!(named("quetra_evaluate") && !named("quetra_list_agents"), "{tools:?}");
         let call = json!({"name": "quetra_evaluate", "arguments": {
             "amount": 200, "vendor": "firecrawl.dev", "category": "research",
         }});
-        let answer = local.ask(2, "tools/call", call);
+        let answer = local.ask(2, "tools/call", &call);
         assert_eq!(answer["result"]["structuredContent"]["approved"], true, "{answer}");
         local.close();
     }
@@ -134,10 +134,10 @@ async fn the_current_revision_needs_no_handshake() {
         "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": {},
     });
-    let found = local.ask(1, "server/discover", json!({"_meta": meta}));
+    let found = local.ask(1, "server/discover", &json!({"_meta": meta}));
     assert_eq!(found["result"]["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "quetra");
     let call = json!({"name": "quetra_check_budget", "arguments": {}, "_meta": meta});
-    let answer = local.ask(2, "tools/call", call);
+    let answer = local.ask(2, "tools/call", &call);
     assert_eq!(answer["result"]["structuredContent"]["budget"]["total"], 10_000, "{answer}");
     assert_eq!(answer["result"]["resultType"], "complete");
     local.close();
@@ -165,7 +165,7 @@ async fn calls_in_flight_are_answered_together_and_garbage_is_survived() {
             assert!(answered.insert(id), "{id} is answered twice");
         }
     }
-    let unknown = local.ask(-1, "tools/call", json!({"name": "quetra_nothing"}));
+    let unknown = local.ask(-1, "tools/call", &json!({"name": "quetra_nothing"}));
     assert_eq!(unknown["error"]["code"], -32602, "{unknown}");
     local.close();
     server.stop().await;
@@ -209,7 +209,7 @@ fn a_server_that_goes_away_and_comes_back_is_told_and_found_again() {
     let call = json!({"name": "quetra_evaluate", "arguments": {
         "amount": 200, "vendor": "firecrawl.dev", "category": "research",
     }});
-    let answer = local.ask(1, "tools/call", call.clone());
+    let answer = local.ask(1, "tools/call", &call);
     assert_eq!(answer["result"]["isError"], true, "{answer}");
     let why = text(&answer["result"]);
     assert!(why.starts_with("NOT APPROVED"), "{why}");
@@ -217,7 +217,7 @@ fn a_server_that_goes_away_and_comes_back_is_told_and_found_again() {
     let data_dir = folder.path().to_str().unwrap();
     let again = quetra(&["dev", "--data-dir", data_dir, "--listen", &address, "--log", "warn"]);
     let server = Process::run(again, folder.path());
-    let answer = local.ask(2, "tools/call", call);
+    let answer = local.ask(2, "tools/call", &call);
     assert_eq!(answer["result"]["structuredContent"]["approved"], true, "{answer}");
     local.close();
     drop(server);
