@@ -10,7 +10,12 @@ use tonic::service::Routes;
 
 use crate::engine::receipts::Idempotency;
 use crate::engine::{Durability, Engine};
-use crate::proto::v1;
+use crate::proto::v1::agents_service_server::{self, AgentsServiceServer};
+use crate::proto::v1::budget_service_server::{self, BudgetServiceServer};
+use crate::proto::v1::evaluate_service_server::{self, EvaluateServiceServer};
+use crate::proto::v1::mandates_service_server::{self, MandatesServiceServer};
+use crate::proto::v1::organization_service_server::{self, OrganizationServiceServer};
+use crate::proto::v1::transactions_service_server::{self, TransactionsServiceServer};
 
 pub mod access;
 pub mod agents;
@@ -36,24 +41,17 @@ pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of the product, as health knows them.
 pub const SERVICE_NAMES: [&str; 6] = [
-    "quetra.v1.AgentsService",
-    "quetra.v1.BudgetService",
-    "quetra.v1.EvaluateService",
-    "quetra.v1.MandatesService",
-    "quetra.v1.OrganizationService",
-    "quetra.v1.TransactionsService",
+    agents_service_server::SERVICE_NAME,
+    budget_service_server::SERVICE_NAME,
+    evaluate_service_server::SERVICE_NAME,
+    mandates_service_server::SERVICE_NAME,
+    organization_service_server::SERVICE_NAME,
+    transactions_service_server::SERVICE_NAME,
 ];
 
 /// Every service of the product, without health, reflection and the access check.
 #[must_use]
 pub fn services(engine: &Arc<Engine>, durability: Durability) -> Routes {
-    use v1::agents_service_server::AgentsServiceServer;
-    use v1::budget_service_server::BudgetServiceServer;
-    use v1::evaluate_service_server::EvaluateServiceServer;
-    use v1::mandates_service_server::MandatesServiceServer;
-    use v1::organization_service_server::OrganizationServiceServer;
-    use v1::transactions_service_server::TransactionsServiceServer;
-
     // Every service has the same limits; the servers are of different types.
     macro_rules! limited {
         ($server:ident, $api:expr) => {

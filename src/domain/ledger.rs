@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::agent::AgentStatus;
 use super::decision::Verdict;
@@ -49,13 +48,11 @@ pub struct CounterKey {
 }
 
 /// What a counter stands at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Level {
     /// Approved and not given back.
-    #[serde(rename = "s")]
     pub spent: Minor,
     /// Held for pending approvals.
-    #[serde(rename = "h")]
     pub held: Minor,
 }
 
@@ -69,7 +66,7 @@ impl Level {
 
 /// All approvals ever made under a mandate. It only grows, so that the difference of two tallies
 /// is exactly what was approved between them; sums wrap, differences stay exact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// How many.
     pub count: i64,
@@ -95,22 +92,19 @@ pub struct Approval {
 }
 
 /// The state of one sliding window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WindowLevel {
     /// Approvals in it.
-    #[serde(rename = "c")]
     pub count: i64,
     /// Their amounts.
-    #[serde(rename = "s")]
     pub sum: Minor,
     /// When the oldest of them was made.
-    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<Timestamp>,
 }
 
 /// Organization, agent and mandate as they stand. A decision is only made if they still stand as
 /// they did when the rules were tested.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The organization's version.
     pub org_version: i64,
@@ -123,7 +117,7 @@ pub struct Standing {
 }
 
 /// The mandate part of a [`Standing`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MandateStanding {
     /// Which mandate.
     pub id: MandateId,

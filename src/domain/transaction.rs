@@ -57,7 +57,7 @@ impl From<Verdict> for TransactionState {
 }
 
 /// What the decision was based on, beside the request itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
     /// Organization, agent and mandate as they stood.
     pub standing: Standing,

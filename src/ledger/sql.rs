@@ -5,7 +5,7 @@
 //! what the batch names, and nobody is answered before the commit. Not here: SQL (`sql/sqlite` and
 //! `sql/postgres`), and how a home keeps others from writing meanwhile.
 
-use std::collections::{HashSet, hash_map};
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -64,8 +64,10 @@ pub(crate) struct Effects {
     pub(crate) recorded: Vec<TransactionId>,
     /// Records whose state changed.
     pub(crate) resolved: HashSet<TransactionId>,
-    /// Counters that moved.
-    pub(crate) counters: HashSet<CounterKey>,
+    /// Counters that new records were charged to, or that begin to be kept with them.
+    pub(crate) charged: HashSet<CounterKey>,
+    /// Counters that money returned to.
+    pub(crate) released: HashSet<CounterKey>,
 }
 
 impl Effects {
@@ -335,7 +337,12 @@ fn rule(page: &mut Page, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects)
             Job::Decide(command, _) => {
                 let decided = book.decide(command, now);
                 if let Decided::Ruled(record) = &decided {
-                    effects.counters.extend(record.charged.iter().cloned());
+                    effects.charged.extend(record.charged.iter().cloned());
+                    // A counter that was summed up for a refusal is kept too: it need not be summed
+                    // up for the next one. The claim is the present policy's, as it was ruled on.
+                    let named = command.claim.iter().flat_map(|claim| &claim.charges);
+                    let new = named.map(|charge| &charge.key).filter(|key| !kept.contains(*key));
+                    effects.charged.extend(new.cloned());
                     effects.recorded.push(record.id);
                 }
                 Answer::Decide(decided)
@@ -346,7 +353,7 @@ fn rule(page: &mut Page, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects)
                     // Only what is charged begins to be kept: a counter that an outdated claim
                     // names would not be kept up.
                     let counting = book.counting(record).filter(|key| kept.contains(*key));
-                    effects.counters.extend(counting.cloned());
+                    effects.released.extend(counting.cloned());
                     effects.resolved.insert(record.id);
                 }
                 Answer::Resolve(resolved)
@@ -363,13 +370,6 @@ fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreE
 /// The end of a window as it is stored: the largest integer for one that never ends.
 fn end_micros(ends_at: Option<Timestamp>) -> i64 {
     ends_at.map_or(i64::MAX, Timestamp::as_microsecond)
-}
-
-/// Fills an entry that is not there yet.
-fn fill<K, V>(entry: hash_map::Entry<'_, K, V>, value: V) {
-    if let hash_map::Entry::Vacant(vacant) = entry {
-        vacant.insert(value);
-    }
 }
 
 /// Reads a word that serde knows as an enum.

@@ -15,6 +15,10 @@ const LINES_MAX: usize = 500;
 /// Columns of a line of code.
 const COLUMNS_MAX: usize = 100;
 
+/// Files of other projects; the README beside each says whose, and its hash.
+pub(super) const VENDORED: [&str; 2] =
+    ["proto/buf/validate/validate.proto", "proto/google/rpc/error_details.proto"];
+
 /// A text file of the repository.
 pub(super) struct SourceFile {
     /// Relative to the root, with forward slashes.
@@ -34,8 +38,7 @@ impl SourceFile {
 
     /// Vendored files keep their own habits.
     fn is_ours(&self) -> bool {
-        !self.path.starts_with("proto/buf/validate/validate.proto")
-            && !self.path.starts_with("LICENSE")
+        !VENDORED.contains(&&*self.path) && !self.path.starts_with("LICENSE")
     }
 }
 

@@ -3,6 +3,7 @@
 //! And what stands beside the calls on the one port: reflection, health, metrics, the OpenAPI
 //! document and CORS. An orderly end with calls in flight is in `ways_in/end`. Not here: bad input.
 
+mod browser;
 mod end;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use tonic_reflection::pb::{v1 as reflection, v1alpha as reflection_alpha};
 use crate::harness::{Server, ask};
 
 const EVALUATE: &str = "EvaluateService/Evaluate";
+/// What is public, said without asking the code.
 const SERVICES: [&str; 6] = [
     "quetra.v1.AgentsService",
     "quetra.v1.BudgetService",

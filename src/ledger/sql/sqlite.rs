@@ -4,6 +4,7 @@
 //! look-ups and inserts with no hand-over between threads; it takes its turn with the store's other
 //! writer. Not here: what the numbers mean (`domain::ledger`), the row's form (`store::sqlite`).
 
+use std::collections::HashSet;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,18 +15,21 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use tokio::sync::OwnedMutexGuard;
 
 use self::checkpoint::Checkpoints;
+use self::seen::Seen;
 use super::{Beside, Effects, Head, Home, Needs, Page, Rule, Writer, corrupt};
 use crate::clock::Clock;
-use crate::domain::ledger::{Book, Claim, Level, WindowLevel};
+use crate::domain::ledger::{Claim, CounterKey, Level, WindowLevel};
 use crate::store::sqlite::tail::{Due, Entry};
 use crate::store::sqlite::{SqliteStore, classify_lane};
 use crate::store::{StoreError, StoreErrorKind};
 
 mod checkpoint;
+mod counters;
 mod index;
 mod known;
 mod load;
 mod save;
+mod seen;
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIME: Duration = Duration::from_secs(5);
@@ -104,7 +108,8 @@ impl Home for SqliteHome {
             let (recorded, entries) = mpsc::channel();
             let checkpoints = Some(Checkpoints::new(store.clone(), entries));
             let head = Head { seq, floor };
-            Ok(vec![SqliteLane { store, connection, head, recorded, checkpoints }])
+            let seen = Seen::default();
+            Ok(vec![SqliteLane { store, connection, head, seen, recorded, checkpoints }])
         })
         .await
     }
@@ -126,9 +131,10 @@ impl Home for SqliteHome {
             // first, as an entry leaves it when the indexes have it; and as a copy, for the lane
             // would have to wait until a long sum is read.
             let tail = store.tail().only(claim.mandate);
-            let page = load::load(&connection, &tail, &needs, now);
+            let read = load::load(&connection, &tail, &mut Seen::default(), &needs, now);
             *reader = Some(connection);
-            Ok(page?.book.peek(&claim, now))
+            let (page, _) = read?;
+            Ok(page.book.peek(&claim, now))
         })
         .await
     }
@@ -140,6 +146,7 @@ pub(crate) struct SqliteLane {
     store: SqliteStore,
     connection: Connection,
     head: Head,
+    seen: Seen,
     /// Tells how many entries were recorded; closed when the lane ends.
     recorded: Sender<usize>,
     checkpoints: Option<Checkpoints>,
@@ -161,9 +168,10 @@ impl Writer for SqliteLane {
         let mut page = batch.load(needs, now)?;
         let effects = rule(&mut page, now);
         if !effects.is_empty() {
-            batch.save(&page.book, &effects, head)?;
+            let after = head.after(effects.recorded.len(), now);
+            batch.save(&page, &effects, head, after)?;
             batch.commit()?;
-            self.head = head.after(effects.recorded.len(), now);
+            self.head = after;
         }
         Ok(())
     }
@@ -182,8 +190,9 @@ impl SqliteLane {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed("begin a batch"))?;
-        let (store, recorded) = (&self.store, &self.recorded);
-        Ok(Batch { transaction, store, recorded, entries: Vec::new(), due: None, _turn: turn })
+        let (store, seen, recorded) = (&self.store, &mut self.seen, &self.recorded);
+        let (behind, done) = (HashSet::new(), Done::default());
+        Ok(Batch { transaction, store, seen, recorded, behind, done, _turn: turn })
     }
 }
 
@@ -193,28 +202,75 @@ struct Batch<'a> {
     // Dropped first: the transaction ends before the turn does.
     transaction: Transaction<'a>,
     store: &'a SqliteStore,
+    seen: &'a mut Seen,
     recorded: &'a Sender<usize>,
-    /// What was recorded.
-    entries: Vec<Entry>,
-    /// What the indexes got.
-    due: Option<Due>,
+    /// Counters whose rows have fallen behind.
+    behind: HashSet<CounterKey>,
+    done: Done,
     _turn: OwnedMutexGuard<()>,
 }
 
+/// What a batch wrote, and what it left for later: the tail has to know once it is committed.
+#[derive(Debug, Default)]
+struct Done {
+    /// What was recorded.
+    entries: Vec<Entry>,
+    /// What the indexes and counters got of what waited.
+    due: Option<Due>,
+    /// Counters whose rows have everything now.
+    written: Vec<Stand>,
+    /// Counters that wait for their rows.
+    moved: Vec<Stand>,
+}
+
+/// Where a counter stands after a batch, and when its window ends.
+type Stand = (CounterKey, Level, Option<Timestamp>);
+
+fn standing<'a>(
+    page: &Page,
+    keys: impl IntoIterator<Item = &'a CounterKey>,
+) -> Result<Vec<Stand>, StoreError> {
+    let stand = |key: &CounterKey| {
+        let level = page.book.counters.get(key).copied();
+        let level = level.ok_or_else(|| corrupt("a book without what it changed"))?;
+        Ok((key.clone(), level, page.book.ends.get(key).copied()))
+    };
+    keys.into_iter().map(stand).collect()
+}
+
 impl Batch<'_> {
-    fn load(&self, needs: &Needs<'_>, now: Timestamp) -> Result<Page, StoreError> {
-        load::load(&self.transaction, &self.store.tail(), needs, now)
+    fn load(&mut self, needs: &Needs<'_>, now: Timestamp) -> Result<Page, StoreError> {
+        if self.seen.renew(&self.transaction)? {
+            self.store.tail_mut().forget_counters();
+        }
+        let tail = self.store.tail();
+        let (page, behind) = load::load(&self.transaction, &tail, self.seen, needs, now)?;
+        self.behind = behind;
+        Ok(page)
     }
 
-    /// Writes what changed.
-    fn save(&mut self, book: &Book, effects: &Effects, head: Head) -> Result<(), StoreError> {
+    /// Writes what changed. A counter that was just charged waits, if it has a row to go on from.
+    fn save(
+        &mut self,
+        page: &Page,
+        effects: &Effects,
+        head: Head,
+        after: Head,
+    ) -> Result<(), StoreError> {
         let tail = self.store.tail();
-        self.entries = save::save(&self.transaction, &tail, book, effects, head)?;
-        self.due = tail.due();
-        match &self.due {
-            Some(due) => index::write(&self.transaction, due),
-            None => Ok(()),
-        }
+        let due = tail.due();
+        // First what stood before this batch: it may move the same counters again.
+        due.iter().try_for_each(|due| index::write(&self.transaction, due))?;
+        let entries = save::save(&self.transaction, &tail, &page.book, effects, head)?;
+        let is_whole = |key: &CounterKey| page.kept.contains(key) && !self.behind.contains(key);
+        let (waits, urgent): (Vec<_>, Vec<_>) =
+            effects.charged.difference(&effects.released).partition(|key| is_whole(key));
+        let urgent = urgent.into_iter().chain(&effects.released).chain(&self.behind);
+        let written = standing(page, urgent.collect::<HashSet<_>>())?;
+        counters::write(&self.transaction, &written, after.seq)?;
+        let moved = standing(page, waits)?;
+        self.done = Done { entries, due, written, moved };
+        Ok(())
     }
 
     /// Commits. An error of the disk here is a timeout: after a restart the batch may be there.
@@ -228,12 +284,15 @@ impl Batch<'_> {
                 classify_lane(COMMIT, error)
             }
         })?;
+        let Done { entries, due, written, moved } = self.done;
         let mut tail = self.store.tail_mut();
-        if let Some(due) = &self.due {
-            tail.written(due);
+        due.iter().for_each(|due| tail.written(due));
+        written.iter().for_each(|(key, ..)| tail.counted(key));
+        for (key, level, ends_at) in moved {
+            tail.charge(key, level, ends_at);
         }
-        let recorded = self.entries.len();
-        self.entries.into_iter().for_each(|entry| tail.push(entry));
+        let recorded = entries.len();
+        entries.into_iter().for_each(|entry| tail.push(entry));
         // Nobody listens only when the log is not moved any more, which was logged.
         let _ = self.recorded.send(recorded);
         Ok(())

@@ -4,66 +4,35 @@
 //! are written (`ledger::sql`), and the lists' queries (`lists` in each home).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use self::document::Document;
 use crate::domain::decision::Verdict;
 use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
 use crate::domain::ledger::{CounterKey, Subject, Tally};
 use crate::domain::money::Currency;
 use crate::domain::period::Period;
-use crate::domain::spend::{Protocol, Spend};
-use crate::domain::transaction::{Evidence, TransactionRecord, TransactionState};
+use crate::domain::spend::Spend;
+use crate::domain::transaction::{TransactionRecord, TransactionState};
 use crate::domain::vendor::Vendor;
 use crate::store::{StoreError, StoreErrorKind};
+
+mod document;
 
 /// The columns of a row, in the order that the ledger writes them.
 pub(crate) const COLUMNS: &str = "seq, id, org_id, agent_id, mandate_id, decided_at, updated_at, \
      verdict, state, amount, settled, refunded, currency, vendor, category, idempotency_key, \
      request_hash, approvals_before, sum_before, evidence";
 
-/// The part of a row that is never searched.
-#[derive(Serialize, Deserialize)]
-struct Document<'a> {
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    vendor_raw: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    description: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    protocol: Option<Protocol>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    metadata: Option<Cow<'a, BTreeMap<String, String>>>,
-    evidence: Cow<'a, Evidence>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    charged: Vec<(String, i64)>,
-    took: i64,
-}
-
 /// The document column of a record.
 ///
 /// # Errors
 /// Never for a valid record; the serializer's type does not say so.
 pub(crate) fn document(record: &TransactionRecord) -> Result<String, StoreError> {
-    let spend = &record.spend;
-    let raw = Some(spend.vendor_raw.as_str()).filter(|raw| *raw != spend.vendor.canonical());
-    let charged = record.charged.iter();
-    let document = Document {
-        vendor_raw: raw.map(Cow::Borrowed),
-        description: spend.description.as_deref().map(Cow::Borrowed),
-        protocol: spend.protocol,
-        metadata: Some(&spend.metadata).filter(|map| !map.is_empty()).map(Cow::Borrowed),
-        evidence: Cow::Borrowed(&record.evidence),
-        charged: charged.map(charged_text).collect(),
-        took: record.took_micros,
-    };
-    serde_json::to_string(&document)
+    serde_json::to_string(&Document::of(record))
         .map_err(|error| StoreError::new(StoreErrorKind::Corrupt, "write a transaction", error))
-}
-
-fn charged_text(key: &CounterKey) -> (String, i64) {
-    (subject_text(&key.subject, key.period), key.starts_at.as_microsecond())
 }
 
 /// The text of a counter's subject and period, for example `v:monthly:openai.com`.
@@ -109,6 +78,7 @@ pub(crate) struct SpendRow {
     id: Vec<u8>,
     org_id: Vec<u8>,
     agent_id: Vec<u8>,
+    mandate_id: Option<Vec<u8>>,
     decided_at: i64,
     updated_at: i64,
     verdict: String,
@@ -136,6 +106,7 @@ impl SpendRow {
             id: row.get("id")?,
             org_id: row.get("org_id")?,
             agent_id: row.get("agent_id")?,
+            mandate_id: row.get("mandate_id")?,
             decided_at: row.get("decided_at")?,
             updated_at: row.get("updated_at")?,
             verdict: row.get("verdict")?,
@@ -165,14 +136,11 @@ impl SpendRow {
 
     fn try_record(self) -> Result<TransactionRecord, RowError> {
         let document: Document<'_> = serde_json::from_str(&self.evidence)?;
-        let evidence = document.evidence.into_owned();
-        let charged = match &evidence.standing.mandate {
-            None => Some(Vec::new()),
-            Some(mandate) => {
-                let keys = document.charged.iter();
-                keys.map(|(text, at)| counter_key(mandate.id, text, *at)).collect::<Option<_>>()
-            }
-        };
+        let decided_at = Timestamp::from_microsecond(self.decided_at)?;
+        let mandate = self.mandate_id.as_deref().map(<[u8; 16]>::try_from).transpose()?;
+        let mandate = mandate.map(MandateId::from_bytes);
+        let evidence = document.evidence(mandate, decided_at)?;
+        let charged = document.charged(mandate)?;
         let raw = document.vendor_raw.map(Cow::into_owned);
         let spend = Spend {
             agent_id: AgentId::from_bytes(self.agent_id.as_slice().try_into()?),
@@ -194,11 +162,11 @@ impl SpendRow {
             verdict: word::<Verdict>(&self.verdict)?,
             state: word::<TransactionState>(&self.state)?,
             evidence,
-            charged: charged.ok_or("a charged counter cannot be understood")?,
+            charged,
             tally_before: Tally { count: self.approvals_before, sum: self.sum_before },
             settled: self.settled,
             refunded: self.refunded,
-            decided_at: Timestamp::from_microsecond(self.decided_at)?,
+            decided_at,
             updated_at: Timestamp::from_microsecond(self.updated_at)?,
             took_micros: document.took,
         })

@@ -124,7 +124,7 @@ pub(crate) struct Books {
 
 const SPENDS: &str = "
 SELECT seq, lower(hex(id)) AS id, lower(hex(agent_id)) AS agent, lower(hex(mandate_id)) AS mandate,
-  evidence ->> '$.evidence.standing.mandate.version' AS version, idempotency_key, amount, vendor,
+  evidence ->> '$.mandate' AS version, idempotency_key, amount, vendor,
   verdict, state, settled, decided_at, updated_at
 FROM spend ORDER BY seq";
 
@@ -161,8 +161,12 @@ impl Books {
             let terms = Terms { status: row.get("status"), total: row.get("total") };
             books.terms.insert(key, terms);
         }
-        let counters = "SELECT lower(hex(mandate_id)) AS mandate, spent FROM counter
-            WHERE subject = 'b:none'";
+        // A row and what was recorded after it; the checker has compared the row itself.
+        let counters = "SELECT lower(hex(mandate_id)) AS mandate, spent + coalesce((
+                SELECT sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
+                    WHEN 'refunded' THEN settled - refunded ELSE 0 END)
+                FROM spend WHERE spend.mandate_id = counter.mandate_id AND seq > through), 0)
+            AS spent FROM counter WHERE subject = 'b:none'";
         for row in query(counters).fetch_all(&pool).await.unwrap() {
             let mandate = format!("mdt_{}", row.get::<String, _>("mandate"));
             books.counters.insert(mandate, row.get("spent"));

@@ -14,11 +14,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, FromRow, query_as};
 
 const COUNTERS: &str = "
-SELECT hex(mandate_id) AS mandate, subject, starts_at, ends_at, spent, held FROM counter";
+SELECT hex(mandate_id) AS mandate, subject, starts_at, ends_at, spent, held, THROUGH AS through
+FROM counter";
 
 /// What every approval takes from the counters that count it.
 const LOADS: &str = "
-SELECT hex(mandate_id) AS mandate, decided_at, vendor, category,
+SELECT seq, hex(mandate_id) AS mandate, decided_at, vendor, category,
   CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
     WHEN 'refunded' THEN settled - refunded ELSE 0 END AS spent,
   CASE state WHEN 'pending_approval' THEN amount ELSE 0 END AS held
@@ -44,10 +45,13 @@ struct Counter {
     ends_at: i64,
     spent: i64,
     held: i64,
+    /// The last entry that must be in it.
+    through: i64,
 }
 
 #[derive(FromRow)]
 struct Load {
+    seq: i64,
     mandate: String,
     decided_at: i64,
     vendor: String,
@@ -79,8 +83,9 @@ struct Books {
 impl Books {
     async fn of_file(pool: &SqlitePool) -> Self {
         let record = AssertSqlSafe(RECORD.replace("CHAIN", "''"));
+        let counters = AssertSqlSafe(COUNTERS.replace("THROUGH", "through"));
         Self {
-            counters: query_as(COUNTERS).fetch_all(pool).await.unwrap(),
+            counters: query_as(counters).fetch_all(pool).await.unwrap(),
             loads: query_as(LOADS).fetch_all(pool).await.unwrap(),
             record: query_as(record).fetch_all(pool).await.unwrap(),
         }
@@ -88,8 +93,10 @@ impl Books {
 
     async fn of_server(pool: &PgPool) -> Self {
         let record = in_postgres(&RECORD.replace("CHAIN", "hex(org_id)"));
+        // Here a counter is never behind the record.
+        let counters = in_postgres(&COUNTERS.replace("THROUGH", "9223372036854775807"));
         Self {
-            counters: query_as(in_postgres(COUNTERS)).fetch_all(pool).await.unwrap(),
+            counters: query_as(counters).fetch_all(pool).await.unwrap(),
             loads: query_as(in_postgres(LOADS)).fetch_all(pool).await.unwrap(),
             record: query_as(record).fetch_all(pool).await.unwrap(),
         }
@@ -163,18 +170,19 @@ pub(crate) async fn violations_shared(url: &str) -> Vec<String> {
     found
 }
 
-/// Every counter is the sum of what the record has in its window.
+/// Every counter is the sum of what the record has in its window, up to where the row says.
 fn counter_violations(books: &Books) -> Vec<String> {
     let mut loads = HashMap::<&str, Vec<&Load>>::new();
     for load in &books.loads {
         loads.entry(&load.mandate).or_default().push(load);
     }
     let mut found = Vec::new();
-    for Counter { mandate, subject, starts_at, ends_at, spent, held } in &books.counters {
+    for Counter { mandate, subject, starts_at, ends_at, spent, held, through } in &books.counters {
         let window = *starts_at..*ends_at;
         let mut again = (0, 0);
         for load in loads.get(mandate.as_str()).into_iter().flatten() {
-            if window.contains(&load.decided_at) && counts(subject, load) {
+            let is_in = load.seq <= *through && window.contains(&load.decided_at);
+            if is_in && counts(subject, load) {
                 again.0 += load.spent;
                 again.1 += load.held;
             }

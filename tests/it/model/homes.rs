@@ -27,8 +27,18 @@ const SQLITE_STATE: &str = "SELECT json_object(
     FROM (SELECT mandate_id, approvals_before + 1 AS approvals, sum_before + amount AS approved_sum
     FROM spend WHERE seq IN
       (SELECT max(seq) FROM spend WHERE verdict <> 'rejected' GROUP BY mandate_id))),
-  'counters', (SELECT json_group_array(
-    json_array(hex(mandate_id), subject, starts_at, ends_at, spent, held)) FROM counter))";
+  'counters', (SELECT json_group_array(json_array(
+    hex(mandate_id), subject, starts_at, ends_at, spent + (
+      SELECT coalesce(sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
+        WHEN 'refunded' THEN settled - refunded ELSE 0 END), 0)
+      FROM spend WHERE seq > through AND LATER), held + (
+      SELECT coalesce(sum(amount), 0)
+      FROM spend WHERE seq > through AND state = 'pending_approval' AND LATER))) FROM counter))";
+
+/// What was charged to a counter after its row was written.
+const LATER: &str = "spend.mandate_id = counter.mandate_id AND EXISTS (
+  SELECT 1 FROM json_each(evidence, '$.charged') charged
+  WHERE charged.value ->> 0 = subject AND charged.value ->> 1 = starts_at)";
 
 /// The same; here every organization has a record of its own.
 const POSTGRES_STATE: &str = "SELECT json_build_object(
@@ -128,7 +138,10 @@ pub(super) async fn open(place: &Place, clock: Arc<dyn Clock>) -> Open {
 impl Open {
     pub(super) async fn state(&self) -> String {
         match &self.store {
-            Store::Sqlite(_, probe) => sqlx::query_scalar(SQLITE_STATE).fetch_one(probe).await,
+            Store::Sqlite(_, probe) => {
+                let state = SQLITE_STATE.replace("LATER", LATER);
+                sqlx::query_scalar(sqlx::AssertSqlSafe(state)).fetch_one(probe).await
+            }
             Store::Postgres(_, probe) => sqlx::query_scalar(POSTGRES_STATE).fetch_one(probe).await,
         }
         .unwrap()

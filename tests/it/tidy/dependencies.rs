@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{read, root};
+use super::{VENDORED, read, root};
 
 fn policy() -> toml::Table {
     read("deny.toml").parse().unwrap()
@@ -143,11 +143,11 @@ fn a_licence_expression_needs_all_of_and_and_one_of_or() {
 }
 
 #[test]
-fn the_vendored_contract_file_is_the_one_its_readme_describes() {
-    let digest = Sha256::digest(read("proto/buf/validate/validate.proto"));
-    let readme = read("proto/buf/validate/README.md");
-    assert!(
-        readme.contains(&hex::encode(digest)),
-        "validate.proto was edited, or its hash was not"
-    );
+fn the_vendored_contract_files_are_the_ones_their_readmes_describe() {
+    for path in VENDORED {
+        let digest = hex::encode(Sha256::digest(read(path)));
+        let (folder, _) = path.rsplit_once('/').unwrap();
+        let readme = read(&format!("{folder}/README.md"));
+        assert!(readme.contains(&digest), "{path} was edited, or its hash was not");
+    }
 }

@@ -177,14 +177,9 @@ impl World {
         assert_eq!(decision.reasons, expected.reasons);
         self.second_opinion(number, &record, &decision);
 
-        // Stored and read back, the record says the same again.
-        let evidence = serde_json::to_string(&record.evidence).unwrap();
-        let evidence: Evidence = serde_json::from_str(&evidence).unwrap();
-        let again = self.screen(number, &record.spend, &evidence);
-        assert_eq!(
-            concluded(&again, &TransactionRecord { evidence, ..record.as_ref().clone() }),
-            decision
-        );
+        // From what it keeps alone, the record says the same again.
+        let again = self.screen(number, &record.spend, &record.evidence);
+        assert_eq!(concluded(&again, &record), decision);
         self.history.insert(record.id, record);
     }
 

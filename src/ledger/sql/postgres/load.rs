@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Row, query_as};
 
 use super::super::subjects::{add, subjects, sum_of};
-use super::super::{Needs, Page, corrupt, end_micros, fill, word};
+use super::super::{Needs, Page, corrupt, end_micros, word};
 use super::Failed;
 use crate::domain::agent::AgentStatus;
 use crate::domain::id::{AgentId, MandateId, OrgId};
@@ -214,7 +214,7 @@ async fn counters(
     for charge in needs.claims.iter().flat_map(|claim| &claim.charges) {
         asked.entry(&charge.key).or_insert(charge);
         if let Some(end) = charge.ends_at {
-            fill(page.book.ends.entry(charge.key.clone()), end);
+            page.book.ends.entry(charge.key.clone()).or_insert(end);
         }
     }
     // What a resolution brought is here already.

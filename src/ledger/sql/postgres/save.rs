@@ -59,7 +59,8 @@ pub(super) async fn save(
     let resolved = effects.resolved.iter().filter(|id| !effects.recorded.contains(id));
     let resolved = resolved.map(find).collect::<Result<Vec<_>, _>>()?;
     resolve(connection, &resolved).await?;
-    move_counters(connection, book, &effects.counters.iter().collect::<Vec<_>>()).await?;
+    let moved = effects.charged.union(&effects.released).collect::<Vec<_>>();
+    move_counters(connection, book, &moved).await?;
     sqlx::query(HEAD)
         .bind(org.as_bytes().as_slice())
         .bind(after.seq)

@@ -1,11 +1,11 @@
-//! The indexes of the record, which get an entry some time after it was recorded.
+//! What gets an entry some time after it was recorded: the indexes of the record, and counters.
 //!
 //! Not here: when and in which order (`store::sqlite::tail`).
 
 use rusqlite::{Connection, Row, params};
 
 use super::super::corrupt;
-use super::failed;
+use super::{counters, failed};
 use crate::domain::id::{AgentId, MandateId, TransactionId};
 use crate::domain::ledger::Tally;
 use crate::store::StoreError;
@@ -78,6 +78,7 @@ pub(super) fn write(connection: &Connection, due: &Due) -> Result<(), StoreError
         let row = params![mandate.as_bytes(), at, seq, before.count, before.sum, amount];
         statement.execute(row).map_err(failed(WRITE))?;
     }
+    counters::write(connection, &due.counters, due.head)?;
     let mut statement = connection.prepare_cached(REACHED).map_err(failed(WRITE))?;
     statement.execute([due.through]).map(drop).map_err(failed(WRITE))
 }

@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::subjects::subjects;
-use super::super::{Page, corrupt};
+use super::super::{corrupt, end_micros};
+use super::counters::Row;
 use super::failed;
+use super::load::Reading;
 use crate::domain::id::TransactionId;
 use crate::domain::ledger::Level;
 use crate::domain::transaction::TransactionRecord;
@@ -26,25 +28,24 @@ const FIND: &str = "SELECT seq FROM spend_by_id WHERE id = ?1";
 
 /// The kept counters of a subject in whose windows a time is.
 const COUNTING: &str = "
-SELECT starts_at, ends_at, spent, held FROM counter
+SELECT starts_at, ends_at, spent, held, through FROM counter
 WHERE mandate_id = ?1 AND subject = ?2 AND starts_at BETWEEN ?3 AND ?4 AND ends_at > ?4";
 
 const READ: &str = "read a transaction";
 
 /// Puts a transaction into the page, with the counters that count it if it is to be resolved.
 pub(super) fn load(
-    connection: &Connection,
-    tail: &Tail,
-    page: &mut Page,
+    reading: &mut Reading<'_>,
     (id, is_resolved): (TransactionId, bool),
 ) -> Result<(), StoreError> {
-    let Some(seq) = find(connection, tail, id)? else { return Ok(()) };
+    let connection = reading.connection;
+    let Some(seq) = find(connection, reading.tail, id)? else { return Ok(()) };
     let mut statement = connection.prepare_cached(&KNOWN).map_err(failed(READ))?;
     let record = statement.query_row([seq], SpendRow::of).map_err(failed(READ))?.record()?;
     if is_resolved {
-        counting(connection, page, &record)?;
+        counting(reading, &record)?;
     }
-    page.book.transactions.insert(id, Arc::new(record));
+    reading.page.book.transactions.insert(id, Arc::new(record));
     Ok(())
 }
 
@@ -61,33 +62,32 @@ pub(super) fn find(
     statement.query_row([id.as_bytes()], |row| row.get(0)).optional().map_err(failed(READ))
 }
 
-fn counting(
-    connection: &Connection,
-    page: &mut Page,
-    record: &TransactionRecord,
-) -> Result<(), StoreError> {
+fn counting(reading: &mut Reading<'_>, record: &TransactionRecord) -> Result<(), StoreError> {
     const READ: &str = "read counters";
     let Some((mandate, _)) = record.mandate() else { return Ok(()) };
-    let mut statement = connection.prepare_cached(COUNTING).map_err(failed(READ))?;
+    let mut statement = reading.connection.prepare_cached(COUNTING).map_err(failed(READ))?;
     let at = record.decided_at.as_microsecond();
     for (subject, earliest) in subjects(record) {
         let values = params![mandate.as_bytes(), subject, earliest, at];
         let mut rows = statement.query(values).map_err(failed(READ))?;
         while let Some(row) = rows.next().map_err(failed(READ))? {
-            let read = || Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-            let (starts_at, ends_at, spent, held): (i64, i64, i64, i64) =
-                read().map_err(failed(READ))?;
+            let read = || {
+                let level = Level { spent: row.get(2)?, held: row.get(3)? };
+                Ok((row.get(0)?, row.get(1)?, Row { level, through: row.get(4)? }))
+            };
+            let (starts_at, ends_at, row): (i64, i64, Row) = read().map_err(failed(READ))?;
             let key = spends::counter_key(mandate, &subject, starts_at)
                 .ok_or_else(|| corrupt("a counter cannot be understood"))?;
-            if page.book.counters.contains_key(&key) {
+            if reading.page.book.counters.contains_key(&key) {
                 continue;
             }
-            if ends_at < i64::MAX {
+            if ends_at < end_micros(None) {
                 let ends_at = Timestamp::from_microsecond(ends_at).map_err(corrupt)?;
-                page.book.ends.insert(key.clone(), ends_at);
+                reading.page.book.ends.insert(key.clone(), ends_at);
             }
-            page.kept.insert(key.clone());
-            page.book.counters.insert(key, Level { spent, held });
+            let (level, kept) = reading.counters.now(&key, ends_at, row)?;
+            reading.keep(&key, kept);
+            reading.page.book.counters.insert(key, level);
         }
     }
     Ok(())

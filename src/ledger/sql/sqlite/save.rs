@@ -1,12 +1,12 @@
-//! Writing what a batch changed: new records, moved counters, changed states.
+//! Writing what a batch changed: new records and changed states.
 //!
-//! Not here: when to commit (`ledger::sql`).
+//! Not here: counters, and when to commit (`ledger::sql::sqlite`).
 
 use std::sync::LazyLock;
 
 use rusqlite::{Connection, params};
 
-use super::super::{Effects, Head, corrupt, end_micros};
+use super::super::{Effects, Head, corrupt};
 use super::{failed, known};
 use crate::domain::decision::Verdict;
 use crate::domain::ledger::Book;
@@ -14,12 +14,6 @@ use crate::domain::transaction::TransactionRecord;
 use crate::store::StoreError;
 use crate::store::sql::spends;
 use crate::store::sqlite::tail::{Approved, Entry, Tail};
-
-const COUNTER: &str = "
-INSERT INTO counter (mandate_id, subject, starts_at, ends_at, spent, held)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-ON CONFLICT (mandate_id, subject, starts_at)
-DO UPDATE SET spent = excluded.spent, held = excluded.held";
 
 const RESOLVE: &str = "
 UPDATE spend SET state = ?1, settled = ?2, refunded = ?3, updated_at = ?4 WHERE seq = ?5";
@@ -51,17 +45,6 @@ pub(super) fn save(
     for id in effects.resolved.iter().filter(|id| !recorded(id)) {
         let seq = known::find(connection, tail, *id)?.ok_or_else(missing)?;
         resolve(connection, seq, book.transactions.get(id).ok_or_else(missing)?)?;
-    }
-    let mut counter = connection.prepare_cached(COUNTER).map_err(failed("move counters"))?;
-    for key in &effects.counters {
-        let level = book.counters.get(key).ok_or_else(missing)?;
-        let subject = spends::subject_text(&key.subject, key.period);
-        let starts_at = key.starts_at.as_microsecond();
-        let ends_at = end_micros(book.ends.get(key).copied());
-        let mandate = key.mandate.as_bytes();
-        counter
-            .execute(params![mandate, subject, starts_at, ends_at, level.spent, level.held])
-            .map_err(failed("move counters"))?;
     }
     Ok(entries)
 }

@@ -90,7 +90,8 @@ CREATE TABLE receipt (
 ) STRICT;
 
 -- What was charged in one window of a period. A new window is a new row: nothing is ever reset. A
--- missing row is summed up from the record, so one that would not be kept up must be deleted.
+-- row has what the record says up to an entry; later entries are summed up on top of it, all of
+-- them where there is no row. A row that would not be kept up any more must be deleted.
 CREATE TABLE counter (
     mandate_id       BLOB    NOT NULL,
     subject          TEXT    NOT NULL,
@@ -99,6 +100,8 @@ CREATE TABLE counter (
     ends_at          INTEGER NOT NULL,
     spent            INTEGER NOT NULL CHECK (spent >= 0),
     held             INTEGER NOT NULL CHECK (held >= 0),
+    -- The last entry of the record that is in it.
+    through          INTEGER NOT NULL,
     PRIMARY KEY (mandate_id, subject, starts_at)
 ) STRICT, WITHOUT ROWID;
 
@@ -155,9 +158,15 @@ CREATE TABLE approval (
 
 CREATE TABLE indexed (
     -- Every entry up to this one is in all three.
-    through          INTEGER NOT NULL
+    through          INTEGER NOT NULL,
+    -- How many counters were deleted: the server must not go on with what it has in memory.
+    forgotten        INTEGER NOT NULL
 ) STRICT;
-INSERT INTO indexed (through) VALUES (0);
+INSERT INTO indexed (through, forgotten) VALUES (0, 0);
+
+CREATE TRIGGER counter_forgotten AFTER DELETE ON counter BEGIN
+    UPDATE indexed SET forgotten = forgotten + 1;
+END;
 
 -- Money that waits for a person: few rows, whatever the length of the record.
 CREATE INDEX spend_pending ON spend (agent_id) WHERE state = 'pending_approval';

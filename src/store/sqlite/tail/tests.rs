@@ -15,10 +15,14 @@ struct Database {
     agents: BTreeMap<(AgentId, i64), ()>,
     approvals: BTreeMap<ApprovalKey, Approved>,
     through: i64,
+    /// Each counter's row, and the last entry in it.
+    counters: BTreeMap<CounterKey, (Level, i64)>,
 }
 
 impl Database {
     fn write(&mut self, due: &Due) {
+        let rows = due.counters.iter().map(|(key, level, _)| (key.clone(), (*level, due.head)));
+        self.counters.extend(rows);
         self.ids.extend(due.ids.iter().copied());
         self.agents.extend(due.agents.iter().copied());
         self.approvals.extend(due.approvals.iter().copied());
@@ -30,7 +34,51 @@ impl Database {
         Tail::of(self.through, rest.copied())
     }
 
+    /// What was spent under a mandate after an entry.
+    fn spent(&self, number: u8, after: i64) -> i64 {
+        let mine = |entry: &&Entry| entry.seq > after;
+        let approved = self.record.iter().filter(mine).filter_map(|entry| entry.approval);
+        approved.filter(|(of, _)| *of == mandate(number)).map(|(_, approved)| approved.amount).sum()
+    }
+
+    /// How the ledger finds out where a counter stands, and whether its row is all it needs.
+    fn level(&self, tail: &Tail, number: u8) -> (Level, bool) {
+        if let Some(moved) = tail.moved(&counter(number)) {
+            return (moved.level, true);
+        }
+        match self.counters.get(&counter(number)) {
+            Some((level, through)) if tail.has_all(*through) => (*level, true),
+            row => {
+                let (level, through) = row.copied().unwrap_or_default();
+                let spent = level.spent + self.spent(number, through);
+                (Level { spent, held: 0 }, false)
+            }
+        }
+    }
+
+    /// Records an approval's charge as the ledger does.
+    fn charge(&mut self, tail: &mut Tail, number: u8, amount: i64) {
+        let (level, is_whole) = self.level(tail, number);
+        let level = Level { spent: level.spent + amount, held: 0 };
+        if is_whole {
+            tail.charge(counter(number), level, None);
+        } else {
+            let seq = i64::try_from(self.record.len()).unwrap() + 1;
+            self.counters.insert(counter(number), (level, seq));
+            tail.counted(&counter(number));
+        }
+    }
+
     fn check(&self, tail: &Tail) {
+        for number in 0..4 {
+            let level = Level { spent: self.spent(number, 0), held: 0 };
+            assert_eq!(self.level(tail, number).0, level);
+            assert_eq!(self.level(&tail.only(mandate(number)), number).0, level);
+            if let Some((level, through)) = self.counters.get(&counter(number)) {
+                let later = self.spent(number, *through);
+                assert_eq!(level.spent, self.spent(number, 0) - later);
+            }
+        }
         for entry in &self.record {
             let waiting = tail.find(entry.id);
             let indexed = self.ids.get(&entry.id).copied();
@@ -80,6 +128,15 @@ fn mandate(number: u8) -> MandateId {
     MandateId::from_bytes([number; 16])
 }
 
+fn counter(number: u8) -> CounterKey {
+    CounterKey {
+        mandate: mandate(number),
+        subject: Subject::Budget,
+        period: Period::Monthly,
+        starts_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -102,25 +159,28 @@ proptest! {
                 approval: is_approved.then_some((mandate(number), approved)),
             };
             let due = tail.due();
+            // The batch fails: nothing was written and nothing recorded.
+            if event == 0 {
+                break;
+            }
+            if let Some(due) = &due {
+                database.write(due);
+                tail.written(due);
+            }
+            if is_approved {
+                database.charge(&mut tail, number, seq);
+            }
             database.record.push(entry);
+            tail.push(entry);
             match event {
-                // The batch fails: nothing was written and nothing recorded.
-                0 => {
-                    database.record.pop();
-                    break;
-                }
                 // The process ends after the commit.
-                1 => {
-                    due.iter().for_each(|due| database.write(due));
-                    tail = database.tail();
+                1 => tail = database.tail(),
+                // A counter is deleted, as its policy has changed.
+                2 => {
+                    database.counters.remove(&counter(number));
+                    tail.forget_counters();
                 }
-                _ => {
-                    if let Some(due) = &due {
-                        database.write(due);
-                        tail.written(due);
-                    }
-                    tail.push(entry);
-                }
+                _ => {}
             }
             // Every look costs as much as the record is long.
             if seq % 16 == 0 {
