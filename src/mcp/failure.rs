@@ -19,6 +19,9 @@ pub(super) enum Failure {
     NotFound(&'static str),
     /// The server could not answer.
     Server(Status),
+    /// The same for a purchase, which may have been decided all the same: whoever repeats it under
+    /// this intent key learns of that decision.
+    Purchase(Status, String),
 }
 
 impl From<Status> for Failure {
@@ -34,6 +37,10 @@ impl Failure {
             Self::Arguments(faults) => format!("INVALID_ARGUMENTS: {}", faults.join("; ")),
             Self::NotFound(what) => format!("NOT_FOUND: {what}"),
             Self::Server(status) => sentence(&status),
+            Self::Purchase(status, key) if may_have_happened(status.code()) => {
+                format!("{}; the intentKey of this call is {key}", sentence(&status))
+            }
+            Self::Purchase(status, _) => sentence(&status),
         };
         CallToolResult::error(vec![ContentBlock::text(format!("{consequence} {what}"))])
     }
@@ -57,8 +64,31 @@ fn sentence(status: &Status) -> String {
         Some(reason) => format!("{reason}: {what}{wait}{}", next(status.code(), &reason)),
         // Only what lies between here and the server answers without a reason.
         None => "GATEWAY_UNREACHABLE: the Quetra server does not answer; try again in a moment, \
-                 with the same intentKey if there was one, and tell the user if it stays so"
+                 with the same intentKey for a purchase, and tell the user if it stays so"
             .to_owned(),
+    }
+}
+
+/// Whether a call that failed so may have had its effect.
+fn may_have_happened(code: Code) -> bool {
+    match code {
+        Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable => true,
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
     }
 }
 

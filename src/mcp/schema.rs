@@ -5,12 +5,19 @@
 
 use serde_json::{Map, Value, json};
 
-/// An object with these properties, of which `required` must be there, and no others.
+/// An object with these properties, of which `required` must be there. Others may join in a later
+/// version: a client that kept an older schema must still accept the answer.
 pub(super) fn object(properties: Value, required: &[&str]) -> Map<String, Value> {
     let mut schema = Map::new();
     schema.insert("type".to_owned(), "object".into());
     schema.insert("properties".to_owned(), properties);
     schema.insert("required".to_owned(), required.into());
+    schema
+}
+
+/// The arguments of a tool: these and no others.
+pub(super) fn arguments(properties: Value, required: &[&str]) -> Map<String, Value> {
+    let mut schema = object(properties, required);
     schema.insert("additionalProperties".to_owned(), false.into());
     schema
 }

@@ -97,7 +97,7 @@ impl Row {
             // The tools act on the mandates of this server and on nothing beyond.
             Some(false),
         );
-        Tool::new(self.name, self.description, Arc::new(schema::object(properties, &required)))
+        Tool::new(self.name, self.description, Arc::new(schema::arguments(properties, &required)))
             .with_title(self.title)
             .with_raw_output_schema(Arc::new((self.output)()))
             .with_annotations(hints)

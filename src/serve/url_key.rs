@@ -11,8 +11,11 @@ use http::{Request, Uri};
 
 use crate::proto::KEY_IN_URL;
 
-/// How every key begins.
-const KEY: &str = "sk_";
+/// How keys begin, one of which each role has; long enough that no word of a query is taken for one.
+const KEYS: [&str; 3] = ["sk_admin_", "sk_agent_", "sk_reader_"];
+
+/// Where MCP is served.
+const MCP: &str = "/mcp";
 
 /// What an address becomes that has a key where none belongs.
 const NOWHERE: &str = "/a-key-was-in-this-address";
@@ -21,7 +24,7 @@ const NOWHERE: &str = "/a-key-was-in-this-address";
 pub(super) fn take(request: &mut Request<Body>) {
     let uri = request.uri();
     let (path, query) = (uri.path(), uri.query().unwrap_or_default());
-    if let Some(key) = path.strip_prefix('/').and_then(|path| path.strip_suffix("/mcp"))
+    if let Some(key) = path.strip_prefix('/').and_then(|path| path.strip_suffix(MCP))
         && !key.is_empty()
         && !key.contains('/')
     {
@@ -36,9 +39,16 @@ pub(super) fn take(request: &mut Request<Body>) {
             headers.append(header::AUTHORIZATION, value);
             headers.insert(HeaderName::from_static(KEY_IN_URL), HeaderValue::from_static("true"));
         }
-    } else if path.contains(KEY) || query.contains(KEY) {
+    } else if has_key(path) || (has_key(query) && path != MCP) {
         retarget(request, PathAndQuery::from_static(NOWHERE));
+    } else if has_key(query) {
+        // Refused there for having any query.
+        retarget(request, PathAndQuery::from_static("/mcp?"));
     }
+}
+
+fn has_key(text: &str) -> bool {
+    KEYS.iter().any(|key| text.contains(key))
 }
 
 fn retarget(request: &mut Request<Body>, target: PathAndQuery) {
@@ -69,6 +79,7 @@ mod tests {
         let http2 = "http://localhost:7070/sk_agent_1/mcp";
         assert_eq!(taken(http2), ("http://localhost:7070/mcp".to_owned(), bearer.clone()));
         assert_eq!(taken("/sk_agent_1/mcp?x=sk_2"), ("/mcp?".to_owned(), bearer));
+        assert_eq!(taken("/mcp?key=sk_agent_1"), ("/mcp?".to_owned(), None));
         assert_eq!(taken("/word/mcp").1, Some("Bearer word".to_owned()));
     }
 
@@ -80,7 +91,8 @@ mod tests {
             "/sk_agent_1/mcp/",
             "/mcp/sk_agent_1",
             "/a/sk_agent_1/mcp",
-            "/mcp?key=sk_agent_1",
+            "/api/v1/agents?key=sk_admin_1",
+            "/sk_reader_1?x",
             "/.well-known/oauth-protected-resource/sk_agent_1/mcp",
         ] {
             assert_eq!(taken(uri), (NOWHERE.to_owned(), None), "{uri}");
@@ -89,7 +101,8 @@ mod tests {
 
     #[test]
     fn other_addresses_stay_as_they_are() {
-        for uri in ["/mcp", "/", "/mcp?x=1", "/api/v1/agents?limit=1", "//mcp"] {
+        let word = "/api/v1/transactions?vendor=desk_lamp";
+        for uri in ["/mcp", "/", "/mcp?x=1", "/api/v1/agents?limit=1", "//mcp", word] {
             assert_eq!(taken(uri), (uri.to_owned(), None), "{uri}");
         }
     }

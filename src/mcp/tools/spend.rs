@@ -179,7 +179,10 @@ async fn evaluate(mut call: Call) -> Result<Answer, Failure> {
     request.currency = currency(&call.gateway, &call.caller, &request).await?;
     request.idempotency_key = if given.is_empty() { fresh_key() } else { given };
     let message = call.caller.request(request.clone());
-    let made = call.gateway.evaluate().evaluate(message).await?.into_inner();
+    let made = call.gateway.evaluate().evaluate(message).await;
+    let made = made
+        .map_err(|status| Failure::Purchase(status, request.idempotency_key.clone()))?
+        .into_inner();
     let judged = Judged::of_evaluate(&request, &made);
     let mut data = judged.data();
     let mut text = judged.text();
@@ -198,7 +201,8 @@ async fn evaluate(mut call: Call) -> Result<Answer, Failure> {
     if made.replayed {
         text.push_str(
             " This intentKey was used before: this is the earlier decision again, and nothing was \
-             charged now. A new purchase needs a new intentKey.",
+             charged now. If it was bought already, do not buy it again; a new purchase needs a new \
+             intentKey.",
         );
     }
     Ok(Answer { text, data })

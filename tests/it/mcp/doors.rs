@@ -180,6 +180,6 @@ async fn there_is_one_method_and_no_query() {
     let with_query = mcp.request_to("/mcp?session=1", &message).bearer_auth(&mcp.key);
     assert_eq!(with_query.send().await.unwrap().status(), 400);
     let in_query = mcp.request_to(&format!("/mcp?api_key={}", mcp.key), &message);
-    assert_eq!(in_query.send().await.unwrap().status(), 404);
+    assert_eq!(in_query.send().await.unwrap().status(), 400);
     server.stop().await;
 }

@@ -129,6 +129,31 @@ async fn a_thousand_calls_at_once_are_all_decided_exactly() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_many_clients_never_get_the_answer_of_another() {
+    let server = Server::start().await;
+    let mut admin = server.admin().await;
+    let mut clients = Vec::new();
+    for total in 1..=8_i64 {
+        let (agent_id, _) = admin.agent_with_mandate(budget(total * 1_000, 100), vec![]).await;
+        clients.push((total * 1_000, Mcp::new(&server, &agent_key(&mut admin, &agent_id).await)));
+    }
+    // The same id of message for all of them, over the same pool of connections.
+    let http = reqwest::Client::new();
+    let message = clients[0].1.message("tools/call", json!({"name": "quetra_check_budget"}));
+    let calls = (0..50).flat_map(|_| &clients).map(|(total, mcp)| {
+        let mcp = Mcp { http: http.clone(), ..mcp.clone() };
+        let request = mcp.request(&message);
+        async move {
+            let answer: Value = request.send().await.unwrap().json().await.unwrap();
+            let found = &answer["result"]["structuredContent"]["budget"]["total"];
+            assert_eq!(found, &json!(total), "{answer}");
+        }
+    });
+    futures::future::join_all(calls).await;
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_leaves_the_books_right() {
     let server = Server::start().await;

@@ -207,13 +207,14 @@ fn a_server_that_goes_away_and_comes_back_is_told_and_found_again() {
     local.open();
     drop(server);
     let call = json!({"name": "quetra_evaluate", "arguments": {
-        "amount": 200, "vendor": "firecrawl.dev", "category": "research",
+        "amount": 200, "currency": "USD", "vendor": "firecrawl.dev", "category": "research",
     }});
     let answer = local.ask(1, "tools/call", &call);
     assert_eq!(answer["result"]["isError"], true, "{answer}");
     let why = text(&answer["result"]);
     assert!(why.starts_with("NOT APPROVED"), "{why}");
     assert!(why.contains("GATEWAY_UNREACHABLE"), "{why}");
+    assert!(why.contains("the intentKey of this call is"), "{why}");
     let data_dir = folder.path().to_str().unwrap();
     let again = quetra(&["dev", "--data-dir", data_dir, "--listen", &address, "--log", "warn"]);
     let server = Process::run(again, folder.path());
