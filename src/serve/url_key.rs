@@ -11,7 +11,7 @@ use http::{Request, Uri};
 
 use crate::proto::KEY_IN_URL;
 
-/// How keys begin, one of which each role has; long enough that no word of a query is taken for one.
+/// How keys begin, by role; long enough that no word of a query is taken for one.
 const KEYS: [&str; 3] = ["sk_admin_", "sk_agent_", "sk_reader_"];
 
 /// Where MCP is served.

@@ -201,8 +201,8 @@ async fn evaluate(mut call: Call) -> Result<Answer, Failure> {
     if made.replayed {
         text.push_str(
             " This intentKey was used before: this is the earlier decision again, and nothing was \
-             charged now. If it was bought already, do not buy it again; a new purchase needs a new \
-             intentKey.",
+             charged now. If it was bought already, do not buy it again. A new purchase needs a \
+             new intentKey.",
         );
     }
     Ok(Answer { text, data })
