@@ -17,13 +17,13 @@ use crate::config::LogFormat;
 use crate::terminal::{escape_json, escape_text};
 
 /// Libraries whose finer levels print whole headers, and so API keys, or whole requests and
-/// answers; and the finest level that may still be had of them. Of `rmcp`, warnings too repeat what
-/// a client sent.
+/// answers; and the finest level that may still be had of them. The warnings of `rmcp` repeat what
+/// a client sent, and to it a client that hangs up is an error.
 const CAPPED: [(&str, LevelFilter); 4] = [
     ("h2", LevelFilter::WARN),
     ("hyper", LevelFilter::WARN),
     ("hyper_util", LevelFilter::WARN),
-    ("rmcp", LevelFilter::ERROR),
+    ("rmcp", LevelFilter::OFF),
 ];
 
 /// Installs the subscriber of the whole process.
