@@ -33,6 +33,8 @@ pub enum Key {
     GeoDatabase,
     /// Web origins.
     CorsAllowedOrigins,
+    /// Host names of the MCP endpoint.
+    McpAllowedHosts,
     /// The log filter.
     Log,
     /// The log shape.
@@ -111,6 +113,7 @@ impl Key {
         Self::BehindTlsProxy,
         Self::GeoDatabase,
         Self::CorsAllowedOrigins,
+        Self::McpAllowedHosts,
         Self::Log,
         Self::LogFormat,
         Self::RequestTimeoutMs,
@@ -133,6 +136,7 @@ impl Key {
             Self::BehindTlsProxy => "behind_tls_proxy",
             Self::GeoDatabase => "geo_database",
             Self::CorsAllowedOrigins => "cors_allowed_origins",
+            Self::McpAllowedHosts => "mcp_allowed_hosts",
             Self::Log => "log",
             Self::LogFormat => "log_format",
             Self::RequestTimeoutMs => "request_timeout_ms",
@@ -162,7 +166,7 @@ impl Key {
             | Self::RequestsPerSecond
             | Self::WorkerThreads => Kind::Number,
             Self::BehindTlsProxy => Kind::Switch,
-            Self::CorsAllowedOrigins => Kind::List,
+            Self::CorsAllowedOrigins | Self::McpAllowedHosts => Kind::List,
         }
     }
 
@@ -173,7 +177,7 @@ impl Key {
             Self::Listen => Some("127.0.0.1:7070"),
             Self::DataDir => Some(".quetra"),
             Self::BehindTlsProxy => Some("false"),
-            Self::CorsAllowedOrigins => Some(""),
+            Self::CorsAllowedOrigins | Self::McpAllowedHosts => Some(""),
             Self::Log => Some("info"),
             Self::LogFormat => Some("text"),
             Self::RequestTimeoutMs => Some("10000"),
@@ -202,6 +206,7 @@ impl Key {
             Self::CorsAllowedOrigins => {
                 "Web origins that may call, such as https://app.example.com"
             }
+            Self::McpAllowedHosts => "Host names of MCP clients' URLs, such as mcp.example.com",
             Self::Log => "Log filter, such as info,quetra=debug",
             Self::LogFormat => "Shape of log lines: text or json",
             Self::RequestTimeoutMs => "Longest time of one call, in milliseconds",
@@ -231,6 +236,7 @@ impl Key {
             Self::BehindTlsProxy => "behind-tls-proxy",
             Self::GeoDatabase => "geo-database",
             Self::CorsAllowedOrigins => "cors-allowed-origins",
+            Self::McpAllowedHosts => "mcp-allowed-hosts",
             Self::Log => "log",
             Self::LogFormat => "log-format",
             Self::RequestTimeoutMs => "request-timeout-ms",
@@ -254,6 +260,7 @@ impl Key {
             Self::Listen
             | Self::GeoDatabase
             | Self::CorsAllowedOrigins
+            | Self::McpAllowedHosts
             | Self::Log
             | Self::LogFormat
             | Self::RequestTimeoutMs

@@ -158,7 +158,8 @@ async fn a_redis_that_is_killed_under_load_loses_no_answer_at_any_level() {
         let mut redis = Redis::start("everysec");
         let server = server(&redis, level).await;
         let mut admin = server.admin().await;
-        let (agent, _) = admin.agent_with_mandate(budget(1_000, 1), vec![]).await;
+        // Enough although each death may strand a slice, a quarter of what is left, at `fast`.
+        let (agent, _) = admin.agent_with_mandate(budget(10_000, 1), vec![]).await;
         let clients = [admin.clone()];
         let (approved, rejected) = under_load(&clients, &agent, 40, async {
             for _ in 0..3 {
