@@ -103,7 +103,7 @@ impl fmt::Display for Origin {
 
 impl Key {
     /// Every setting, in the order they are shown.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Listen,
         Self::DataDir,
         Self::DatabaseUrl,

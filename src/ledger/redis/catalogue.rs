@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use super::keys::shard_of;
 use super::shards::Trouble;
@@ -18,9 +17,9 @@ use crate::domain::mandate::Mandate;
 use crate::domain::organization::Organization;
 use crate::domain::transaction::TransactionRecord;
 use crate::store::{
-    AgentStore, ApiKey, Catalogue, CatalogueWriter, Change, KeyStore, MandateFilter, MandateStore,
-    OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand, StoreError, StoreErrorKind,
-    TransactionFilter, TransactionPage, TransactionStore,
+    AgentStore, ApiKey, Catalogue, CatalogueWriter, Change, KeyStore, KeyUse, MandateFilter,
+    MandateStore, OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand, StoreError,
+    StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore,
 };
 
 /// The catalogue over another one.
@@ -76,7 +75,7 @@ impl CatalogueWriter for ToldCatalogue {
         self.tell(&[stand]).await
     }
 
-    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), StoreError> {
+    async fn touch_keys(&self, used: Vec<KeyUse>) -> Result<(), StoreError> {
         self.inner.touch_keys(used).await
     }
 }
