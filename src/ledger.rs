@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::domain::id::OrgId;
 use crate::domain::ledger::{
     Claim, Decide, Decided, Level, Resolve, ResolveError, Resolved, WindowLevel,
 };
@@ -48,6 +49,7 @@ pub trait Ledger: Send + Sync {
     /// The counters and windows of a claim as they stand; no effect.
     async fn peek(
         &self,
+        org: OrgId,
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError>;

@@ -108,7 +108,7 @@ impl Engine {
             hold: false,
             good_until: None,
         };
-        let (levels, _) = self.ledger.peek(&claim, now).await?;
+        let (levels, _) = self.ledger.peek(mandate.org_id, &claim, now).await?;
         let limits = &mandate.policy.budget;
         let level = levels.first().copied().unwrap_or_default();
         let budget = BudgetStatus {

@@ -164,7 +164,7 @@ impl Engine {
             now,
         })?;
         let (levels, windows) = match &screened.claim {
-            Some(claim) => self.ledger.peek(claim, now).await?,
+            Some(claim) => self.ledger.peek(caller.org_id, claim, now).await?,
             None => (Vec::new(), Vec::new()),
         };
         let decision = would_decide(&screened, &ask.spend, &levels, &windows);

@@ -14,6 +14,7 @@ use quetra::app::{FirstStart, Started, serve_with_clock};
 use quetra::clock::{Clock, SystemClock};
 use quetra::config::{DatabaseUrl, LogFormat, MasterKeySource, Mode, Secret, ServerConfig};
 use quetra::proto::v1;
+use quetra::store::postgres::PostgresStore;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -103,9 +104,24 @@ pub(crate) enum Engine {
     Postgres,
 }
 
-/// A Postgres database of its own.
+/// A Postgres database of its own, as a role that owns nothing sees it; its URL.
+pub(crate) async fn application_database() -> String {
+    let owner = postgres::fresh_database().await;
+    let store = PostgresStore::open(&owner).await.unwrap();
+    store.migrate().await.unwrap();
+    store.grant_to(postgres::APPLICATION).await.unwrap();
+    assert!(!store.is_walled().await.unwrap(), "the owner is bound");
+    store.close().await;
+    let url = postgres::as_application(&owner);
+    let store = PostgresStore::open(&url).await.unwrap();
+    assert!(store.is_walled().await.unwrap(), "the application is not bound");
+    store.close().await;
+    url
+}
+
+/// The same, for a server.
 pub(crate) async fn shared_database() -> DatabaseUrl {
-    DatabaseUrl::Postgres(Secret::new(postgres::fresh_database().await))
+    DatabaseUrl::Postgres(Secret::new(application_database().await))
 }
 
 /// The settings of a test's server; change what the test is about.

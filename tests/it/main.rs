@@ -34,9 +34,13 @@ mod dice;
 #[cfg(test)]
 mod evaluate;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod mandates;
+#[cfg(test)]
+mod migrations;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -28,8 +28,8 @@ const AMOUNT_MAX: i64 = 20;
 pub(crate) struct Shared {
     pub(crate) agents: Vec<Target>,
     admin_key: String,
-    /// Where the server is; a new address after each restart.
-    url: watch::Receiver<String>,
+    /// Where the servers are; another address after each restart.
+    urls: watch::Receiver<Vec<String>>,
     /// Counts every event.
     order: AtomicU64,
     history: Mutex<Vec<Call>>,
@@ -74,8 +74,8 @@ fn outcome_of(error: &Status) -> Outcome {
 
 impl Shared {
     /// Makes agents with mandates, on a server that runs.
-    pub(crate) async fn new(url: watch::Receiver<String>, admin_key: &str) -> Arc<Self> {
-        let first = url.borrow().clone();
+    pub(crate) async fn new(urls: watch::Receiver<Vec<String>>, admin_key: &str) -> Arc<Self> {
+        let first = urls.borrow()[0].clone();
         let mut admin = connect(&first, admin_key);
         let mut agents = Vec::new();
         for _ in 0..4 {
@@ -86,7 +86,7 @@ impl Shared {
         Arc::new(Self {
             agents,
             admin_key: admin_key.to_owned(),
-            url,
+            urls,
             order: AtomicU64::new(0),
             history: Mutex::default(),
             answered: AtomicUsize::new(0),
@@ -152,7 +152,7 @@ impl Shared {
 /// A client: its connection, and what it has asked before.
 pub(crate) struct Client {
     shared: Arc<Shared>,
-    url: watch::Receiver<String>,
+    urls: watch::Receiver<Vec<String>>,
     calls: Clients,
     dice: Dice,
     name: u64,
@@ -162,10 +162,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(shared: &Arc<Shared>, name: u64) -> Self {
-        let mut url = shared.url.clone();
-        let calls = connect(&url.borrow_and_update().clone(), &shared.admin_key);
-        let (shared, dice) = (Arc::clone(shared), Dice::new(name));
-        Self { shared, url, calls, dice, name, asked: Vec::new(), approved: Vec::new() }
+        let mut dice = Dice::new(name);
+        let mut urls = shared.urls.clone();
+        let url = dice.pick(urls.borrow_and_update().as_slice()).clone();
+        let calls = connect(&url, &shared.admin_key);
+        let shared = Arc::clone(shared);
+        Self { shared, urls, calls, dice, name, asked: Vec::new(), approved: Vec::new() }
     }
 
     /// Spends until it is stopped; then nothing it asked is unknown.
@@ -270,12 +272,13 @@ impl Client {
         }
     }
 
-    /// Goes to where the server is now.
+    /// Goes to where a server is now, whichever.
     async fn reconnect(&mut self) {
-        if !self.url.has_changed().unwrap_or_default() {
-            drop(tokio::time::timeout(PAUSE, self.url.changed()).await);
+        if !self.urls.has_changed().unwrap_or_default() {
+            drop(tokio::time::timeout(PAUSE, self.urls.changed()).await);
         }
-        self.calls = connect(&self.url.borrow_and_update().clone(), &self.shared.admin_key);
+        let url = self.dice.pick(self.urls.borrow_and_update().as_slice()).clone();
+        self.calls = connect(&url, &self.shared.admin_key);
     }
 
     /// Changes mandates until it is stopped, and leaves them active.

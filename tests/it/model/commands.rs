@@ -6,7 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use quetra::domain::evaluate::{Case, screen};
-use quetra::domain::id::{AgentId, TransactionId};
+use quetra::domain::id::{AgentId, OrgId, TransactionId};
 use quetra::domain::ledger::{Act, Claim, Decide, MandateStanding, Resolve, Standing};
 use quetra::domain::money::Currency;
 use quetra::domain::period::parse_zone;
@@ -50,9 +50,11 @@ impl Commands {
         dice: &mut Dice,
         catalogue: &mut Catalogue,
         now: Timestamp,
-    ) -> Option<Claim> {
+    ) -> Option<(OrgId, Claim)> {
         let scene = catalogue.any_scene(dice);
-        decide(&scene, spend(dice, scene.agent.id), TransactionId::from_bytes([0; 16]), now).claim
+        let spend = spend(dice, scene.agent.id);
+        let claim = decide(&scene, spend, TransactionId::from_bytes([0; 16]), now).claim;
+        claim.map(|claim| (scene.org.id, claim))
     }
 
     fn fresh(&mut self, dice: &mut Dice, catalogue: &mut Catalogue, now: Timestamp) -> Command {

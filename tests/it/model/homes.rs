@@ -17,7 +17,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::harness::Engine;
-use crate::harness::postgres::fresh_database;
+use crate::harness::application_database;
+use crate::harness::postgres::as_owner;
 
 /// What the rows beside the record must be; as text, to be compared and shown.
 const SQLITE_STATE: &str = "SELECT json_object(
@@ -80,7 +81,7 @@ impl Place {
                 let free = FREE.lock().unwrap().pop();
                 Self::Database(match free {
                     Some(url) => url,
-                    None => fresh_database().await,
+                    None => application_database().await,
                 })
             }
         }
@@ -89,7 +90,7 @@ impl Place {
     /// Makes room for the next sequence.
     pub(super) async fn leave(self) {
         if let Self::Database(url) = self {
-            let pool = PgPool::connect(&url).await.unwrap();
+            let pool = PgPool::connect(&as_owner(&url)).await.unwrap();
             sqlx::raw_sql(EMPTY).execute(&pool).await.unwrap();
             pool.close().await;
             FREE.lock().unwrap().push(url);
@@ -128,7 +129,7 @@ pub(super) async fn open(place: &Place, clock: Arc<dyn Clock>) -> Open {
             store.migrate().await.unwrap();
             let home = PostgresHome::new(store.clone());
             let (ledger, lanes) = SqlLedger::open_shared(home, clock).await.unwrap();
-            let probe = PgPool::connect_lazy(url).unwrap();
+            let probe = PgPool::connect_lazy(&as_owner(url)).unwrap();
             let (catalogue, lanes) = (Arc::new(store.clone()), tokio::spawn(lanes));
             Open { store: Store::Postgres(store, probe), catalogue, ledger, lanes }
         }
