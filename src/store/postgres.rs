@@ -194,10 +194,11 @@ impl PostgresStore {
             };
         }
         let options = self.options().clone().options(MIGRATING);
-        let mut connection = options.connect().await.map_err(failed(MIGRATE))?;
-        let migrated = MIGRATOR.run(&mut connection).await;
+        let patient = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIME);
+        let patient = patient.connect_lazy_with(options);
+        let migrated = MIGRATOR.run(&patient).await;
+        patient.close().await;
         migrated.map_err(migration_failed(MIGRATE, failure::kind))?;
-        connection.close().await.map_err(failed(MIGRATE))?;
         Ok(MIGRATOR
             .iter()
             .filter(|migration| !before.contains(&migration.version))

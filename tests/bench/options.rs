@@ -33,6 +33,16 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Loads a server that runs already, for profiling.
     Load(LoadOptions),
+    /// A server on Postgres alone, beside the naive design on the same Postgres.
+    Postgres(PostgresOptions),
+}
+
+/// The loads on Postgres.
+#[derive(Args, Debug)]
+pub(crate) struct PostgresOptions {
+    /// Calls in flight.
+    #[arg(long, default_value = "256")]
+    pub(crate) in_flight: NonZeroUsize,
 }
 
 /// A load on a server that runs already.

@@ -8,6 +8,7 @@
 mod cluster;
 mod refusals;
 
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,19 @@ impl Scene {
             let made = self.shared.answered();
             assert!(Instant::now() < until, "{made} of {wanted} calls: {}", errors.join("\n"));
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a server has ended, by whatever hand.
+    async fn end(&self, which: usize) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.servers[which].lock().unwrap().ended();
+            if let Some(status) = ended {
+                return status;
+            }
+            assert!(Instant::now() < until, "the server does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -169,13 +183,11 @@ async fn servers_that_are_killed_in_turn_lose_nothing_that_the_other_is_asked_fo
         if kill % 2 == 0 {
             // Where an answer that came too early would show: whoever has it goes to the other.
             scene.shared.kill_on_decision(&scene.servers[which]);
-            scene.work(1).await;
         } else {
             tokio::time::sleep(Duration::from_micros(dice.next() % 20_000)).await;
             scene.servers[which].lock().unwrap().kill();
         }
-        let ended = scene.servers[which].lock().unwrap().wait();
-        assert_eq!(ended.code(), None, "it ended by itself");
+        assert_eq!(scene.end(which).await.code(), None, "it ended by itself");
         // Meanwhile the other one has the work alone.
         scene.work(CALLS / 3).await;
         scene.restart(which);

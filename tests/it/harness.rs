@@ -216,10 +216,17 @@ impl Server {
     }
 
     /// Stops gracefully and checks the books.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(self) {
+        self.stop_and(async || ()).await;
+    }
+
+    /// Stops gracefully, looks at something, and checks the books.
+    pub(crate) async fn stop_and<T>(mut self, look: impl AsyncFnOnce() -> T) -> T {
         drop(self.stop.take());
         self.task.await.unwrap().unwrap();
+        let seen = look().await;
         ledger_check::check_any(&self.database).await;
+        seen
     }
 
     /// Where it keeps its state.

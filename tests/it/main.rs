@@ -48,6 +48,8 @@ mod organization;
 #[cfg(test)]
 mod periods;
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod protocol;

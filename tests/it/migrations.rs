@@ -22,10 +22,18 @@ use crate::harness::{Clients, Engine, Server, ask, budget};
 
 /// A new column, a new table and an index: as files of a later release, with numbers of their own.
 const EXPANSIONS: [(&str, &str, bool); 4] = [
-    ("add column", "SET LOCAL lock_timeout = '2s';
-        ALTER TABLE spend ADD COLUMN channel TEXT", false),
-    ("add check", "SET LOCAL lock_timeout = '2s';
-        ALTER TABLE spend ADD CONSTRAINT known_channel CHECK (channel <> '') NOT VALID", false),
+    (
+        "add column",
+        "SET LOCAL lock_timeout = '2s';
+        ALTER TABLE spend ADD COLUMN channel TEXT",
+        false,
+    ),
+    (
+        "add check",
+        "SET LOCAL lock_timeout = '2s';
+        ALTER TABLE spend ADD CONSTRAINT known_channel CHECK (channel <> '') NOT VALID",
+        false,
+    ),
     ("validate check", "ALTER TABLE spend VALIDATE CONSTRAINT known_channel", false),
     ("make index", "CREATE INDEX CONCURRENTLY spend_by_vendor ON spend (org_id, vendor)", true),
 ];

@@ -19,9 +19,7 @@ use super::{Head, Home, Needs, Rule, Writer, corrupt};
 use crate::clock::Clock;
 use crate::domain::id::OrgId;
 use crate::domain::ledger::{Claim, Level, WindowLevel};
-use crate::store::postgres::{
-    PostgresStore, begin, classify, failed_commit, forgets, may_repeat,
-};
+use crate::store::postgres::{PostgresStore, begin, classify, failed_commit, forgets, may_repeat};
 use crate::store::{StoreError, StoreErrorKind};
 
 mod load;

@@ -90,7 +90,10 @@ impl MandateStore for Store {
         if let Some(agent) = &filter.agent {
             query = query.bind(agent.as_bytes().as_slice());
         }
-        let documents: Vec<String> = query.fetch_all(&mut *self.reading(Some(org), LIST).await?).await.map_err(failed(LIST))?;
+        let documents: Vec<String> = query
+            .fetch_all(&mut *self.reading(Some(org), LIST).await?)
+            .await
+            .map_err(failed(LIST))?;
         from_documents(&documents, LIST)
     }
 

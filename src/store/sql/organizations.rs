@@ -30,8 +30,10 @@ impl OrgStore for Store {
 
     async fn orgs(&self) -> Result<Vec<Organization>, StoreError> {
         const LIST: &str = "list organizations";
-        let documents: Vec<String> =
-            sqlx::query_scalar(LIST_ORGS).fetch_all(&mut *self.reading(None, LIST).await?).await.map_err(failed(LIST))?;
+        let documents: Vec<String> = sqlx::query_scalar(LIST_ORGS)
+            .fetch_all(&mut *self.reading(None, LIST).await?)
+            .await
+            .map_err(failed(LIST))?;
         from_documents(&documents, LIST)
     }
 
@@ -102,7 +104,10 @@ impl AgentStore for Store {
         if let Some(status) = status {
             query = query.bind(status.word());
         }
-        let documents: Vec<String> = query.fetch_all(&mut *self.reading(Some(org), LIST).await?).await.map_err(failed(LIST))?;
+        let documents: Vec<String> = query
+            .fetch_all(&mut *self.reading(Some(org), LIST).await?)
+            .await
+            .map_err(failed(LIST))?;
         from_documents(&documents, LIST)
     }
 

@@ -139,9 +139,9 @@ impl Books {
         counters: Vec<(String, i64)>,
         tallies: Vec<(String, i64, i64)>,
     ) -> Self {
-        let terms = terms.into_iter().map(|(mandate, version, status, total)| {
-            ((mandate, version), Terms { status, total })
-        });
+        let terms = terms
+            .into_iter()
+            .map(|(mandate, version, status, total)| ((mandate, version), Terms { status, total }));
         let tallies = tallies.into_iter().map(|(mandate, count, sum)| (mandate, (count, sum)));
         Self {
             spends,

@@ -107,7 +107,8 @@ async fn until(
 ) -> Result<v1::EvaluateResponse, Status> {
     let until = Instant::now() + IN_TIME;
     loop {
-        let answer = calls.evaluate.evaluate(request.clone()).await.map(tonic::Response::into_inner);
+        let answer =
+            calls.evaluate.evaluate(request.clone()).await.map(tonic::Response::into_inner);
         if expected(&answer) {
             return answer;
         }
