@@ -112,16 +112,14 @@ fn refuse(operation: &'static str, reason: Refused) -> StoreError {
 /// The connection that a URL asks for.
 fn options(url: &str) -> Result<PgConnectOptions, Refused> {
     let options = url.parse::<PgConnectOptions>().map_err(|_| Refused::NoUrl)?;
-    // Without TLS in this build the driver would fall back silently where TLS is only preferred.
-    // For which hosts that is right was decided with the configuration.
-    match options.get_ssl_mode() {
-        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => {}
-        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => {
-            return Err(Refused::Tls);
-        }
-    }
+    // Where TLS is only preferred the driver would fall back silently. For which hosts nothing
+    // needs to be encrypted was decided with the configuration.
+    let ssl_mode = match options.get_ssl_mode() {
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => PgSslMode::Disable,
+        asked @ (PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull) => asked,
+    };
     Ok(options
-        .ssl_mode(PgSslMode::Disable)
+        .ssl_mode(ssl_mode)
         .application_name("quetra")
         .statement_cache_capacity(STATEMENTS)
         .options(SESSION)

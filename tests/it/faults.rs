@@ -6,6 +6,7 @@
 //! here: what is refused, and with which words (`faults/refusals`).
 
 mod cluster;
+mod encryption;
 mod refusals;
 
 use std::process::ExitStatus;

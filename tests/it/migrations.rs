@@ -1,5 +1,5 @@
-//! A schema that is expanded while servers of the release before it decide: they go on, lose nothing
-//! and refuse nobody; and one that starts afterwards says what it is too old for.
+//! A schema that is expanded while servers of the release before it decide: they go on, lose
+//! nothing and refuse nobody; and one that starts afterwards says what it is too old for.
 //!
 //! The migrations are the test's own, of the kinds that `src/store/postgres/migrations/README.md`
 //! allows. Not here: the real ones, which every test on Postgres applies.

@@ -33,10 +33,12 @@ INSERT INTO spend SELECT org, seq, id, id, id, 0, 0, 'approved', 'approved', 1, 
 UPDATE ledger_head SET seq = 8000 FROM one WHERE org_id = org;
 VACUUM ANALYZE";
 
-/// Tables that grow. Those with a row or two for each organization are small here.
-const READ_WHOLE: &str = "SELECT relname || ': ' || seq_scan FROM pg_stat_user_tables
+/// Tables that grow; those with a row or two for each organization are small here. That the list of
+/// organizations is read, as a server does when it is asked whether it is ready, shows that Postgres
+/// counts.
+const READ_WHOLE: &str = "SELECT relname::text FROM pg_stat_user_tables
     WHERE seq_scan > 0 AND relname IN ('spend', 'agent', 'mandate', 'mandate_version', 'api_key',
-        'receipt', 'counter') ORDER BY 1";
+        'receipt', 'counter', 'organization') ORDER BY 1";
 
 async fn run(owner: &mut PgConnection, sql: &str) {
     for statement in sql.split(";\n") {
@@ -139,6 +141,6 @@ async fn no_call_reads_a_table_from_end_to_end() {
         read.unwrap()
     });
     let whole = whole.await;
-    assert!(whole.is_empty(), "read as a whole: {whole:?}");
+    assert_eq!(whole, ["organization"], "read as a whole");
     owner.close().await.unwrap();
 }

@@ -11,12 +11,6 @@ pub(super) enum Refused {
     /// Nothing that can be connected to.
     #[error("it is no Postgres URL; write postgres://user:password@host:5432/database")]
     NoUrl,
-    /// Encryption is asked for.
-    #[error(
-        "sslmode asks for TLS, which this build does not speak to Postgres; let a proxy on this \
-         machine speak it, or set sslmode=disable where the network in between is private"
-    )]
-    Tls,
     /// A migration that this server does not know.
     #[error(
         "the database has schema {version}, which is newer than this server; start the server \

@@ -34,7 +34,7 @@ const ROLE: &str = "SELECT quote_ident(rolname), NOT rolsuper AND NOT rolbypassr
     FROM pg_roles WHERE rolname = $1";
 
 impl PostgresStore {
-    /// Allows a role what a server needs, and no more. May be repeated, and is after each migration.
+    /// Allows a role what a server needs, and no more; to be repeated after each migration.
     ///
     /// # Errors
     /// When there is no such role, or the wall between tenants would not bind it.

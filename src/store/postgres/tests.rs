@@ -27,12 +27,12 @@ async fn a_database_is_migrated_once_even_when_servers_start_together() {
 }
 
 #[tokio::test]
-async fn a_server_that_would_forget_or_needs_tls_is_refused_and_no_password_is_shown() {
+async fn a_server_that_would_forget_or_has_no_tls_when_asked_is_refused_and_no_password_is_shown() {
     let url = fresh_database().await;
     let forgets = format!("{url}?options[synchronous_commit]=off");
     for (url, says) in [
         (forgets.as_str(), "synchronous_commit = off"),
-        (&format!("{url}?sslmode=require"), "sslmode asks for TLS"),
+        (&format!("{url}?sslmode=require"), "does not support TLS"),
         ("postgres://u:hunter2@127.0.0.1:1/d", "open the database"),
         ("postgres://u:hunter2@127.0.0.1:port/d", "no Postgres URL"),
     ] {
