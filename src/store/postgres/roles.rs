@@ -24,7 +24,11 @@ const PRIVILEGES: [(&str, &str); 11] = [
     ("_sqlx_migrations", "SELECT"),
 ];
 
-const MAY_CREATE: &str = "SELECT has_schema_privilege(current_schema(), 'CREATE')";
+/// To be allowed to make tables is not enough once there are some: before version 15 everybody is.
+const MAY_CREATE: &str = "SELECT coalesce(CASE to_regclass('_sqlx_migrations') IS NULL
+    WHEN true THEN has_schema_privilege(current_schema(), 'CREATE')
+    ELSE pg_has_role((SELECT relowner FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')),
+        'USAGE') END, false)";
 const SCHEMA: &str = "SELECT quote_ident(current_schema())";
 const IS_WALLED: &str = "SELECT row_security_active('spend')";
 /// The role's name as it is written in a statement, and whether policies would bind it.

@@ -20,6 +20,8 @@ use crate::process::Process;
 
 /// How long a call may take; a stopped server answers later than this.
 const CALL_TIME: Duration = Duration::from_millis(800);
+/// How long a call may take before there is anything to test.
+const PREPARATION: Duration = Duration::from_secs(30);
 /// How long to wait before asking a server again that gave no answer.
 const PAUSE: Duration = Duration::from_millis(20);
 const AMOUNT_MAX: i64 = 20;
@@ -46,11 +48,16 @@ pub(crate) struct Target {
     mandate_id: String,
 }
 
-/// Calls of every service at an address.
-pub(crate) fn connect(url: &str, key: &str) -> Clients {
+/// Calls of every service at an address, each within this time.
+fn connect_within(time: Duration, url: &str, key: &str) -> Clients {
     let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
-    let endpoint = endpoint.connect_timeout(CALL_TIME).timeout(CALL_TIME);
+    let endpoint = endpoint.connect_timeout(time).timeout(time);
     Clients::new(link(endpoint.connect_lazy(), key))
+}
+
+/// The same, as impatient as clients are.
+pub(crate) fn connect(url: &str, key: &str) -> Clients {
+    connect_within(CALL_TIME, url, key)
 }
 
 /// How an error tells of the effect of a call.
@@ -76,7 +83,7 @@ impl Shared {
     /// Makes agents with mandates, on a server that runs.
     pub(crate) async fn new(urls: watch::Receiver<Vec<String>>, admin_key: &str) -> Arc<Self> {
         let first = urls.borrow()[0].clone();
-        let mut admin = connect(&first, admin_key);
+        let mut admin = connect_within(PREPARATION, &first, admin_key);
         let mut agents = Vec::new();
         for _ in 0..4 {
             let (agent_id, mandate_id) =

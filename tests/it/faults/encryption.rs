@@ -14,12 +14,16 @@ use crate::harness::unique;
 fn certify(folder: &Path, authority: &str, name: &str) {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     let lines = [
-        format!("test -e {authority}.pem || openssl req -x509 {key} -days 2 \
-            -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"),
+        format!(
+            "test -e {authority}.pem || openssl req -x509 {key} -days 2 \
+            -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
+        ),
         format!("openssl req -new {key} -subj /CN=server -keyout server.key -out server.csr"),
         format!("echo subjectAltName={name} > names"),
-        format!("openssl x509 -req -in server.csr -CA {authority}.pem -CAkey {authority}.key \
-            -CAcreateserial -days 2 -extfile names -out server.crt"),
+        format!(
+            "openssl x509 -req -in server.csr -CA {authority}.pem -CAkey {authority}.key \
+            -CAcreateserial -days 2 -extfile names -out server.crt"
+        ),
     ];
     for line in lines {
         let output = Command::new("sh").args(["-c", &line]).current_dir(folder).output().unwrap();
