@@ -33,9 +33,9 @@ INSERT INTO spend SELECT org, seq, id, id, id, 0, 0, 'approved', 'approved', 1, 
 UPDATE ledger_head SET seq = 8000 FROM one WHERE org_id = org;
 VACUUM ANALYZE";
 
-/// Tables that grow; those with a row or two for each organization are small here. That the list of
-/// organizations is read, as a server does when it is asked whether it is ready, shows that Postgres
-/// counts.
+/// Tables that grow; those with a row or two for each organization are small here. That the list
+/// of organizations is read, as a server does when it is asked whether it is ready, shows that
+/// Postgres counts.
 const READ_WHOLE: &str = "SELECT relname::text FROM pg_stat_user_tables
     WHERE seq_scan > 0 AND relname IN ('spend', 'agent', 'mandate', 'mandate_version', 'api_key',
         'receipt', 'counter', 'organization') ORDER BY 1";

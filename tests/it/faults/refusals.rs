@@ -189,3 +189,34 @@ async fn while_postgres_hangs_every_call_ends_in_time_and_none_approves() {
     let found = ledger_check::violations_shared(&site.database).await;
     assert!(found.is_empty(), "{found:?}");
 }
+
+/// Longer than the server lets a statement take.
+const LONGER_THAN_A_STATEMENT: Duration = Duration::from_millis(10_800);
+
+const WAITS: &str = "SELECT count(*)::text FROM pg_stat_activity
+    WHERE application_name = 'quetra' AND wait_event = 'SyncRep'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_no_standby_has_confirmed_is_never_taken_for_done() {
+    let cluster = Cluster::new().await;
+    let site = Site::new(&cluster.url);
+    let mut server = site.serve("server.log");
+    let mut calls = connect(&server, &site);
+    let (agent, _) = calls.agent_with_mandate(budget(1_000_000, 1_000), vec![]).await;
+    reload(&cluster, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    let request = ask(&agent, 1);
+    let began = Instant::now();
+    in_time("evaluate", calls.evaluate.evaluate(request.clone())).await;
+    // Postgres ends the wait of a statement that takes too long, and reports the commit as done.
+    tokio::time::sleep(LONGER_THAN_A_STATEMENT.saturating_sub(began.elapsed())).await;
+    assert_ne!(cluster.ask(WAITS).await, "0", "the commit does not wait any more");
+    // It would be found in the record.
+    in_time("evaluate", calls.evaluate.evaluate(request.clone())).await;
+    reload(&cluster, "ALTER SYSTEM RESET synchronous_standby_names").await;
+    let answer = until(&mut calls, &request, Result::is_ok).await.unwrap();
+    assert_eq!(answer.decision(), v1::Decision::Approved);
+    assert!(answer.replayed, "it was decided twice");
+    end(&mut server);
+    let found = ledger_check::violations_shared(&site.database).await;
+    assert!(found.is_empty(), "{found:?}");
+}
