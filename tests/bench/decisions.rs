@@ -3,8 +3,8 @@
 //! It starts the server it was built with, loads it, and prints one table of medians and ratios.
 //! It fails when a call fails or a decision is wrong, never because something was slow: targets
 //! stand beside the figures, for a reader who knows the machine. `-- --quick` is a short run,
-//! `-- load --url …` only loads a server that runs already, `-- postgres` measures one on Postgres.
-//! Not here: tests.
+//! `-- load --url …` only loads a server that runs already, `-- postgres` measures one on
+//! Postgres. Not here: tests.
 
 #![expect(
     clippy::arithmetic_side_effects,
