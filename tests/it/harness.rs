@@ -200,10 +200,16 @@ impl Server {
     }
 
     /// Stops gracefully and checks the books.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(self) {
+        let database = self.database.clone();
+        self.end().await;
+        ledger_check::check_any(&database).await;
+    }
+
+    /// Stops gracefully while others go on writing the books.
+    pub(crate) async fn end(mut self) {
         drop(self.stop.take());
         self.task.await.unwrap().unwrap();
-        ledger_check::check_any(&self.database).await;
     }
 
     /// Where it keeps its state.
