@@ -23,9 +23,10 @@ use crate::crypto::MasterKey;
 use crate::engine::{Engine, EngineParts};
 use crate::grpc;
 use crate::grpc::access::{AccessLayer, AccessTable};
+use crate::mcp::{self, Gateway, HttpSettings};
 use crate::provider::maxmind::MaxMindCountries;
 use crate::rest;
-use crate::serve::{self, FrontSettings, ServeLimits, front, standard_services};
+use crate::serve::{self, FrontSettings, GrpcCalls, ServeLimits, front, standard_services};
 
 mod database;
 mod demo;
@@ -157,7 +158,9 @@ pub async fn serve_with_clock(
     let table = AccessTable::read().map_err(anyhow::Error::msg)?;
     let access = AccessLayer::new(Arc::clone(&parts.engine), table, config.max_in_flight);
     let services = routes.prepare().into_axum_router().layer(access);
+    let calls = GrpcCalls::new(services.clone(), config.request_timeout);
     let other = rest::router(services.clone())
+        .merge(mcp::router(Gateway::new(calls), mcp_settings(&config)))
         .merge(operations::router(Arc::clone(&parts.engine), metrics));
     let settings = FrontSettings {
         cors_origins: config.cors_allowed_origins.clone(),
@@ -204,6 +207,14 @@ pub async fn init(config: &ServerConfig, org_name: &str) -> anyhow::Result<InitO
     let made = made.await;
     parts.close().await;
     made
+}
+
+fn mcp_settings(config: &ServerConfig) -> HttpSettings {
+    HttpSettings {
+        allowed_hosts: config.mcp_allowed_hosts.clone(),
+        allowed_origins: config.cors_allowed_origins.clone(),
+        behind_tls_proxy: config.behind_tls_proxy,
+    }
 }
 
 async fn report(health: &HealthReporter, is_serving: bool) {

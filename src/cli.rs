@@ -16,6 +16,7 @@ mod error;
 mod keys;
 mod mandate_file;
 mod mandates;
+mod mcp;
 mod money;
 mod output;
 mod places;
@@ -53,6 +54,8 @@ enum Command {
     Serve(server::ServeArgs),
     /// Make the first organization of an empty database and print its admin key, once
     Init(server::InitArgs),
+    /// Serve one MCP client on standard input and output, for one agent
+    Mcp(mcp::McpArgs),
     /// Bring the database's schema up to date
     Migrate(server::MigrateArgs),
     /// Ask a server whether it is healthy; exit code 0 if it is
@@ -133,6 +136,7 @@ fn dispatch(
     match command {
         Command::Dev(args) => server::dev(args, environment, output),
         Command::Serve(args) => server::serve(args, environment),
+        Command::Mcp(args) => mcp::run(args, environment),
         Command::Init(args) => server::init(args, environment, output),
         Command::Migrate(args) => server::migrate(args, environment, output),
         Command::Config(args) => server::config(args, environment, output),

@@ -93,6 +93,9 @@ pub struct ServerConfig {
     pub geo_database: Option<PathBuf>,
     /// Origins (`scheme://host[:port]`) whose pages may call this server; never `*`.
     pub cors_allowed_origins: Vec<String>,
+    /// Names, with or without a port, by which MCP clients may call this server, beside those of
+    /// the machine itself.
+    pub mcp_allowed_hosts: Vec<String>,
     /// Whether something in front terminates TLS; required for a public listener.
     pub behind_tls_proxy: bool,
     /// A tracing filter.

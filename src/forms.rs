@@ -10,6 +10,7 @@ mod agent;
 mod decision;
 mod mandate;
 mod mandate_view;
+mod money;
 mod organization;
 mod patch;
 mod rule;
@@ -23,6 +24,7 @@ pub use agent::{AgentForm, AgentPatch, AgentView};
 pub use decision::{BudgetStatusView, CanSpendView, EvaluateView, ReasonView, RuleResultView};
 pub use mandate::{BudgetForm, BudgetPatch, MandateForm, MandatePatch, ResetIntervalForm};
 pub use mandate_view::{MandateBudgetView, MandateTokenView, MandateView};
+pub use money::money_text;
 pub use organization::{
     ApiKeyCreatedView, ApiKeyForm, ApiKeyView, OrganizationPatch, OrganizationView, SigningKeyView,
 };

@@ -2,9 +2,9 @@
 //!
 //! The map, from the inside out: [`domain`] is the decision as pure functions; [`engine`] the use
 //! cases; [`ledger`], [`store`] and [`provider`] what the engine needs, as traits with their
-//! adapters; [`grpc`] the services; [`connect`], [`rest`] and [`forms`] other ways to call them;
-//! [`serve`] the one port; [`app`] puts a server together from a [`config`]; [`cli`] is the command
-//! line. Who may name whom is checked by a test.
+//! adapters; [`grpc`] the services; [`connect`], [`rest`], [`mcp`] and [`forms`] other ways to call
+//! them; [`serve`] the one port; [`app`] puts a server together from a [`config`]; [`cli`] is the
+//! command line. Who may name whom is checked by a test.
 
 #![cfg_attr(
     test,
@@ -26,6 +26,7 @@ pub mod engine;
 pub mod forms;
 pub mod grpc;
 pub mod ledger;
+pub mod mcp;
 pub mod proto;
 pub mod provider;
 pub mod rest;

@@ -6,6 +6,10 @@
 /// The encoded descriptor set of every proto file, with options and comments.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// Metadata of a call whose credential came in a URL. Such a call is served only if the key is an
+/// agent's, and the key's record says so. Whoever sends it only restricts and marks himself.
+pub const KEY_IN_URL: &str = "quetra-key-in-url";
+
 /// The package `quetra.v1`.
 #[expect(
     clippy::allow_attributes,

@@ -8,6 +8,7 @@ mod calls;
 mod front;
 mod request_id;
 mod standard;
+mod url_key;
 
 use std::convert::Infallible;
 use std::future::Future;

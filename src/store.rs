@@ -115,10 +115,23 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
+    /// When it last came in the path of a URL, where others may have seen it.
+    pub url_used_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// When a credential was last used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The credential.
+    pub id: KeyId,
+    /// In any way.
+    pub at: Timestamp,
+    /// In the path of a URL; none if it was not.
+    pub in_url_at: Option<Timestamp>,
 }
 
 /// An organization's signing key; the private half is sealed under the master key.
@@ -194,7 +207,7 @@ pub trait CatalogueWriter: Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// Notes when credentials were last used; losing a note is harmless.
-    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), StoreError>;
+    async fn touch_keys(&self, used: Vec<KeyUse>) -> Result<(), StoreError>;
 }
 
 /// Reads organizations and the receipts of their mutations.

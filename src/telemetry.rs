@@ -16,8 +16,15 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use crate::config::LogFormat;
 use crate::terminal::{escape_json, escape_text};
 
-/// Libraries whose finer levels print whole headers, and so API keys.
-const CAPPED: [&str; 3] = ["h2", "hyper", "hyper_util"];
+/// Libraries whose finer levels print whole headers, and so API keys, or whole requests and
+/// answers; and the finest level that may still be had of them. The warnings of `rmcp` repeat what
+/// a client sent, and to it a client that hangs up is an error.
+const CAPPED: [(&str, LevelFilter); 4] = [
+    ("h2", LevelFilter::WARN),
+    ("hyper", LevelFilter::WARN),
+    ("hyper_util", LevelFilter::WARN),
+    ("rmcp", LevelFilter::OFF),
+];
 
 /// Installs the subscriber of the whole process.
 ///
@@ -50,7 +57,8 @@ where
 
 fn is_allowed(metadata: &Metadata<'_>) -> bool {
     let library = metadata.target().split("::").next().unwrap_or_default();
-    !CAPPED.contains(&library) || *metadata.level() <= LevelFilter::WARN
+    let cap = CAPPED.iter().find(|(name, _)| *name == library).map(|(_, cap)| *cap);
+    cap.is_none_or(|cap| *metadata.level() <= cap)
 }
 
 /// Escapes each event; the layer above hands over one whole line at a time.
@@ -140,6 +148,7 @@ mod tests {
         let text = logged("trace", LogFormat::Text, || {
             tracing::debug!(target: "h2::codec", "authorization: Bearer sk_secret");
             tracing::warn!(target: "h2::codec", "kept");
+            tracing::warn!(target: "rmcp::service", "what a client sent: sk_secret");
             tracing::debug!(target: "quetra::engine", "kept too");
         });
         assert!(!text.contains("sk_secret") && text.contains("kept too"), "{text}");

@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 
 /// Whether a terminal would act on the character, or show the text around it in another order, or
 /// show nothing at all.
-fn is_unsafe(letter: char) -> bool {
+#[must_use]
+pub fn is_unsafe(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
             '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'

@@ -47,6 +47,7 @@ fn addresses(url: &str) -> String {
          \x20 gRPC, gRPC-Web   {host}  (plaintext; reflection is on)\n\
          \x20 JSON             {url}/quetra.v1.EvaluateService/Evaluate  (and every other RPC)\n\
          \x20 REST             {url}/api/v1  (described at {url}/openapi.json)\n\
+         \x20 MCP              {url}/mcp  (with an agent key; see docs/MCP.md)\n\
          \x20 health           {url}/healthz  {url}/readyz  {url}/metrics\n\n"
     )
 }
@@ -89,6 +90,12 @@ The same by REST, and by gRPC through reflection
 
 {grpc}
 
+For Claude Code, Cursor and other MCP clients: this address, or this .mcp.json
+
+{url}/{agent_key}/mcp
+
+{mcp}
+
 What is left, and what was decided
 
 {commands}
@@ -97,6 +104,7 @@ What is left, and what was decided
         rejected = connect_line(url, first, 50_000, "netflix.com", "entertainment"),
         rest = rest_line(url, first),
         grpc = grpc_line(url, first),
+        mcp = mcp_settings(url, first),
     );
     out
 }
@@ -147,6 +155,15 @@ fn grpc_line(url: &str, first: &FirstStart) -> String {
          \x20 -H 'authorization: Bearer {agent_key}' \\\n\
          \x20 -d '{{\"agentId\":\"{agent_id}\"}}' \\\n\
          \x20 {url}/quetra.v1.BudgetService/GetBudget"
+    )
+}
+
+/// What a client's settings file needs; the key is in a header, where fewer can see it.
+fn mcp_settings(url: &str, first: &FirstStart) -> String {
+    let FirstStart { agent_key, .. } = first;
+    format!(
+        "{{\"mcpServers\": {{\"quetra\": {{\"type\": \"http\", \"url\": \"{url}/mcp\",\n\
+         \x20 \"headers\": {{\"Authorization\": \"Bearer {agent_key}\"}}}}}}}}"
     )
 }
 
@@ -263,6 +280,18 @@ mod tests {
             assert_eq!(body["agentId"], "0198c0de-0000-7000-8000-000000000001");
             assert!(words.contains(&"authorization: Bearer sk_agent"), "{words:?}");
         }
+    }
+
+    #[test]
+    fn the_settings_for_mcp_clients_are_json_with_the_key_in_a_header() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = greeting(&first_start(), directory.path());
+        assert!(text.contains("\n\nhttp://127.0.0.1:7070/sk_agent/mcp\n\n"), "{text}");
+        let settings = text.split("\n\n").find(|part| part.starts_with('{')).unwrap();
+        let settings: serde_json::Value = serde_json::from_str(settings).unwrap();
+        let server = &settings["mcpServers"]["quetra"];
+        assert_eq!(server["url"], "http://127.0.0.1:7070/mcp");
+        assert_eq!(server["headers"]["Authorization"], "Bearer sk_agent");
     }
 
     #[test]

@@ -105,11 +105,13 @@ async fn list(page: &PageArgs, session: &mut Session<'_>) -> Result<u8, CliError
             state.to_owned(),
             dash(key.agent_id),
             time(key.last_used_at.as_ref()),
+            time(key.url_used_at.as_ref()),
             time(key.expires_at.as_ref()),
             key.name,
         ]
     });
-    let columns = ["ID", "PREFIX", "ROLE", "STATE", "AGENT", "LAST USED", "EXPIRES", "NAME"];
+    let columns =
+        ["ID", "PREFIX", "ROLE", "STATE", "AGENT", "LAST USED", "USED IN URL", "EXPIRES", "NAME"];
     session.output.table(columns, rows.collect())?;
     session.output.more(&answer.next_page_token)?;
     Ok(0)

@@ -31,6 +31,8 @@ pub enum Key {
     GeoDatabase,
     /// Web origins.
     CorsAllowedOrigins,
+    /// Host names of the MCP endpoint.
+    McpAllowedHosts,
     /// The log filter.
     Log,
     /// The log shape.
@@ -99,7 +101,7 @@ impl fmt::Display for Origin {
 
 impl Key {
     /// Every setting, in the order they are shown.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Listen,
         Self::DataDir,
         Self::DatabaseUrl,
@@ -108,6 +110,7 @@ impl Key {
         Self::BehindTlsProxy,
         Self::GeoDatabase,
         Self::CorsAllowedOrigins,
+        Self::McpAllowedHosts,
         Self::Log,
         Self::LogFormat,
         Self::RequestTimeoutMs,
@@ -129,6 +132,7 @@ impl Key {
             Self::BehindTlsProxy => "behind_tls_proxy",
             Self::GeoDatabase => "geo_database",
             Self::CorsAllowedOrigins => "cors_allowed_origins",
+            Self::McpAllowedHosts => "mcp_allowed_hosts",
             Self::Log => "log",
             Self::LogFormat => "log_format",
             Self::RequestTimeoutMs => "request_timeout_ms",
@@ -157,7 +161,7 @@ impl Key {
             | Self::RequestsPerSecond
             | Self::WorkerThreads => Kind::Number,
             Self::BehindTlsProxy => Kind::Switch,
-            Self::CorsAllowedOrigins => Kind::List,
+            Self::CorsAllowedOrigins | Self::McpAllowedHosts => Kind::List,
         }
     }
 
@@ -168,7 +172,7 @@ impl Key {
             Self::Listen => Some("127.0.0.1:7070"),
             Self::DataDir => Some(".quetra"),
             Self::BehindTlsProxy => Some("false"),
-            Self::CorsAllowedOrigins => Some(""),
+            Self::CorsAllowedOrigins | Self::McpAllowedHosts => Some(""),
             Self::Log => Some("info"),
             Self::LogFormat => Some("text"),
             Self::RequestTimeoutMs => Some("10000"),
@@ -195,6 +199,7 @@ impl Key {
             Self::CorsAllowedOrigins => {
                 "Web origins that may call, such as https://app.example.com"
             }
+            Self::McpAllowedHosts => "Host names of MCP clients' URLs, such as mcp.example.com",
             Self::Log => "Log filter, such as info,quetra=debug",
             Self::LogFormat => "Shape of log lines: text or json",
             Self::RequestTimeoutMs => "Longest time of one call, in milliseconds",
@@ -223,6 +228,7 @@ impl Key {
             Self::BehindTlsProxy => "behind-tls-proxy",
             Self::GeoDatabase => "geo-database",
             Self::CorsAllowedOrigins => "cors-allowed-origins",
+            Self::McpAllowedHosts => "mcp-allowed-hosts",
             Self::Log => "log",
             Self::LogFormat => "log-format",
             Self::RequestTimeoutMs => "request-timeout-ms",
@@ -244,6 +250,7 @@ impl Key {
             Self::Listen
             | Self::GeoDatabase
             | Self::CorsAllowedOrigins
+            | Self::McpAllowedHosts
             | Self::Log
             | Self::LogFormat
             | Self::RequestTimeoutMs

@@ -180,6 +180,11 @@ dev   cors_allowed_origins https://a.com/            => not an origin
 dev   cors_allowed_origins https://A.com             => not an origin
 dev   cors_allowed_origins https://u@a.com           => not an origin
 dev   cors_allowed_origins null                      => not an origin
+dev   mcp_allowed_hosts    *                         => not a host name
+dev   mcp_allowed_hosts    https://a.com             => not a host name
+dev   mcp_allowed_hosts    a.com/mcp                 => not a host name
+dev   mcp_allowed_hosts    u@a.com                   => not a host name
+dev   mcp_allowed_hosts    :7070                     => not a host name
 dev   log                  wran                      => is not a level
 dev   log                  info,quetra=loud          => is not a filter
 dev   log_format           xml                       => neither text nor json

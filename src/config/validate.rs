@@ -56,6 +56,7 @@ impl Settings {
             data_dir,
             geo_database: check.geo_database(),
             cors_allowed_origins: check.origins(),
+            mcp_allowed_hosts: check.mcp_hosts(),
             behind_tls_proxy: self.switch(Key::BehindTlsProxy),
             log: check.log(),
             log_format: check.log_format(),
@@ -237,6 +238,24 @@ impl Check<'_> {
                     shown(origin)
                 );
                 self.problem(Key::CorsAllowedOrigins, &sentence);
+            }
+        }
+        given.to_vec()
+    }
+
+    fn mcp_hosts(&mut self) -> Vec<String> {
+        let given = self.settings.list(Key::McpAllowedHosts);
+        for host in given {
+            let authority = host.parse::<http::uri::Authority>();
+            let is_host = authority.is_ok_and(|host| !host.host().is_empty())
+                && !host.contains(['@', '*', '/']);
+            if !is_host {
+                let sentence = format!(
+                    "`{}` is not a host name; write the name in the clients' URL, such as \
+                     mcp.example.com, with a port only if no other may be used",
+                    shown(host)
+                );
+                self.problem(Key::McpAllowedHosts, &sentence);
             }
         }
         given.to_vec()

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::{Engine, EngineError, EngineResult};
 use crate::crypto::{MasterKey, digest, equal, keyed_digest, random, time_ordered_id};
 use crate::domain::id::{AgentId, KeyId, OrgId};
-use crate::store::{ApiKey, Role};
+use crate::store::{ApiKey, KeyUse, Role};
 
 /// Keys that are kept in memory.
 const KEPT: u64 = 10_000;
@@ -109,7 +109,7 @@ pub(super) struct Access {
     known: Cache<KeyId, Known>,
     /// What was read longer ago is read again: others revoke too, where the store is shared.
     age_max: Duration,
-    used: Mutex<HashMap<KeyId, Timestamp>>,
+    used: Mutex<HashMap<KeyId, KeyUse>>,
     rate: Option<DefaultKeyedRateLimiter<KeyId>>,
 }
 
@@ -194,14 +194,19 @@ impl Access {
         })
     }
 
-    fn note_use(&self, key: &ApiKey, now: Timestamp) {
+    fn note_use(&self, key: &ApiKey, now: Timestamp, in_url: bool) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.insert(key.id, now);
+        let fresh = KeyUse { id: key.id, at: now, in_url_at: None };
+        let noted = used.entry(key.id).or_insert(fresh);
+        noted.at = now;
+        if in_url {
+            noted.in_url_at = Some(now);
+        }
     }
 
-    fn take_used(&self) -> Vec<(KeyId, Timestamp)> {
+    fn take_used(&self) -> Vec<KeyUse> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *used).into_iter().collect()
+        std::mem::take(&mut *used).into_values().collect()
     }
 }
 
@@ -211,6 +216,19 @@ impl Engine {
     /// # Errors
     /// When the key is garbled, unknown, revoked or expired, calls too fast, or the store fails.
     pub async fn authenticate(&self, key: &str) -> EngineResult<Principal> {
+        self.authenticated(key, false).await
+    }
+
+    /// The same for a credential that came in a URL, which is noted. Only an agent's may: others
+    /// could change what agents are allowed, and a URL is seen by many.
+    ///
+    /// # Errors
+    /// As [`Engine::authenticate`], and when the key is of another role.
+    pub async fn authenticate_in_url(&self, key: &str) -> EngineResult<Principal> {
+        self.authenticated(key, true).await
+    }
+
+    async fn authenticated(&self, key: &str, in_url: bool) -> EngineResult<Principal> {
         let parsed = parse_key(key).ok_or(EngineError::Unauthenticated)?;
         let now = self.clock.now();
         let stored = self.known_key(parsed.id).await?;
@@ -220,11 +238,11 @@ impl Engine {
         let matches = equal(&presented, &expected);
         let key = stored.filter(|_| matches).ok_or(EngineError::Unauthenticated)?;
         let ended = key.revoked_at.is_some() || key.expires_at.is_some_and(|end| end <= now);
-        if ended {
+        if ended || (in_url && key.role != Role::Agent) {
             return Err(EngineError::Unauthenticated);
         }
         self.access.within_rate(key.id)?;
-        self.access.note_use(&key, now);
+        self.access.note_use(&key, now, in_url);
         Ok(Principal { org_id: key.org_id, key_id: key.id, role: key.role, agent_id: key.agent_id })
     }
 

@@ -186,6 +186,7 @@ impl Engine {
             agent_id: wanted.agent_id,
             expires_at: wanted.expires_at,
             last_used_at: None,
+            url_used_at: None,
             created_at: self.clock.now(),
             revoked_at: None,
         };

@@ -161,6 +161,8 @@ pub struct ApiKeyView {
     pub expires_at: Option<Time>,
     /// When it was last used, to the minute; null if never.
     pub last_used_at: Option<Time>,
+    /// When it last came in the path of a URL; null if never.
+    pub url_used_at: Option<Time>,
     /// When it was made.
     pub created_at: Option<Time>,
     /// When it was revoked; null if it was not.
@@ -177,6 +179,7 @@ impl From<v1::ApiKey> for ApiKeyView {
             agent_id: present(key.agent_id),
             expires_at: Time::from_proto(key.expires_at.as_ref()),
             last_used_at: Time::from_proto(key.last_used_at.as_ref()),
+            url_used_at: Time::from_proto(key.url_used_at.as_ref()),
             created_at: Time::from_proto(key.created_at.as_ref()),
             revoked_at: Time::from_proto(key.revoked_at.as_ref()),
         }

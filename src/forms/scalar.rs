@@ -108,7 +108,7 @@ impl<const LAST: i64> Visitor<'_> for HourVisitor<LAST> {
 }
 
 /// A point in time, written as RFC 3339 with an offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(jiff::Timestamp);
 
 impl Time {

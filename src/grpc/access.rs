@@ -21,7 +21,7 @@ use super::status::status_of;
 use crate::engine::Role;
 use crate::engine::access::Principal;
 use crate::engine::{Engine, EngineError};
-use crate::proto::v1;
+use crate::proto::{KEY_IN_URL, v1};
 
 /// The longest credential that is looked at.
 const CREDENTIAL_LENGTH_MAX: usize = 256;
@@ -150,7 +150,11 @@ async fn check(
     headers: &HeaderMap,
 ) -> Result<Principal, EngineError> {
     let key = bearer(headers).ok_or(EngineError::Unauthenticated)?;
-    let caller = engine.authenticate(key).await?;
+    let caller = if headers.contains_key(KEY_IN_URL) {
+        engine.authenticate_in_url(key).await?
+    } else {
+        engine.authenticate(key).await?
+    };
     if roles.contains(&caller.role) {
         Ok(caller)
     } else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::access::caller;
-use super::convert::organization::{api_key, new_key, organization, patch};
+use super::convert::organization::{api_key, new_key, organization, patch, role_message};
 use super::convert::{id, page};
 use super::idempotency;
 use super::status::status_of;
@@ -59,6 +59,19 @@ impl OrganizationService for OrganizationApi {
         let org = self.engine.organization(&caller).await.map_err(status_of)?;
         let organization = self.shown(org).await.map_err(status_of)?;
         Ok(Response::new(v1::GetOrganizationResponse { organization }))
+    }
+
+    async fn get_caller(
+        &self,
+        request: Request<v1::GetCallerRequest>,
+    ) -> Result<Response<v1::GetCallerResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(v1::GetCallerResponse {
+            organization_id: caller.org_id.to_string(),
+            api_key_id: caller.key_id.to_string(),
+            role: role_message(caller.role).into(),
+            agent_id: caller.agent_id.map_or_else(String::new, |id| id.to_string()),
+        }))
     }
 
     async fn update_organization(

@@ -20,6 +20,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::calls::GrpcCalls;
 use super::request_id::{self, REQUEST_ID};
+use super::url_key;
 use crate::connect::{Connect, Limits, unsupported_media};
 use crate::grpc::{MESSAGE_BYTES_MAX, REPLY_BYTES_MAX};
 use crate::proto::DESCRIPTORS;
@@ -184,7 +185,8 @@ fn is_rpc(path: &str) -> bool {
     let mut parts = path.split('/');
     let (root, service, method) = (parts.next(), parts.next(), parts.next());
     root == Some("")
-        && service.is_some_and(|service| service.contains('.'))
+        // `/.well-known/…` is not a method of a service without a name.
+        && service.is_some_and(|service| !service.starts_with('.') && service.contains('.'))
         && method.is_some_and(|method| !method.is_empty())
         && parts.next().is_none()
 }
@@ -216,7 +218,8 @@ impl Front {
     }
 
     /// Everything that can come from a browser.
-    async fn browsable(&self, request: Request<Body>, way: Way) -> Response<Body> {
+    async fn browsable(&self, mut request: Request<Body>, way: Way) -> Response<Body> {
+        url_key::take(&mut request);
         let id = request.headers().get(REQUEST_ID).cloned();
         let answered = AssertUnwindSafe(self.routed(request, way)).catch_unwind().await;
         let mut response = answered.unwrap_or_else(|_panic| {

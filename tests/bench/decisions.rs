@@ -3,7 +3,8 @@
 //! It starts the server it was built with, loads it, and prints one table of medians and ratios.
 //! It fails when a call fails or a decision is wrong, never because something was slow: targets
 //! stand beside the figures, for a reader who knows the machine. `-- --quick` is a short run,
-//! `-- load --url …` only loads a server that runs already. Not here: tests.
+//! `-- load --url …` only loads a server that runs already, `-- mcp` only measures MCP. Not here:
+//! tests.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -18,6 +19,7 @@
 mod echo;
 mod loader;
 mod machine;
+mod mcp;
 mod naive;
 mod options;
 mod prepare;
@@ -61,6 +63,7 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(async {
         match &options.command {
             Some(Command::Load(load)) => load_only(load).await,
+            Some(Command::Mcp) => mcp_only().await,
             None => full(&options).await,
         }
     })
@@ -136,6 +139,20 @@ async fn restart(
     let note = format!("after kill -9, to the first decision, {stored} of data; target < 200 ms");
     table.add("cold start", &Figures::of_times(&taken), &note);
     Ok(server)
+}
+
+/// Measures what MCP adds, on a fresh server.
+async fn mcp_only() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data)?;
+    let server = Server::start(&data).await?;
+    let agents = prepare::agents(&server.target(), 0..1).await?;
+    let agent_id = std::str::from_utf8(&agents[0])?;
+    let mut table = Table::new();
+    mcp::measure(&server.target(), agent_id, &mut table).await?;
+    println!("{table}");
+    server.stop()
 }
 
 /// Loads a server that runs already.

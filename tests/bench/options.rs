@@ -33,6 +33,8 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Loads a server that runs already, for profiling.
     Load(LoadOptions),
+    /// Measures only what MCP adds to a decision.
+    Mcp,
 }
 
 /// A load on a server that runs already.

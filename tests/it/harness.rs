@@ -118,6 +118,7 @@ pub(crate) fn config(folder: &Folder) -> ServerConfig {
         master_key: MasterKeySource::DevFile(folder.path().join("master.key")),
         geo_database: None,
         cors_allowed_origins: Vec::new(),
+        mcp_allowed_hosts: Vec::new(),
         behind_tls_proxy: false,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,

@@ -40,6 +40,8 @@ mod harness;
 #[cfg(test)]
 mod mandates;
 #[cfg(test)]
+mod mcp;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod organization;

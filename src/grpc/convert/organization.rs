@@ -84,6 +84,7 @@ pub(in crate::grpc) fn api_key(key: ApiKey) -> v1::ApiKey {
         agent_id: key.agent_id.map_or_else(String::new, |id| id.to_string()),
         expires_at: key.expires_at.map(timestamp),
         last_used_at: key.last_used_at.map(timestamp),
+        url_used_at: key.url_used_at.map(timestamp),
         created_at: Some(timestamp(key.created_at)),
         revoked_at: key.revoked_at.map(timestamp),
     }

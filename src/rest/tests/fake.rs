@@ -404,6 +404,8 @@ service!(AgentsService {
 service!(OrganizationService {
     get_organization(GetOrganizationRequest) -> GetOrganizationResponse
         = |_f, _m| v1::GetOrganizationResponse { organization: organization(false) };
+    get_caller(GetCallerRequest) -> GetCallerResponse
+        = |_f, _m| v1::GetCallerResponse::default();
     update_organization(UpdateOrganizationRequest) -> UpdateOrganizationResponse
         = |_f, _m| v1::UpdateOrganizationResponse { organization: organization(false) };
     freeze_organization(FreezeOrganizationRequest) -> FreezeOrganizationResponse

@@ -20,7 +20,7 @@ pub(super) const CREATE_KEY: &str =
 // A key that is being revoked is left alone: a note of its use is not worth waiting for, and nobody
 // who never waits is part of a deadlock.
 pub(super) const TOUCH_KEY: &str = "UPDATE api_key
-    SET last_used_at = greatest(last_used_at, $2)
+    SET last_used_at = greatest(last_used_at, $2), url_used_at = greatest(url_used_at, $3)
     WHERE id = (SELECT id FROM api_key WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED)";
 
 pub(super) const REVOKE_KEY: &str = "UPDATE api_key SET revoked_at = $3

@@ -54,6 +54,7 @@ fn api_key(row: &DriverRow, operation: &'static str) -> Result<ApiKey, StoreErro
         digest: from_bytes(digest, operation)?,
         last_used_at: time(2)?,
         revoked_at: time(3)?,
+        url_used_at: time(4)?,
         ..from_document(document, operation)?
     })
 }

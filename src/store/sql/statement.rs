@@ -94,8 +94,9 @@ statements! {
     DELETE_DRAFT_VERSIONS = "DELETE FROM mandate_version WHERE mandate_id = $1 AND org_id = $2";
 
     // Credentials.
-    READ_KEY = "SELECT document, digest, last_used_at, revoked_at FROM api_key WHERE id = $1";
-    LIST_KEYS = "SELECT document, digest, last_used_at, revoked_at FROM api_key
+    READ_KEY = "SELECT document, digest, last_used_at, revoked_at, url_used_at
+        FROM api_key WHERE id = $1";
+    LIST_KEYS = "SELECT document, digest, last_used_at, revoked_at, url_used_at FROM api_key
         WHERE org_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
     // Only for an agent of the same organization that has not ended.
     CREATE_KEY = super::super::dialect::CREATE_KEY;

@@ -180,6 +180,7 @@ fn key(number: u32, role: Role, agent: Option<u32>) -> ApiKey {
         agent_id: agent.map(agent_id),
         expires_at: None,
         last_used_at: None,
+        url_used_at: None,
         created_at: at(0),
         revoked_at: None,
     }

@@ -20,7 +20,9 @@ use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
 use crate::domain::mandate::Mandate;
 use crate::domain::organization::Organization;
 use crate::store::sql::spends::subject_text;
-use crate::store::{ApiKey, CatalogueWriter, Change, Receipt, Role, SigningKeyRow, StoreError};
+use crate::store::{
+    ApiKey, CatalogueWriter, Change, KeyUse, Receipt, Role, SigningKeyRow, StoreError,
+};
 
 #[async_trait]
 impl CatalogueWriter for Store {
@@ -40,18 +42,25 @@ impl CatalogueWriter for Store {
         self.finish(transaction, COMMIT).await
     }
 
-    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), StoreError> {
+    async fn touch_keys(&self, used: Vec<KeyUse>) -> Result<(), StoreError> {
         const TOUCH: &str = "note the use of API keys";
         if used.is_empty() {
             return Ok(());
         }
         let mut transaction = self.begin_for(&[], TOUCH).await?;
-        for (id, at) in &used {
-            let query = sqlx::query(TOUCH_KEY).bind(id.as_bytes().as_slice());
-            run(query.bind(at.as_microsecond()), &mut transaction, TOUCH).await?;
+        for used in &used {
+            let query = sqlx::query(TOUCH_KEY)
+                .bind(used.id.as_bytes().as_slice())
+                .bind(used.at.as_microsecond())
+                .bind(micros(used.in_url_at));
+            run(query, &mut transaction, TOUCH).await?;
         }
         self.finish(transaction, TOUCH).await
     }
+}
+
+fn micros(time: Option<Timestamp>) -> Option<i64> {
+    time.map(Timestamp::as_microsecond)
 }
 
 type Statement<'a> = Query<'a, Driver, <Driver as sqlx::Database>::Arguments>;
@@ -280,7 +289,6 @@ async fn create_key(connection: &mut DriverConnection, key: &ApiKey) -> Result<(
         Role::Agent => "agent",
         Role::Reader => "reader",
     };
-    let micros = |time: Option<Timestamp>| time.map(Timestamp::as_microsecond);
     let query = sqlx::query(CREATE_KEY)
         .bind(key.id.as_bytes().as_slice())
         .bind(key.org_id.as_bytes().as_slice())

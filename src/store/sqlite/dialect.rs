@@ -18,7 +18,10 @@ pub(super) const CREATE_KEY: &str =
         WHERE id = $3 AND org_id = $2 AND status <> 'decommissioned')";
 
 pub(super) const TOUCH_KEY: &str = "UPDATE api_key
-    SET last_used_at = max(coalesce(last_used_at, $2), $2) WHERE id = $1";
+    SET last_used_at = max(coalesce(last_used_at, $2), $2),
+        url_used_at = CASE WHEN $3 IS NULL THEN url_used_at
+            ELSE max(coalesce(url_used_at, $3), $3) END
+    WHERE id = $1";
 
 pub(super) const REVOKE_KEY: &str = "UPDATE api_key SET revoked_at = $3
     WHERE id = $1 AND org_id = $2 AND revoked_at IS NULL

@@ -5,7 +5,9 @@
 //! the test command, which is what runs this.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -91,4 +93,76 @@ fn the_commands_of_the_readme_do_what_it_says() {
     assert_eq!(blocks.len(), 4);
     process.signal("TERM");
     assert_eq!(process.wait().code(), Some(0), "{}", process.errors());
+}
+
+/// The JSON blocks of a document.
+fn settings(document: &str) -> Vec<Value> {
+    let blocks = document.split("```json\n").skip(1);
+    let blocks = blocks.map(|block| block.split_once("```").unwrap().0);
+    blocks.filter_map(|block| serde_json::from_str(block).ok()).collect()
+}
+
+/// Opens a conversation with the server of these settings, as a client does, and asks for the
+/// budget.
+fn asked_by(server: &Value, folder: &Path, environment: [(&str, &str); 2]) -> Value {
+    assert_eq!(server["args"], serde_json::json!(["mcp"]));
+    let mut command = quetra(&["mcp"]);
+    // What the document gives as an example is another in a test; the names must be the same.
+    for name in server["env"].as_object().into_iter().flatten().map(|(name, _)| name) {
+        let (_, value) = environment.iter().find(|(known, _)| known == name).unwrap();
+        command.env(name, value);
+    }
+    command.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let open = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":
+        "2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
+    let opened = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let ask = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":
+        {"name":"quetra_check_budget","arguments":{}}}"#;
+    let mut input = child.stdin.take().unwrap();
+    for message in [open, opened, ask] {
+        writeln!(input, "{}", message.replace('\n', " ")).unwrap();
+    }
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    let answer = answers.nth(1).unwrap().unwrap();
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    serde_json::from_str(&answer).unwrap()
+}
+
+#[test]
+fn the_settings_for_mcp_clients_work_as_they_stand() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = Folder::new();
+    let mut command = quetra(&["dev"]);
+    command.env("QUETRA_LISTEN", "127.0.0.1:0").current_dir(folder.path());
+    let mut process = Process::run(command, folder.path());
+    process.read_until("evaluate --amount");
+    let credentials = folder.path().join(".quetra/credentials.toml");
+    let credentials: toml::Value =
+        toml::from_str(&fs::read_to_string(credentials).unwrap()).unwrap();
+    let key = credentials["agent_key"].as_str().unwrap();
+    let mut local = 0;
+    let mut remote = 0;
+    for document in ["README.md", "docs/MCP.md"] {
+        for settings in settings(&fs::read_to_string(root.join(document)).unwrap()) {
+            let servers = settings.get("mcpServers").or_else(|| settings["mcp"].get("servers"));
+            let Some(server) = servers.map(|servers| &servers["quetra"]) else {
+                continue;
+            };
+            if server.get("command").is_some() {
+                let environment = [("QUETRA_API_KEY", key), ("QUETRA_GATEWAY_URL", &*process.url)];
+                let answer = asked_by(server, folder.path(), environment);
+                let budget = &answer["result"]["structuredContent"]["budget"];
+                assert_eq!(budget["total"], 10_000, "{answer}");
+                local += 1;
+            } else {
+                assert_eq!(server["url"], "http://127.0.0.1:7070/mcp", "{server}");
+                let bearer = server["headers"]["Authorization"].as_str().unwrap();
+                assert!(bearer.starts_with("Bearer "), "{server}");
+                remote += 1;
+            }
+        }
+    }
+    assert_eq!((local, remote), (3, 3), "settings were added or lost");
 }

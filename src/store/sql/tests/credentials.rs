@@ -3,6 +3,7 @@
 //! Not here: the secret behind a digest (`crypto`).
 
 use super::*;
+use crate::store::KeyUse;
 
 fn revoke(number: u32, second: i64) -> Change {
     Change::RevokeKey(org_id(1), key_id(number), at(second))
@@ -171,8 +172,27 @@ async fn the_last_use_of_a_credential_only_moves_forward() {
     let store = &fixture.store;
     store.touch_keys(Vec::new()).await.unwrap();
     for (second, wanted) in [(5, 5), (3, 5), (8, 8)] {
-        store.touch_keys(vec![(key_id(1), at(second)), (key_id(9), at(99))]).await.unwrap();
+        let used = |key, second| KeyUse { id: key_id(key), at: at(second), in_url_at: None };
+        store.touch_keys(vec![used(1, second), used(9, 99)]).await.unwrap();
         let found = store.key(key_id(1)).await.unwrap().unwrap();
         assert_eq!(found.last_used_at, Some(at_micros(wanted)));
+        assert_eq!(found.url_used_at, None);
+    }
+}
+
+#[tokio::test]
+async fn the_last_use_in_a_url_is_kept_beside_it() {
+    let fixture = Fixture::seeded().await;
+    fixture.commit([Change::CreateKey(key(1, Role::Agent, None))]).await.unwrap();
+    for (second, in_url, wanted) in
+        [(5, Some(4), 4), (6, None, 4), (7, Some(3), 4), (8, Some(8), 8)]
+    {
+        let used = KeyUse { id: key_id(1), at: at(second), in_url_at: in_url.map(at) };
+        fixture.store.touch_keys(vec![used]).await.unwrap();
+        let found = fixture.store.key(key_id(1)).await.unwrap().unwrap();
+        assert_eq!(found.last_used_at, Some(at_micros(second)));
+        assert_eq!(found.url_used_at, Some(at_micros(wanted)));
+        let listed = fixture.store.keys(org_id(1), page(None, 9)).await.unwrap();
+        assert!(listed.iter().any(|key| key.url_used_at == found.url_used_at));
     }
 }

@@ -1,0 +1,105 @@
+//! A decision that waits for a person: what was asked, who decides, how to learn the outcome.
+//!
+//! The approvers are read from the mandate, as a courtesy: if that fails the answer says less and
+//! stays true. Not here: approving, which no agent can do.
+
+use serde_json::{Value, json};
+
+use crate::forms::money_text;
+use crate::mcp::Gateway;
+use crate::mcp::caller::Caller;
+use crate::mcp::schema;
+use crate::mcp::text::{DESCRIPTION_MAX, NAME_MAX, clean};
+use crate::mcp::tools::{name, present};
+use crate::proto::v1;
+
+/// What is known of a spend that waits.
+pub(super) struct Waiting<'a> {
+    asked: &'a v1::EvaluateRequest,
+    transaction_id: &'a str,
+    approval: Option<v1::ApprovalRule>,
+}
+
+pub(super) fn output() -> Value {
+    let asked = json!({
+        "amount": schema::minor("Minor units"),
+        "currency": schema::text("ISO 4217 code, or USDC"),
+        "vendor": schema::text("Who would be paid"),
+        "category": schema::text("What kind of thing it is"),
+        "description": schema::text("What it is for"),
+    });
+    let roles = json!({
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Who may decide; empty means whoever manages the mandate",
+    });
+    let properties = json!({
+        "asked": schema::object(asked, &["amount", "currency", "vendor"]),
+        "decidedBy": roles,
+        "timeoutMinutes": schema::minor("How long the mandate gives them"),
+        "howToLearn": schema::text("How to learn the outcome"),
+    });
+    let mut schema = schema::object(properties, &["asked", "decidedBy", "howToLearn"]);
+    let description = "Only if `decision` is pending_approval: the money is held, not spent";
+    schema.insert("description".to_owned(), description.into());
+    Value::Object(schema)
+}
+
+/// Reads what the mandate says of approvals.
+pub(super) async fn read<'a>(
+    gateway: &Gateway,
+    caller: &Caller,
+    asked: &'a v1::EvaluateRequest,
+    made: &'a v1::EvaluateResponse,
+) -> Waiting<'a> {
+    let request = caller.request(v1::GetMandateRequest {
+        mandate_id: made.mandate_id.clone(),
+        version: made.mandate_version,
+    });
+    let mandate = gateway.mandates().get_mandate(request).await;
+    let mandate = mandate.ok().and_then(|found| found.into_inner().mandate).unwrap_or_default();
+    let approval = mandate.rules.into_iter().find_map(|rule| {
+        if let Some(v1::rule::Kind::Approval(approval)) = rule.kind { Some(approval) } else { None }
+    });
+    Waiting { asked, transaction_id: &made.transaction_id, approval }
+}
+
+impl Waiting<'_> {
+    fn roles(&self) -> Vec<String> {
+        let roles = self.approval.iter().flat_map(|approval| &approval.approver_roles);
+        roles.map(|role| clean(role, NAME_MAX)).collect()
+    }
+
+    pub(super) fn data(&self) -> Value {
+        let description = clean(&self.asked.description, DESCRIPTION_MAX);
+        let asked = present(json!({
+            "amount": self.asked.amount,
+            "currency": self.asked.currency,
+            "vendor": clean(&self.asked.vendor, NAME_MAX),
+            "category": name(&self.asked.category),
+            "description": Some(description).filter(|text| !text.is_empty()),
+        }));
+        let learn = format!(
+            "call quetra_transactions with transactionId {}: `state` says what was decided",
+            self.transaction_id
+        );
+        present(json!({
+            "asked": asked,
+            "decidedBy": self.roles(),
+            "timeoutMinutes": self.approval.as_ref().map(|approval| approval.timeout_minutes),
+            "howToLearn": learn,
+        }))
+    }
+
+    pub(super) fn text(&self) -> String {
+        let amount = money_text(self.asked.amount.unwrap_or_default(), &self.asked.currency);
+        let who = match self.roles().as_slice() {
+            [] => "whoever manages the mandate".to_owned(),
+            roles => roles.join(" or "),
+        };
+        format!(
+            " Do not spend yet: {amount} is held until {who} decides. Ask quetra_transactions for \
+             this transactionId to learn the outcome."
+        )
+    }
+}
