@@ -40,7 +40,7 @@ fn service(name: &str) -> Value {
 fn the_servers_are_given_settings_that_they_accept() {
     let folder = Folder::new();
     let key_file = folder.path().join("master.key");
-    std::fs::write(&key_file, "ab".repeat(32)).unwrap();
+    std::fs::write(&key_file, (0..32_u8).collect::<Vec<_>>()).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&key_file, mode).unwrap();
 
