@@ -222,12 +222,18 @@ impl Server {
     }
 
     /// Stops gracefully, looks at something, and checks the books.
-    pub(crate) async fn stop_and<T>(mut self, look: impl AsyncFnOnce() -> T) -> T {
+    pub(crate) async fn stop_and<T>(self, look: impl AsyncFnOnce() -> T) -> T {
+        let database = self.database.clone();
+        self.end().await;
+        let seen = look().await;
+        ledger_check::check_any(&database).await;
+        seen
+    }
+
+    /// Stops gracefully while others go on writing the books.
+    pub(crate) async fn end(mut self) {
         drop(self.stop.take());
         self.task.await.unwrap().unwrap();
-        let seen = look().await;
-        ledger_check::check_any(&self.database).await;
-        seen
     }
 
     /// Where it keeps its state.

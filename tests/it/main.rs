@@ -30,6 +30,8 @@ mod crash;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]
+mod deployment;
+#[cfg(test)]
 mod dice;
 #[cfg(test)]
 mod evaluate;
