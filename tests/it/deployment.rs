@@ -1,5 +1,5 @@
 //! `docker-compose.yml`, `Dockerfile` and the front's settings, held against the product as far as
-//! that goes without a container engine: HAProxy itself runs in front of two real servers.
+//! that goes without a container engine: `HAProxy` itself runs in front of two real servers.
 //!
 //! Not here: the images, which nobody builds in a test.
 
@@ -113,7 +113,7 @@ fn the_image_is_built_from_what_there_is_and_runs_as_nobody() {
     }
 }
 
-/// HAProxy as the compose file has it, in front of these servers.
+/// `HAProxy` as the compose file has it, in front of these servers.
 struct Front {
     process: Child,
     url: String,
