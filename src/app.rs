@@ -72,6 +72,9 @@ impl Parts {
             database.migrate().await?;
         }
         database.check().await?;
+        if config.mode == Mode::Serve {
+            database.advise().await?;
+        }
         let (ledger, catalogue, lanes) =
             database.ledger(config.redis.as_ref(), Arc::clone(&clock)).await?;
         let tasks = TaskTracker::new();
@@ -180,15 +183,23 @@ pub async fn serve_with_clock(
     Ok(served?)
 }
 
-/// Brings the schema of the configured database up to date.
+/// Brings the schema of the configured database up to date, and allows a role of Postgres, if one
+/// is named, what servers need.
 ///
 /// # Errors
-/// When the database cannot be used.
-pub async fn migrate(config: &ServerConfig) -> anyhow::Result<Vec<String>> {
+/// When the database cannot be used, has no roles, or this one is none to work as.
+pub async fn migrate(config: &ServerConfig, role: Option<&str>) -> anyhow::Result<Vec<String>> {
     let database = Database::open(&config.database).await?;
-    let applied = database.migrate().await;
+    let migrated = async {
+        let applied = database.migrate().await?;
+        if let Some(role) = role {
+            database.grant_to(role).await?;
+        }
+        Ok(applied)
+    };
+    let migrated = migrated.await;
     database.close().await;
-    Ok(applied?)
+    migrated
 }
 
 /// Makes the first organization of an empty database.
@@ -196,7 +207,7 @@ pub async fn migrate(config: &ServerConfig) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// When the database has an organization already, or cannot be used.
 pub async fn init(config: &ServerConfig, org_name: &str) -> anyhow::Result<InitOutcome> {
-    migrate(config).await?;
+    migrate(config, None).await?;
     let parts = Parts::assemble(config, Arc::new(SystemClock)).await?;
     let made = async {
         if parts.engine.has_organizations().await? {

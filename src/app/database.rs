@@ -41,6 +41,30 @@ impl Database {
         }
     }
 
+    /// Allows the role that servers work as what they need.
+    pub(super) async fn grant_to(&self, role: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(_) => anyhow::bail!(
+                "a SQLite file has no roles; remove --application-role, or name a Postgres database"
+            ),
+            Self::Postgres(store) => Ok(store.grant_to(role).await?),
+        }
+    }
+
+    /// Says in the log what could be safer.
+    pub(super) async fn advise(&self) -> Result<(), StoreError> {
+        if let Self::Postgres(store) = self
+            && !store.is_walled().await?
+        {
+            tracing::warn!(
+                "this Postgres role owns the tables or is above row-level security, which would \
+                 keep tenants apart a second time; let the server work as another role \
+                 (quetra migrate --application-role)"
+            );
+        }
+        Ok(())
+    }
+
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.check().await,

@@ -21,6 +21,7 @@ use super::setting_flags::{ForAll, ForDatabase, ForDev, ForServe, SettingFlags};
 use crate::app::{self, Started};
 use crate::config::{Environment, Purpose, ServerConfig, Settings};
 use crate::telemetry;
+use crate::terminal::escape_text;
 
 /// The exit code after a second signal: the one shells use for an interrupted program.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -55,6 +56,9 @@ pub(super) struct InitArgs {
 /// The schema.
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
+    /// Postgres role that servers work as; it is allowed what they need, and no more
+    #[arg(long, value_name = "ROLE")]
+    application_role: Option<String>,
     #[command(flatten)]
     settings: SettingFlags<ForDatabase>,
 }
@@ -218,12 +222,16 @@ pub(super) fn migrate(
     output: &mut Output,
 ) -> Result<u8, CliError> {
     let config = ServerConfig::load(Purpose::Migrate, args.settings.layer, environment)?;
-    let applied = once(&config, app::migrate(&config))?;
+    let role = args.application_role.as_deref();
+    let applied = once(&config, app::migrate(&config, role))?;
     for migration in &applied {
         output.line(&format!("applied {migration}"))?;
     }
     if applied.is_empty() {
         output.line("the schema is up to date")?;
+    }
+    if let Some(role) = role {
+        output.line(&format!("servers may work as {}", escape_text(role)))?;
     }
     Ok(0)
 }

@@ -157,7 +157,7 @@ serve listen               0.0.0.0:7070              => behind_tls_proxy = true
 serve listen               192.0.2.1:80              => behind_tls_proxy = true
 serve database_url         postgres://u:hunter2@h/d  => ?sslmode=disable
 serve database_url         postgresql://192.0.2.1/d  => in the clear
-serve database_url         postgres://h/d?sslmode=require => asks for TLS
+serve database_url         postgres://h/d?sslmode=prefer => verify-full
 serve database_url         postgres://h:port/d       => is no Postgres URL
 serve database_url         mysql://u:hunter2@h/d     => sqlite:///absolute
 serve database_url         sqlite::memory:           => sqlite:///absolute

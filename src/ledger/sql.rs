@@ -49,6 +49,14 @@ impl Job {
             Self::Resolve(command, _) => command.org_id,
         }
     }
+
+    /// Whether nobody waits for it any more.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Decide(_, reply) => reply.is_closed(),
+            Self::Resolve(_, reply) => reply.is_closed(),
+        }
+    }
 }
 
 /// What a command came to; sent only after the commit.
@@ -85,9 +93,10 @@ pub(crate) trait Home: fmt::Debug + Send + Sync + 'static {
     /// Its writers; an organization has always the same one.
     async fn writers(&self) -> Result<Vec<Self::Writer>, StoreError>;
 
-    /// The counters and windows of one claim, without any effect on them.
+    /// The counters and windows of a claim of this organization, without any effect on them.
     async fn look(
         &self,
+        org: OrgId,
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), StoreError>;
@@ -233,13 +242,13 @@ impl Ledger for SqlLedger {
 
     async fn peek(
         &self,
-        _org: OrgId,
+        org: OrgId,
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError> {
         Ok(match &self.looks {
-            Looks::Sqlite(home) => home.look(claim, now).await?,
-            Looks::Postgres(home) => home.look(claim, now).await?,
+            Looks::Sqlite(home) => home.look(org, claim, now).await?,
+            Looks::Postgres(home) => home.look(org, claim, now).await?,
         })
     }
 
@@ -274,6 +283,9 @@ impl<W: Writer> Lane<W> {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut queued = Vec::with_capacity(BATCH_MAX);
         while jobs.blocking_recv_many(&mut queued, BATCH_MAX) > 0 {
+            // While the database hung, callers were told to repeat their calls: deciding those of
+            // the past as well would keep the repeated ones waiting.
+            queued.retain(|job| !job.is_given_up());
             while let Some(first) = queued.first().map(Job::org) {
                 if W::BY_ORG {
                     // In the order of arrival: an organization's own order is kept.
@@ -290,19 +302,35 @@ impl<W: Writer> Lane<W> {
             .record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         match self.attempt(&batch) {
             Ok(answers) => answer(batch.into_iter(), answers),
-            // One command the database refuses must not take its neighbours down with it.
-            Err(error) if error.kind == StoreErrorKind::Unavailable || batch.len() == 1 => {
-                refuse(batch.into_iter(), error);
-            }
-            Err(_) => self.one_by_one(batch.into_iter()),
+            Err(error) => match error.kind {
+                StoreErrorKind::Unavailable => refuse(batch.into_iter(), error),
+                // It may have been committed. If so, the record has the answers; and if even that
+                // cannot be had, nobody may be told that nothing happened.
+                StoreErrorKind::Timeout => match self.attempt(&batch) {
+                    Ok(answers) => answer(batch.into_iter(), answers),
+                    Err(_) => refuse(batch.into_iter(), error),
+                },
+                // One command the database refuses must not take its neighbours down with it.
+                StoreErrorKind::Conflict | StoreErrorKind::Corrupt if batch.len() > 1 => {
+                    self.one_by_one(batch.into_iter());
+                }
+                StoreErrorKind::Conflict | StoreErrorKind::Corrupt => {
+                    refuse(batch.into_iter(), error);
+                }
+            },
         }
     }
 
     fn one_by_one(&mut self, jobs: impl Iterator<Item = Job>) {
-        for job in jobs {
+        let mut jobs = jobs.fuse();
+        while let Some(job) = jobs.next() {
             let single = [job];
             match self.attempt(&single) {
                 Ok(answers) => answer(single.into_iter(), answers),
+                // Each of the others would wait as long for the same answer.
+                Err(error) if error.kind == StoreErrorKind::Unavailable => {
+                    refuse(single.into_iter().chain(jobs.by_ref()), error);
+                }
                 Err(error) => refuse(single.into_iter(), error),
             }
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
-use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, Transaction};
+use tokio::time::timeout;
 
 use super::sql::{migration_failed, migration_name};
 use super::{StoreError, StoreErrorKind};
@@ -21,9 +22,10 @@ mod catalogue;
 mod dialect;
 mod failure;
 mod lists;
+mod roles;
 
 use failure::{OLDEST, Refused};
-pub(crate) use failure::{classify, failed, failed_commit, may_repeat};
+pub(crate) use failure::{classify, failed, failed_commit, forgets, may_repeat};
 
 /// This home and its driver, for what is included from `sql`.
 use PostgresStore as Store;
@@ -44,6 +46,9 @@ const CHECK_TIME: Duration = Duration::from_secs(2);
 /// A credential that another server has revoked must end within a second.
 const KEYS_AGE_MAX: Option<Duration> = Some(Duration::from_millis(500));
 
+/// What the second wall lets through for every organization; the first migration says what it is.
+const ALL_ORGS: &str = "*";
+
 /// Prepared statements kept by each connection: more than there are.
 const STATEMENTS: usize = 200;
 
@@ -57,13 +62,21 @@ const SESSION: [(&str, &str); 4] = [
     ("idle_in_transaction_session_timeout", "5s"),
 ];
 
+/// A migration may take its time, and so may its turn; each bounds its own wait for locks.
+const MIGRATING: [(&str, &str); 2] = [("lock_timeout", "0"), ("statement_timeout", "0")];
+
 const SERVER: &str = "SELECT current_setting('server_version_num')::int / 10000,
-    pg_is_in_recovery(), current_setting('fsync'), current_setting('synchronous_commit')";
+    pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+    current_setting('fsync') = 'on', current_setting('synchronous_commit') <> 'off'";
 const IS_MIGRATED: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
 const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
 const PROBE: &str = "SELECT version FROM organization LIMIT 1";
-const TURN: &str =
-    "SELECT seq FROM ledger_head WHERE org_id = ANY($1) ORDER BY org_id FOR NO KEY UPDATE";
+const TURN: &str = "SELECT seq FROM ledger_head WHERE org_id = $1 FOR NO KEY UPDATE";
+/// What is answered as done must be on the disk then. The commit after it has no time limit on the
+/// server: one that is cut short while it waits for a standby is reported as done.
+const KEEPS: &str = "SELECT current_setting('fsync') = 'on'
+    AND current_setting('synchronous_commit') <> 'off'
+    AND set_config('statement_timeout', '0', true) = '0'";
 
 /// A Postgres database as a store; clones share its connections.
 #[derive(Clone, Debug)]
@@ -71,6 +84,8 @@ pub struct PostgresStore {
     pool: PgPool,
     // Not shown: it has the password.
     options: Hidden,
+    #[cfg(test)]
+    owner: Option<PgPool>,
 }
 
 #[derive(Clone)]
@@ -82,6 +97,13 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
+/// Begins a transaction and says about whose rows it is, in one message to the server.
+pub(crate) fn begin(how: &str, org: Option<OrgId>) -> AssertSqlSafe<String> {
+    let org = org.map_or_else(|| ALL_ORGS.to_owned(), |org| hex::encode(org.as_bytes()));
+    // Hexadecimal digits or an asterisk: nothing that could end the text.
+    AssertSqlSafe(format!("{how}; SET LOCAL quetra.org = '{org}'"))
+}
+
 fn refuse(operation: &'static str, reason: Refused) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, operation, reason)
 }
@@ -89,16 +111,14 @@ fn refuse(operation: &'static str, reason: Refused) -> StoreError {
 /// The connection that a URL asks for.
 fn options(url: &str) -> Result<PgConnectOptions, Refused> {
     let options = url.parse::<PgConnectOptions>().map_err(|_| Refused::NoUrl)?;
-    // Without TLS in this build the driver would fall back silently where TLS is only preferred.
-    // For which hosts that is right was decided with the configuration.
-    match options.get_ssl_mode() {
-        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => {}
-        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => {
-            return Err(Refused::Tls);
-        }
-    }
+    // Where TLS is only preferred the driver would fall back silently. For which hosts nothing
+    // needs to be encrypted was decided with the configuration.
+    let ssl_mode = match options.get_ssl_mode() {
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => PgSslMode::Disable,
+        asked @ (PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull) => asked,
+    };
     Ok(options
-        .ssl_mode(PgSslMode::Disable)
+        .ssl_mode(ssl_mode)
         .application_name("quetra")
         .statement_cache_capacity(STATEMENTS)
         .options(SESSION)
@@ -114,31 +134,43 @@ impl PostgresStore {
         const OPEN: &str = "open the database";
         let options = options(url).map_err(|reason| refuse(OPEN, reason))?;
         // Not by the pool, which would go on trying and then not say why.
-        let mut connection = tokio::time::timeout(ACQUIRE_TIME, options.connect())
+        let mut connection = timeout(ACQUIRE_TIME, options.connect())
             .await
             .map_err(|elapsed| StoreError::new(StoreErrorKind::Unavailable, OPEN, elapsed))?
             .map_err(failed(OPEN))?;
-        let (version, is_standby, fsync, synchronous_commit): (i32, bool, String, String) =
+        let (version, is_standby, is_read_only, fsync, synchronous): (i32, bool, bool, bool, bool) =
             sqlx::query_as(SERVER).fetch_one(&mut connection).await.map_err(failed(OPEN))?;
         connection.close().await.map_err(failed(OPEN))?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIME)
+            // One whose server has vanished without a word would never come back to the pool.
+            .after_release(|connection, _| {
+                let answers = timeout(CHECK_TIME, connection.ping());
+                Box::pin(async { Ok(answers.await.is_ok_and(|pong| pong.is_ok())) })
+            })
             .connect_lazy_with(options.clone());
         let refused = if version < OLDEST {
             Some(Refused::TooOld)
         } else if is_standby {
             Some(Refused::Standby)
-        } else if fsync == "off" {
+        } else if is_read_only {
+            Some(Refused::ReadOnly)
+        } else if !fsync {
             Some(Refused::Forgets { setting: "fsync" })
-        } else if synchronous_commit == "off" {
+        } else if !synchronous {
             Some(Refused::Forgets { setting: "synchronous_commit" })
         } else {
             None
         };
         match refused {
             Some(reason) => Err(refuse(OPEN, reason)),
-            None => Ok(Self { pool, options: Hidden(Arc::new(options)) }),
+            None => Ok(Self {
+                pool,
+                options: Hidden(Arc::new(options)),
+                #[cfg(test)]
+                owner: None,
+            }),
         }
     }
 
@@ -152,7 +184,17 @@ impl PostgresStore {
         const MIGRATE: &str = "migrate the database";
         let before = self.applied(MIGRATE).await?;
         refuse_unknown(&before, MIGRATE)?;
-        let migrated = MIGRATOR.run(&self.pool).await;
+        if !self.may_create(MIGRATE).await? {
+            return match missing(&before) {
+                None => Ok(Vec::new()),
+                Some(_) => Err(refuse(MIGRATE, Refused::NotOwner)),
+            };
+        }
+        let options = self.options().clone().options(MIGRATING);
+        let patient = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIME);
+        let patient = patient.connect_lazy_with(options);
+        let migrated = MIGRATOR.run(&patient).await;
+        patient.close().await;
         migrated.map_err(migration_failed(MIGRATE, failure::kind))?;
         Ok(MIGRATOR
             .iter()
@@ -171,15 +213,14 @@ impl PostgresStore {
         let checked = async {
             let applied = self.applied(CHECK).await?;
             refuse_unknown(&applied, CHECK)?;
-            let is_missing = |migration: &&Migration| !applied.contains(&migration.version);
-            if let Some(migration) = MIGRATOR.iter().find(is_missing) {
+            if let Some(migration) = missing(&applied) {
                 let name = migration_name(migration);
                 return Err(refuse(CHECK, Refused::OlderSchema { name }));
             }
             let probe = sqlx::query(PROBE).fetch_optional(&self.pool).await;
             probe.map(drop).map_err(failed(CHECK))
         };
-        tokio::time::timeout(CHECK_TIME, checked)
+        timeout(CHECK_TIME, checked)
             .await
             .map_err(|elapsed| StoreError::new(StoreErrorKind::Timeout, CHECK, elapsed))?
     }
@@ -189,15 +230,30 @@ impl PostgresStore {
         self.pool.close().await;
     }
 
-    /// The connections of the catalogue.
+    /// Begins to read rows of an organization, or, for `None`, what may be read of all of them.
+    /// What is seen is undone with a rollback, which nobody waits for.
+    pub(crate) async fn reading(
+        &self,
+        org: Option<OrgId>,
+        operation: &'static str,
+    ) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let begin = begin("BEGIN READ ONLY", org);
+        self.pool.begin_with(begin).await.map_err(failed(operation))
+    }
+
+    /// The connections of the catalogue, as the tests of the catalogue name them.
+    #[cfg(test)]
     pub(crate) const fn reader(&self) -> &PgPool {
         &self.pool
     }
 
-    /// The same, as the tests of the catalogue name it when they damage things.
+    /// The owner's, where tests damage things and look behind the wall.
     #[cfg(test)]
     pub(crate) const fn writer(&self) -> &PgPool {
-        &self.pool
+        match &self.owner {
+            Some(owner) => owner,
+            None => &self.pool,
+        }
     }
 
     /// How to make a connection of one's own.
@@ -205,18 +261,23 @@ impl PostgresStore {
         &self.options.0
     }
 
-    /// Starts a transaction that writes rows of these organizations, when it is its turn: what it
-    /// reads of them stays true. Dropping it undoes it.
+    /// Starts a transaction that writes rows of an organization, when it is its turn: what it reads
+    /// of it stays true. Dropping it undoes it.
     async fn begin_for(
         &self,
         orgs: &[OrgId],
         operation: &'static str,
     ) -> Result<Transaction<'static, Postgres>, StoreError> {
-        let mut writing = self.pool.begin().await.map_err(failed(operation))?;
-        if !orgs.is_empty() {
-            let orgs = orgs.iter().map(|org| org.as_bytes().to_vec()).collect::<Vec<_>>();
-            let turn = sqlx::query(TURN).bind(orgs).execute(&mut *writing).await;
-            turn.map_err(failed(operation))?;
+        let org = match orgs {
+            [] => None,
+            [org] => Some(*org),
+            [_, _, ..] => return Err(refuse(operation, Refused::SeveralOrgs)),
+        };
+        let begin = begin("BEGIN", org);
+        let mut writing = self.pool.begin_with(begin).await.map_err(failed(operation))?;
+        if let Some(org) = org {
+            let turn = sqlx::query(TURN).bind(org.as_bytes().as_slice());
+            turn.execute(&mut *writing).await.map_err(failed(operation))?;
         }
         Ok(writing)
     }
@@ -227,9 +288,14 @@ impl PostgresStore {
     /// A timeout when there was no answer: the transaction may turn out to be there.
     async fn finish(
         &self,
-        writing: Transaction<'static, Postgres>,
+        mut writing: Transaction<'static, Postgres>,
         operation: &'static str,
     ) -> Result<(), StoreError> {
+        let keeps: bool =
+            sqlx::query_scalar(KEEPS).fetch_one(&mut *writing).await.map_err(failed(operation))?;
+        if !keeps {
+            return Err(forgets(operation));
+        }
         writing.commit().await.map_err(failed_commit(operation))
     }
 
@@ -244,6 +310,11 @@ impl PostgresStore {
         }
         sqlx::query_scalar(APPLIED).fetch_all(&self.pool).await.map_err(failed(operation))
     }
+}
+
+/// The first migration that a database lacks.
+fn missing(applied: &[i64]) -> Option<&'static Migration> {
+    MIGRATOR.iter().find(|migration| !applied.contains(&migration.version))
 }
 
 fn refuse_unknown(applied: &[i64], operation: &'static str) -> Result<(), StoreError> {

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -211,6 +212,15 @@ impl SqliteStore {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the lock of the database could not be released");
         }
+    }
+
+    /// A connection to read with, whosever rows.
+    async fn reading(
+        &self,
+        _org: Option<OrgId>,
+        operation: &'static str,
+    ) -> Result<PoolConnection<Sqlite>, StoreError> {
+        self.reader.acquire().await.map_err(failed(operation))
     }
 
     /// The pool of the connections that read; they cannot write.

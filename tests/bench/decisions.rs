@@ -3,8 +3,8 @@
 //! It starts the server it was built with, loads it, and prints one table of medians and ratios.
 //! It fails when a call fails or a decision is wrong, never because something was slow: targets
 //! stand beside the figures, for a reader who knows the machine. `-- --quick` is a short run,
-//! `-- load --url …` only loads a server that runs already, `-- mcp` only measures MCP. Not here:
-//! tests.
+//! `-- load --url …` only loads a server that runs already, `-- postgres` measures one on
+//! Postgres, `-- mcp` only MCP. Not here: tests.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -22,6 +22,7 @@ mod machine;
 mod mcp;
 mod naive;
 mod options;
+mod postgres;
 mod prepare;
 mod rules;
 mod scale;
@@ -63,6 +64,7 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(async {
         match &options.command {
             Some(Command::Load(load)) => load_only(load).await,
+            Some(Command::Postgres(chosen)) => postgres::measure(chosen, options.extent()).await,
             Some(Command::Mcp) => mcp_only().await,
             None => full(&options).await,
         }

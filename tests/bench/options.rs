@@ -35,6 +35,16 @@ pub(crate) enum Command {
     Load(LoadOptions),
     /// Measures only what MCP adds to a decision.
     Mcp,
+    /// A server on Postgres alone, beside the naive design on the same Postgres.
+    Postgres(PostgresOptions),
+}
+
+/// The loads on Postgres.
+#[derive(Args, Debug)]
+pub(crate) struct PostgresOptions {
+    /// Calls in flight.
+    #[arg(long, default_value = "256")]
+    pub(crate) in_flight: NonZeroUsize,
 }
 
 /// A load on a server that runs already.

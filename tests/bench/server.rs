@@ -67,6 +67,29 @@ impl Server {
         Ok((server, started.elapsed()))
     }
 
+    /// Starts a production server on an empty Postgres database, with an organization.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub(crate) async fn serve(folder: &Path, database: &str) -> anyhow::Result<Self> {
+        let key = crate::postgres::master_key(folder)?;
+        let command = |name: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_quetra"));
+            command.args([name, "--database-url", database, "--master-key-file"]).arg(&key);
+            command
+        };
+        let made = command("init").args(["--org", "Bench", "--output", "json"]).output()?;
+        if !made.status.success() {
+            bail!("quetra init failed: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        let made: serde_json::Value = serde_json::from_slice(&made.stdout)?;
+        let admin = made["key"].as_str().context("quetra init printed no key")?;
+        let mut server = Self::run(command("serve"), &folder.join("data"))?;
+        server.wait_for(&Calls::Echo).await?;
+        admin.clone_into(&mut server.key);
+        Ok(server)
+    }
+
     /// Where the loader sends its calls.
     pub(crate) fn target(&self) -> Target {
         Target { address: self.address, key: self.key.clone(), process: Some(self.process()) }
@@ -85,12 +108,16 @@ impl Server {
     }
 
     fn spawn(data: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quetra"));
+        command.arg("dev").arg("--data-dir").arg(data);
+        Self::run(command, data)
+    }
+
+    /// Runs a command on an address of its own.
+    fn run(mut command: Command, data: &Path) -> anyhow::Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = File::create(log_path(data))?;
-        let child = Command::new(env!("CARGO_BIN_EXE_quetra"))
-            .arg("dev")
-            .arg("--data-dir")
-            .arg(data)
+        let child = command
             .arg("--listen")
             .arg(address.to_string())
             .stdin(Stdio::null())

@@ -4,9 +4,10 @@
 //! `QUETRA_KILLS` says how often the server is killed. The clients are in `crash/load`, the judge
 //! is in `crash/checker`, power failures in `crash/power`. Not here: faults inside one process.
 
-mod checker;
-mod history;
-mod load;
+pub(crate) mod books;
+pub(crate) mod checker;
+pub(crate) mod history;
+pub(crate) mod load;
 #[cfg(target_os = "linux")]
 mod power;
 
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::history::{Books, Call, Outcome, Request};
+use self::books::Books;
+use self::history::{Call, Outcome, Request};
 use self::load::{Client, Shared};
 use crate::dice::{Dice, setting};
 use crate::harness::{Folder, ledger_check};
@@ -37,7 +39,7 @@ struct Scene {
     folder: Folder,
     preload: Option<PathBuf>,
     process: Arc<Mutex<Process>>,
-    address: watch::Sender<String>,
+    address: watch::Sender<Vec<String>>,
     shared: Arc<Shared>,
     spenders: JoinSet<Client>,
     administrators: JoinSet<()>,
@@ -59,7 +61,7 @@ impl Scene {
         let folder = Folder::new();
         let preload = preload(&folder);
         let process = Process::start_with(folder.path(), preload.as_deref());
-        let (address, url) = watch::channel(process.url.clone());
+        let (address, url) = watch::channel(vec![process.url.clone()]);
         let shared = Shared::new(url, &admin_key(&folder)).await;
         let mut spenders = JoinSet::new();
         for name in 0..CLIENTS {
@@ -116,7 +118,7 @@ impl Scene {
 
     fn restart(&self) {
         let started = Process::start_with(self.folder.path(), self.preload.as_deref());
-        self.address.send_replace(started.url.clone());
+        self.address.send_replace(vec![started.url.clone()]);
         *self.process() = started;
     }
 
@@ -146,7 +148,7 @@ impl Scene {
 }
 
 /// That the test has tested something.
-fn assert_rich(history: &[Call]) {
+pub(crate) fn assert_rich(history: &[Call]) {
     let count = |wanted: &dyn Fn(&Call) -> bool| history.iter().filter(|call| wanted(call)).count();
     let is_approved = |call: &Call| match &call.outcome {
         Outcome::Decided(decided) => Some(decided.approved),

@@ -17,6 +17,7 @@ use quetra::config::{
     ServerConfig,
 };
 use quetra::proto::v1;
+use quetra::store::postgres::PostgresStore;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -141,9 +142,24 @@ pub(crate) fn shared_redis(level: DurabilityLevel) -> RedisConfig {
     RedisConfig { url: Secret::new(redis::fresh_redis()), level }
 }
 
-/// A Postgres database of its own.
+/// A Postgres database of its own, as a role that owns nothing sees it; its URL.
+pub(crate) async fn application_database() -> String {
+    let owner = postgres::fresh_database().await;
+    let store = PostgresStore::open(&owner).await.unwrap();
+    store.migrate().await.unwrap();
+    store.grant_to(postgres::APPLICATION).await.unwrap();
+    assert!(!store.is_walled().await.unwrap(), "the owner is bound");
+    store.close().await;
+    let url = postgres::as_application(&owner);
+    let store = PostgresStore::open(&url).await.unwrap();
+    assert!(store.is_walled().await.unwrap(), "the application is not bound");
+    store.close().await;
+    url
+}
+
+/// The same, for a server.
 pub(crate) async fn shared_database() -> DatabaseUrl {
-    DatabaseUrl::Postgres(Secret::new(postgres::fresh_database().await))
+    DatabaseUrl::Postgres(Secret::new(application_database().await))
 }
 
 /// The settings of a test's server; change what the test is about.
@@ -249,11 +265,24 @@ impl Server {
     }
 
     /// Stops gracefully and checks the books.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(self) {
+        self.stop_and(async || ()).await;
+    }
+
+    /// Stops gracefully, looks at something, and checks the books.
+    pub(crate) async fn stop_and<T>(self, look: impl AsyncFnOnce() -> T) -> T {
+        let (database, redis) = (self.database.clone(), self.redis.clone());
+        self.end().await;
+        let seen = look().await;
+        let redis = redis.as_ref().map(|redis| redis.url.expose());
+        ledger_check::check_any(&database, redis).await;
+        seen
+    }
+
+    /// Stops gracefully while others go on writing the books.
+    pub(crate) async fn end(mut self) {
         drop(self.stop.take());
         self.task.await.unwrap().unwrap();
-        let redis = self.redis.as_ref().map(|redis| redis.url.expose());
-        ledger_check::check_any(&self.database, redis).await;
     }
 
     /// Where it keeps its state.

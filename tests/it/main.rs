@@ -30,9 +30,13 @@ mod crash;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]
+mod deployment;
+#[cfg(test)]
 mod dice;
 #[cfg(test)]
 mod evaluate;
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
@@ -40,11 +44,15 @@ mod mandates;
 #[cfg(test)]
 mod mcp;
 #[cfg(test)]
+mod migrations;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod organization;
 #[cfg(test)]
 mod periods;
+#[cfg(test)]
+mod plans;
 #[cfg(test)]
 mod process;
 #[cfg(test)]

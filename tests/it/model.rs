@@ -92,10 +92,9 @@ impl Sequence {
             }
             93..97 => {
                 let now = self.sides.now();
-                let claim = self.commands.claim(&mut self.dice, &mut self.catalogue, now);
-                if let Some((org, claim)) = claim {
-                    self.trail.steps.push(format!("look {claim:?}"));
-                    self.sides.look(org, &claim, now).await;
+                if let Some(asked) = self.commands.claim(&mut self.dice, &mut self.catalogue, now) {
+                    self.trail.steps.push(format!("look {asked:?}"));
+                    self.sides.look(&asked, now).await;
                 }
             }
             _ => {

@@ -73,6 +73,29 @@ impl Process {
         process
     }
 
+    /// Starts a production server, which says in its log where it listens.
+    pub(crate) fn serve(command: Command, log: &Path) -> Self {
+        let began = fs::metadata(log).map_or(0, |log| log.len());
+        let (child, lines) = spawn(command, log);
+        let (banner, url, log) = (String::new(), String::new(), log.to_owned());
+        let mut process = Self { child, lines, log, banner, url };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // What a server before it has said is in front.
+            let text = process.errors().split_off(usize::try_from(began).unwrap());
+            if let Some((_, rest)) = text.split_once("listening")
+                && let Some((_, rest)) = rest.split_once("127.0.0.1:")
+                && let Some((port, _)) = rest.split_once(|letter: char| !letter.is_ascii_digit())
+            {
+                process.url = format!("http://127.0.0.1:{port}");
+                return process;
+            }
+            let ended = process.ended();
+            assert!(Instant::now() < until && ended.is_none(), "{ended:?}: {text}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn command(data_dir: &Path, preload: Option<&Path>) -> Command {
         let folder = data_dir.to_str().unwrap();
         let arguments = ["dev", "--data-dir", folder, "--listen", "127.0.0.1:0", "--log", "warn"];

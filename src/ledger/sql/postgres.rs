@@ -19,7 +19,7 @@ use super::{Head, Home, Needs, Rule, Writer, corrupt};
 use crate::clock::Clock;
 use crate::domain::id::OrgId;
 use crate::domain::ledger::{Claim, Level, WindowLevel};
-use crate::store::postgres::{PostgresStore, classify, failed_commit, may_repeat};
+use crate::store::postgres::{PostgresStore, begin, classify, failed_commit, forgets, may_repeat};
 use crate::store::{StoreError, StoreErrorKind};
 
 pub(in crate::ledger) mod escrow;
@@ -37,7 +37,10 @@ const ATTEMPTS: usize = 4;
 /// How long a batch may take before its commit, and the commit.
 const BATCH_TIME: Duration = Duration::from_secs(15);
 
-const LOCK: &str = "SELECT seq, floor FROM ledger_head WHERE org_id = $1 FOR NO KEY UPDATE";
+/// Both settings can change while servers run: whoever commits looks at them again.
+const LOCK: &str = "SELECT seq, floor,
+    current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off'
+    FROM ledger_head WHERE org_id = $1 FOR NO KEY UPDATE";
 
 const BATCH: &str = "decide a batch";
 const COMMIT: &str = "commit a batch";
@@ -79,14 +82,14 @@ impl Home for PostgresHome {
 
     async fn look(
         &self,
+        org: OrgId,
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), StoreError> {
         let needs = Needs { claims: vec![claim], ..Needs::default() };
-        let failed = |error| classify("look at a budget", error);
-        let mut connection = self.store.reader().acquire().await.map_err(failed)?;
         // One statement at a time is enough: what is seen promises nothing.
-        let page = load::load(&mut connection, &needs, now).await.map_err(Failed::into_error)?;
+        let mut reading = self.store.reading(Some(org), "look at a budget").await?;
+        let page = load::load(&mut reading, &needs, now).await.map_err(Failed::into_error)?;
         Ok(page.book.peek(claim, now))
     }
 }
@@ -175,7 +178,7 @@ impl PostgresWriter {
                 .map_err(late(StoreErrorKind::Unavailable))??,
         };
         let Some(org) = needs.org else { return Ok(()) };
-        let mut transaction = connection.begin().await?;
+        let mut transaction = connection.begin_with(begin("BEGIN", Some(org))).await?;
         let approves_only = self.approves_only;
         let rule: &mut Rule<'_> = &mut |page, now| {
             page.book.approves_only = approves_only;
@@ -211,12 +214,15 @@ async fn batch(
     clock: &dyn Clock,
     rule: &mut Rule<'_>,
 ) -> Result<bool, Failed> {
-    let locked = sqlx::query_as::<_, (i64, i64)>(LOCK)
+    let locked = sqlx::query_as::<_, (i64, i64, bool)>(LOCK)
         .bind(org.as_bytes().as_slice())
         .fetch_optional(&mut *connection)
         .await?;
     // Without an organization nothing stands, so nothing is decided.
-    let (seq, floor) = locked.unwrap_or((0, 0));
+    let (seq, floor, keeps) = locked.unwrap_or((0, 0, true));
+    if !keeps {
+        return Err(forgets(BATCH).into());
+    }
     let head = Head { seq, floor: Timestamp::from_microsecond(floor).map_err(corrupt)? };
     // Read under the lock: an organization's time never runs backwards, whichever server it is on.
     let now = clock.now().max(head.floor);

@@ -18,6 +18,7 @@ use self::checkpoint::Checkpoints;
 use self::seen::Seen;
 use super::{Beside, Effects, Head, Home, Needs, Page, Rule, Writer, corrupt};
 use crate::clock::Clock;
+use crate::domain::id::OrgId;
 use crate::domain::ledger::{Claim, CounterKey, Level, WindowLevel};
 use crate::store::sqlite::tail::{Due, Entry};
 use crate::store::sqlite::{SqliteStore, classify_lane};
@@ -116,6 +117,7 @@ impl Home for SqliteHome {
 
     async fn look(
         &self,
+        _org: OrgId,
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), StoreError> {

@@ -11,12 +11,6 @@ pub(super) enum Refused {
     /// Nothing that can be connected to.
     #[error("it is no Postgres URL; write postgres://user:password@host:5432/database")]
     NoUrl,
-    /// Encryption is asked for.
-    #[error(
-        "sslmode asks for TLS, which this build does not speak to Postgres; let a proxy on this \
-         machine speak it, or set sslmode=disable where the network in between is private"
-    )]
-    Tls,
     /// A migration that this server does not know.
     #[error(
         "the database has schema {version}, which is newer than this server; start the server \
@@ -29,6 +23,33 @@ pub(super) enum Refused {
     /// A server that forgets.
     #[error("Postgres runs with {setting} = off and would forget answered decisions; turn it on")]
     Forgets { setting: &'static str },
+    /// Turned into one while this server ran.
+    #[error(
+        "Postgres runs with fsync or synchronous_commit = off by now and would forget answered \
+         decisions; turn it on"
+    )]
+    ForgetsNow,
+    /// A database that takes no writes.
+    #[error("transactions are read-only here (default_transaction_read_only); turn it off")]
+    ReadOnly,
+    /// Only the owner changes the schema.
+    #[error(
+        "this role may not change the schema; run `quetra migrate` as the owner of the database, \
+         with --application-role for this role"
+    )]
+    NotOwner,
+    /// Nobody to grant to.
+    #[error("there is no such role; make it first: CREATE ROLE … LOGIN PASSWORD …")]
+    NoRole,
+    /// One that row-level security does not bind.
+    #[error(
+        "this role is bound by no row-level security: it owns the tables, is a superuser or has \
+         BYPASSRLS; name another one"
+    )]
+    AboveTheWall,
+    /// No commit of the engine is.
+    #[error("a commit is about one organization")]
+    SeveralOrgs,
     /// A replica.
     #[error("this Postgres is a read-only standby; name the primary")]
     Standby,
@@ -39,6 +60,11 @@ pub(super) enum Refused {
 
 /// The oldest major version.
 pub(super) const OLDEST: i32 = 13;
+
+/// The refusal to commit where a commit is not kept.
+pub(crate) fn forgets(operation: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, operation, Refused::ForgetsNow)
+}
 
 /// Wraps the driver's error of an operation.
 pub(crate) fn classify(operation: &'static str, error: sqlx::Error) -> StoreError {

@@ -2,24 +2,32 @@
 //!
 //! Not here: the tests, which every home shares (`sql/tests`).
 
+use sqlx::postgres::PgPool;
+
 use super::PostgresStore;
 
 #[path = "../../../tests/support/postgres.rs"]
 mod support;
 
-pub(super) use support::fresh_database;
+pub(super) use support::{APPLICATION, as_application, as_owner, fresh_database};
 
-/// What a test keeps while it uses the store: the URL.
+/// What a test keeps while it uses the store: the URL of the application.
 pub(super) type Kept = String;
 
+/// The store as a server has it. Its tests' `writer` is the owner's.
 pub(super) async fn open() -> (PostgresStore, Kept) {
-    let url = fresh_database().await;
-    let store = again(&url).await;
+    let owner = fresh_database().await;
+    let store = PostgresStore::open(&owner).await.unwrap();
     store.migrate().await.unwrap();
-    (store, url)
+    store.grant_to(APPLICATION).await.unwrap();
+    store.close().await;
+    let url = as_application(&owner);
+    (again(&url).await, url)
 }
 
 /// The same store, opened anew.
 pub(super) async fn again(kept: &Kept) -> PostgresStore {
-    PostgresStore::open(kept).await.unwrap()
+    let mut store = PostgresStore::open(kept).await.unwrap();
+    store.owner = Some(PgPool::connect_lazy(&as_owner(kept)).unwrap());
+    store
 }

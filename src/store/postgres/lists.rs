@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 
 use super::{PostgresStore, failed};
@@ -25,11 +26,15 @@ WITH RECURSIVE search (low, high) AS (
 SELECT max(low) FROM search";
 
 impl PostgresStore {
-    async fn first_at(&self, org: OrgId, time: Timestamp) -> Result<i64, StoreError> {
+    async fn first_at(
+        &self,
+        reading: &mut PgConnection,
+        (org, time): (OrgId, Timestamp),
+    ) -> Result<i64, StoreError> {
         sqlx::query_scalar(FIRST_AT)
             .bind(org.as_bytes().as_slice())
             .bind(time.as_microsecond())
-            .fetch_one(self.reader())
+            .fetch_one(reading)
             .await
             .map_err(failed("find a time in the record"))
     }
@@ -37,9 +42,9 @@ impl PostgresStore {
     /// What a list is about: its filter, and times as places in the record.
     async fn matching(
         &self,
+        reading: &mut PgConnection,
         what: &str,
-        org: OrgId,
-        filter: &TransactionFilter,
+        (org, filter): (OrgId, &TransactionFilter),
     ) -> Result<QueryBuilder<Postgres>, StoreError> {
         let mut query = QueryBuilder::new(format!("SELECT {what} FROM spend WHERE org_id = "));
         query.push_bind(org.as_bytes().to_vec());
@@ -56,10 +61,10 @@ impl PostgresStore {
             query.push(" AND state = ").push_bind(state.word());
         }
         if let Some(since) = filter.since {
-            query.push(" AND seq >= ").push_bind(self.first_at(org, since).await?);
+            query.push(" AND seq >= ").push_bind(self.first_at(reading, (org, since)).await?);
         }
         if let Some(until) = filter.until {
-            query.push(" AND seq < ").push_bind(self.first_at(org, until).await?);
+            query.push(" AND seq < ").push_bind(self.first_at(reading, (org, until)).await?);
         }
         Ok(query)
     }
@@ -72,13 +77,14 @@ impl TransactionStore for PostgresStore {
         org: OrgId,
         id: TransactionId,
     ) -> Result<Option<TransactionRecord>, StoreError> {
+        const READ: &str = "read a transaction";
         let sql = format!("SELECT {COLUMNS} FROM spend WHERE id = $1 AND org_id = $2");
         let row = sqlx::query_as::<_, SpendRow>(AssertSqlSafe(sql))
             .bind(id.as_bytes().as_slice())
             .bind(org.as_bytes().as_slice())
-            .fetch_optional(self.reader())
+            .fetch_optional(&mut *self.reading(Some(org), READ).await?)
             .await
-            .map_err(failed("read a transaction"))?;
+            .map_err(failed(READ))?;
         row.map(SpendRow::record).transpose()
     }
 
@@ -113,14 +119,16 @@ impl TransactionStore for PostgresStore {
         filter: TransactionFilter,
         page: TransactionPage,
     ) -> Result<Vec<(i64, TransactionRecord)>, StoreError> {
-        let mut query = self.matching(COLUMNS, org, &filter).await?;
+        const LIST: &str = "list transactions";
+        let mut reading = self.reading(Some(org), LIST).await?;
+        let mut query = self.matching(&mut reading, COLUMNS, (org, &filter)).await?;
         if let Some(before) = page.before {
             query.push(" AND seq < ").push_bind(before);
         }
         query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(page.limit));
         query.push(" OFFSET ").push_bind(i64::from(page.skip));
-        let rows = query.build_query_as::<SpendRow>().fetch_all(self.reader()).await;
-        let rows = rows.map_err(failed("list transactions"))?;
+        let rows = query.build_query_as::<SpendRow>().fetch_all(&mut *reading).await;
+        let rows = rows.map_err(failed(LIST))?;
         rows.into_iter().map(|row| Ok((row.seq, row.record()?))).collect()
     }
 
@@ -129,8 +137,10 @@ impl TransactionStore for PostgresStore {
         org: OrgId,
         filter: TransactionFilter,
     ) -> Result<i64, StoreError> {
-        let mut query = self.matching("count(*)", org, &filter).await?;
-        let counted = query.build_query_scalar().fetch_one(self.reader()).await;
-        counted.map_err(failed("count transactions"))
+        const COUNT: &str = "count transactions";
+        let mut reading = self.reading(Some(org), COUNT).await?;
+        let mut query = self.matching(&mut reading, "count(*)", (org, &filter)).await?;
+        let counted = query.build_query_scalar().fetch_one(&mut *reading).await;
+        counted.map_err(failed(COUNT))
     }
 }

@@ -7,6 +7,8 @@ use super::*;
 use crate::store::CatalogueWriter;
 use crate::store::sql::explain;
 
+mod wall;
+
 #[tokio::test]
 async fn a_database_is_migrated_once_even_when_servers_start_together() {
     let url = fresh_database().await;
@@ -27,12 +29,12 @@ async fn a_database_is_migrated_once_even_when_servers_start_together() {
 }
 
 #[tokio::test]
-async fn a_server_that_would_forget_or_needs_tls_is_refused_and_no_password_is_shown() {
+async fn a_server_that_would_forget_or_has_no_tls_when_asked_is_refused_and_no_password_is_shown() {
     let url = fresh_database().await;
     let forgets = format!("{url}?options[synchronous_commit]=off");
     for (url, says) in [
         (forgets.as_str(), "synchronous_commit = off"),
-        (&format!("{url}?sslmode=require"), "sslmode asks for TLS"),
+        (&format!("{url}?sslmode=require"), "does not support TLS"),
         ("postgres://u:hunter2@127.0.0.1:1/d", "open the database"),
         ("postgres://u:hunter2@127.0.0.1:port/d", "no Postgres URL"),
     ] {
@@ -55,7 +57,7 @@ async fn errors_of_the_database_have_their_kinds() {
         ("SET statement_timeout = 1; SELECT pg_sleep(9)", StoreErrorKind::Unavailable),
         ("INSERT INTO agent VALUES ('', '', 'a', 'active', NULL, 1, '')", StoreErrorKind::Corrupt),
     ] {
-        let error = sqlx::raw_sql(sql).execute(store.reader()).await.unwrap_err();
+        let error = sqlx::raw_sql(sql).execute(store.writer()).await.unwrap_err();
         assert_eq!(kind_of(error), kind, "{sql}");
     }
 }
@@ -70,7 +72,7 @@ async fn a_turn_is_had_by_one_at_a_time_and_given_back_when_dropped() {
     let org = OrgId::from_bytes([1; 16]);
     sqlx::query("INSERT INTO organization VALUES ($1, 'a', false, 1, '{}')")
         .bind(org.as_bytes().as_slice())
-        .execute(store.reader())
+        .execute(store.writer())
         .await
         .unwrap();
     let other = PostgresStore::open(&url).await.unwrap();

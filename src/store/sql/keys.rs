@@ -24,7 +24,7 @@ impl KeyStore for Store {
         const READ: &str = "read an API key";
         let row = sqlx::query(READ_KEY)
             .bind(id.as_bytes().as_slice())
-            .fetch_optional(self.reader())
+            .fetch_optional(&mut *self.reading(None, READ).await?)
             .await
             .map_err(failed(READ))?;
         row.map(|row| api_key(&row, READ)).transpose()
@@ -36,7 +36,7 @@ impl KeyStore for Store {
             .bind(org.as_bytes().as_slice())
             .bind(before_id(&page, LIST)?)
             .bind(i64::from(page.limit))
-            .fetch_all(self.reader())
+            .fetch_all(&mut *self.reading(Some(org), LIST).await?)
             .await
             .map_err(failed(LIST))?;
         rows.iter().map(|row| api_key(row, LIST)).collect()

@@ -23,7 +23,7 @@ impl MandateStore for Store {
         let document: Option<String> = sqlx::query_scalar(READ_MANDATE)
             .bind(org.as_bytes().as_slice())
             .bind(id.as_bytes().as_slice())
-            .fetch_optional(self.reader())
+            .fetch_optional(&mut *self.reading(Some(org), READ).await?)
             .await
             .map_err(failed(READ))?;
         document.map(|document| from_document(&document, READ)).transpose()
@@ -40,7 +40,7 @@ impl MandateStore for Store {
             .bind(org.as_bytes().as_slice())
             .bind(id.as_bytes().as_slice())
             .bind(version)
-            .fetch_optional(self.reader())
+            .fetch_optional(&mut *self.reading(Some(org), READ).await?)
             .await
             .map_err(failed(READ))?;
         document.map(|document| from_document(&document, READ)).transpose()
@@ -62,7 +62,7 @@ impl MandateStore for Store {
             .bind(id.as_bytes().as_slice())
             .bind(before)
             .bind(i64::from(page.limit))
-            .fetch_all(self.reader())
+            .fetch_all(&mut *self.reading(Some(org), LIST).await?)
             .await
             .map_err(failed(LIST))?;
         from_documents(&documents, LIST)
@@ -90,7 +90,10 @@ impl MandateStore for Store {
         if let Some(agent) = &filter.agent {
             query = query.bind(agent.as_bytes().as_slice());
         }
-        let documents: Vec<String> = query.fetch_all(self.reader()).await.map_err(failed(LIST))?;
+        let documents: Vec<String> = query
+            .fetch_all(&mut *self.reading(Some(org), LIST).await?)
+            .await
+            .map_err(failed(LIST))?;
         from_documents(&documents, LIST)
     }
 
@@ -104,7 +107,7 @@ impl MandateStore for Store {
             .bind(org.as_bytes().as_slice())
             .bind(agent.as_bytes().as_slice())
             .bind(named.as_ref().map(|id| id.as_bytes().as_slice()))
-            .fetch_optional(self.reader())
+            .fetch_optional(&mut *self.reading(Some(org), SNAPSHOT).await?)
             .await
             .map_err(failed(SNAPSHOT))?;
         row.as_ref().map(snapshot).transpose()

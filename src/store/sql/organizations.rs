@@ -22,7 +22,7 @@ impl OrgStore for Store {
         const READ: &str = "read an organization";
         let document: Option<String> = sqlx::query_scalar(READ_ORG)
             .bind(id.as_bytes().as_slice())
-            .fetch_optional(self.reader())
+            .fetch_optional(&mut *self.reading(Some(id), READ).await?)
             .await
             .map_err(failed(READ))?;
         document.map(|document| from_document(&document, READ)).transpose()
@@ -30,8 +30,10 @@ impl OrgStore for Store {
 
     async fn orgs(&self) -> Result<Vec<Organization>, StoreError> {
         const LIST: &str = "list organizations";
-        let documents: Vec<String> =
-            sqlx::query_scalar(LIST_ORGS).fetch_all(self.reader()).await.map_err(failed(LIST))?;
+        let documents: Vec<String> = sqlx::query_scalar(LIST_ORGS)
+            .fetch_all(&mut *self.reading(None, LIST).await?)
+            .await
+            .map_err(failed(LIST))?;
         from_documents(&documents, LIST)
     }
 
@@ -39,7 +41,7 @@ impl OrgStore for Store {
         const READ: &str = "read signing keys";
         let rows = sqlx::query(READ_SIGNING_KEYS)
             .bind(id.as_bytes().as_slice())
-            .fetch_all(self.reader())
+            .fetch_all(&mut *self.reading(Some(id), READ).await?)
             .await
             .map_err(failed(READ))?;
         rows.iter()
@@ -59,7 +61,7 @@ impl OrgStore for Store {
         let row = sqlx::query(READ_RECEIPT)
             .bind(org.as_bytes().as_slice())
             .bind(key)
-            .fetch_optional(self.reader())
+            .fetch_optional(&mut *self.reading(Some(org), READ).await?)
             .await
             .map_err(failed(READ))?;
         let Some(row) = row else { return Ok(None) };
@@ -81,7 +83,7 @@ impl AgentStore for Store {
         let document: Option<String> = sqlx::query_scalar(READ_AGENT)
             .bind(org.as_bytes().as_slice())
             .bind(id.as_bytes().as_slice())
-            .fetch_optional(self.reader())
+            .fetch_optional(&mut *self.reading(Some(org), READ).await?)
             .await
             .map_err(failed(READ))?;
         document.map(|document| from_document(&document, READ)).transpose()
@@ -102,16 +104,20 @@ impl AgentStore for Store {
         if let Some(status) = status {
             query = query.bind(status.word());
         }
-        let documents: Vec<String> = query.fetch_all(self.reader()).await.map_err(failed(LIST))?;
+        let documents: Vec<String> = query
+            .fetch_all(&mut *self.reading(Some(org), LIST).await?)
+            .await
+            .map_err(failed(LIST))?;
         from_documents(&documents, LIST)
     }
 
     async fn has_open_holds(&self, org: OrgId, id: AgentId) -> Result<bool, StoreError> {
+        const LOOK: &str = "look for open holds";
         sqlx::query_scalar(HAS_OPEN_HOLDS)
             .bind(org.as_bytes().as_slice())
             .bind(id.as_bytes().as_slice())
-            .fetch_one(self.reader())
+            .fetch_one(&mut *self.reading(Some(org), LOOK).await?)
             .await
-            .map_err(failed("look for open holds"))
+            .map_err(failed(LOOK))
     }
 }

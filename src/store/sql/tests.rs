@@ -40,14 +40,9 @@ impl Fixture {
     /// With organizations 1 and 2, and agent 1 of organization 1.
     async fn seeded() -> Self {
         let fixture = Self::new().await;
-        fixture
-            .commit([
-                Change::CreateOrg(org(1), signing_key("first")),
-                Change::CreateOrg(org(2), signing_key("second")),
-                Change::CreateAgent(agent(1, 1)),
-            ])
-            .await
-            .unwrap();
+        let first = Change::CreateOrg(org(1), signing_key("first"));
+        fixture.commit([first, Change::CreateAgent(agent(1, 1))]).await.unwrap();
+        fixture.commit([Change::CreateOrg(org(2), signing_key("second"))]).await.unwrap();
         fixture
     }
 

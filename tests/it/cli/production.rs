@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{Ran, ran};
 use crate::harness::Folder;
+use crate::harness::postgres::{APPLICATION, as_application, fresh_database};
 use crate::process::{quetra, spawn};
 
 /// A folder with a master key, as an operator makes it.
@@ -66,13 +67,20 @@ fn listening(child: &mut Child, log: &Path) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_serve_one_postgres_and_no_password_is_printed() {
     let site = Site::new();
-    let database = crate::harness::postgres::fresh_database().await;
-    let password = database.split([':', '@']).nth(2).unwrap();
+    let owner = fresh_database().await;
+    // Servers work as a role that owns nothing.
+    let database = as_application(&owner);
+    let passwords = [&owner, &database].map(|url| url.split(['/', '@']).nth(2).unwrap());
     let flags = ["--database-url", &database, "--master-key-file", &site.path("master.key")];
     let run = |command: &[&str]| ran(&mut quetra(&[command, &flags].concat()));
     let serve = ["serve", "--listen", "127.0.0.1:0", "--log", "debug"];
     run(&serve).fails(1, "0001_create_schema");
-    assert!(run(&["migrate"]).ok().contains("applied 0001_create_schema"));
+    run(&["migrate"]).fails(1, "as the owner");
+    let migrate = ["migrate", "--database-url", &owner, "--application-role"];
+    let migrate = |role: &str| ran(quetra(&migrate).arg(role));
+    migrate("nobody").fails(1, "CREATE ROLE");
+    let applied = migrate(APPLICATION).ok();
+    assert!(applied.contains("servers may work as quetra_application"), "{applied}");
     assert!(run(&["migrate"]).ok().contains("up to date"));
     let made = run(&["init", "--org", "Acme", "--output", "json"]).json();
     let key = made["key"].as_str().unwrap();
@@ -99,7 +107,10 @@ async fn two_processes_serve_one_postgres_and_no_password_is_printed() {
         texts.push(fs::read_to_string(log).unwrap());
     }
     for text in texts {
-        assert!(!text.contains(password) && !text.contains(key), "a secret is in: {text}");
+        assert!(!text.contains("row-level security"), "the role is not bound: {text}");
+        for secret in passwords.into_iter().chain([key]) {
+            assert!(!text.contains(secret), "a secret is in: {text}");
+        }
     }
 }
 

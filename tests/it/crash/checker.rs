@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::history::{Books, Call, Decided, Outcome, Request, Spend};
+use super::books::{Books, Spend};
+use super::history::{Call, Decided, Outcome, Request};
 
 mod seeded;
 

@@ -20,6 +20,8 @@ use crate::process::Process;
 
 /// How long a call may take; a stopped server answers later than this.
 const CALL_TIME: Duration = Duration::from_millis(800);
+/// How long a call may take before there is anything to test.
+const PREPARATION: Duration = Duration::from_secs(30);
 /// How long to wait before asking a server again that gave no answer.
 const PAUSE: Duration = Duration::from_millis(20);
 const AMOUNT_MAX: i64 = 20;
@@ -28,8 +30,8 @@ const AMOUNT_MAX: i64 = 20;
 pub(crate) struct Shared {
     pub(crate) agents: Vec<Target>,
     admin_key: String,
-    /// Where the server is; a new address after each restart.
-    url: watch::Receiver<String>,
+    /// Where the servers are; another address after each restart.
+    urls: watch::Receiver<Vec<String>>,
     /// Counts every event.
     order: AtomicU64,
     history: Mutex<Vec<Call>>,
@@ -46,11 +48,16 @@ pub(crate) struct Target {
     mandate_id: String,
 }
 
-/// Calls of every service at an address.
-pub(crate) fn connect(url: &str, key: &str) -> Clients {
+/// Calls of every service at an address, each within this time.
+fn connect_within(time: Duration, url: &str, key: &str) -> Clients {
     let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
-    let endpoint = endpoint.connect_timeout(CALL_TIME).timeout(CALL_TIME);
+    let endpoint = endpoint.connect_timeout(time).timeout(time);
     Clients::new(link(endpoint.connect_lazy(), key))
+}
+
+/// The same, as impatient as clients are.
+pub(crate) fn connect(url: &str, key: &str) -> Clients {
+    connect_within(CALL_TIME, url, key)
 }
 
 /// How an error tells of the effect of a call.
@@ -74,9 +81,9 @@ fn outcome_of(error: &Status) -> Outcome {
 
 impl Shared {
     /// Makes agents with mandates, on a server that runs.
-    pub(crate) async fn new(url: watch::Receiver<String>, admin_key: &str) -> Arc<Self> {
-        let first = url.borrow().clone();
-        let mut admin = connect(&first, admin_key);
+    pub(crate) async fn new(urls: watch::Receiver<Vec<String>>, admin_key: &str) -> Arc<Self> {
+        let first = urls.borrow()[0].clone();
+        let mut admin = connect_within(PREPARATION, &first, admin_key);
         let mut agents = Vec::new();
         for _ in 0..4 {
             let (agent_id, mandate_id) =
@@ -86,7 +93,7 @@ impl Shared {
         Arc::new(Self {
             agents,
             admin_key: admin_key.to_owned(),
-            url,
+            urls,
             order: AtomicU64::new(0),
             history: Mutex::default(),
             answered: AtomicUsize::new(0),
@@ -152,7 +159,7 @@ impl Shared {
 /// A client: its connection, and what it has asked before.
 pub(crate) struct Client {
     shared: Arc<Shared>,
-    url: watch::Receiver<String>,
+    urls: watch::Receiver<Vec<String>>,
     calls: Clients,
     dice: Dice,
     name: u64,
@@ -162,10 +169,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(shared: &Arc<Shared>, name: u64) -> Self {
-        let mut url = shared.url.clone();
-        let calls = connect(&url.borrow_and_update().clone(), &shared.admin_key);
-        let (shared, dice) = (Arc::clone(shared), Dice::new(name));
-        Self { shared, url, calls, dice, name, asked: Vec::new(), approved: Vec::new() }
+        let mut dice = Dice::new(name);
+        let mut urls = shared.urls.clone();
+        let url = dice.pick(urls.borrow_and_update().as_slice()).clone();
+        let calls = connect(&url, &shared.admin_key);
+        let shared = Arc::clone(shared);
+        Self { shared, urls, calls, dice, name, asked: Vec::new(), approved: Vec::new() }
     }
 
     /// Spends until it is stopped; then nothing it asked is unknown.
@@ -270,12 +279,13 @@ impl Client {
         }
     }
 
-    /// Goes to where the server is now.
+    /// Goes to where a server is now, whichever.
     async fn reconnect(&mut self) {
-        if !self.url.has_changed().unwrap_or_default() {
-            drop(tokio::time::timeout(PAUSE, self.url.changed()).await);
+        if !self.urls.has_changed().unwrap_or_default() {
+            drop(tokio::time::timeout(PAUSE, self.urls.changed()).await);
         }
-        self.calls = connect(&self.url.borrow_and_update().clone(), &self.shared.admin_key);
+        let url = self.dice.pick(self.urls.borrow_and_update().as_slice()).clone();
+        self.calls = connect(&url, &self.shared.admin_key);
     }
 
     /// Changes mandates until it is stopped, and leaves them active.

@@ -85,15 +85,20 @@ impl Catalogue {
         catalogue
     }
 
-    /// What makes a store have all of it.
-    pub(crate) fn creation(&self) -> Vec<Change> {
+    /// What makes a store have all of it; a commit is about one organization.
+    pub(crate) fn creation(&self) -> Vec<Vec<Change>> {
         let key =
             SigningKeyRow { key_id: "k".to_owned(), public_key: [1; 32], sealed: vec![1, 2, 3] };
-        let orgs = self.orgs.iter().map(|org| Change::CreateOrg(org.clone(), key.clone()));
-        let agents = self.agents.iter().map(|agent| Change::CreateAgent(agent.clone()));
-        let mandates =
-            self.mandates.iter().map(|compiled| Change::CreateMandate(compiled.mandate.clone()));
-        orgs.chain(agents).chain(mandates).collect()
+        let of = |org: &Organization| {
+            let (id, made) = (org.id, Change::CreateOrg(org.clone(), key.clone()));
+            let agents = self.agents.iter().filter(|agent| agent.org_id == id);
+            let agents = agents.map(|agent| Change::CreateAgent(agent.clone()));
+            let mandates = self.mandates.iter().map(|compiled| &compiled.mandate);
+            let mandates = mandates.filter(|mandate| mandate.org_id == id);
+            let mandates = mandates.map(|mandate| Change::CreateMandate(mandate.clone()));
+            std::iter::once(made).chain(agents).chain(mandates).collect()
+        };
+        self.orgs.iter().map(of).collect()
     }
 
     fn scene(&self, agent: usize, mandate: Option<usize>) -> Scene {

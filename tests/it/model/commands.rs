@@ -52,9 +52,9 @@ impl Commands {
         now: Timestamp,
     ) -> Option<(OrgId, Claim)> {
         let scene = catalogue.any_scene(dice);
-        let id = TransactionId::from_bytes([0; 16]);
-        let claim = decide(&scene, spend(dice, scene.agent.id), id, now).claim?;
-        Some((scene.org.id, claim))
+        let spend = spend(dice, scene.agent.id);
+        let claim = decide(&scene, spend, TransactionId::from_bytes([0; 16]), now).claim;
+        claim.map(|claim| (scene.org.id, claim))
     }
 
     fn fresh(&mut self, dice: &mut Dice, catalogue: &mut Catalogue, now: Timestamp) -> Command {

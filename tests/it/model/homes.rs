@@ -20,7 +20,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::harness::Engine;
-use crate::harness::postgres::fresh_database;
+use crate::harness::application_database;
+use crate::harness::postgres::as_owner;
 use crate::harness::redis::fresh_redis;
 
 /// What the rows beside the record must be; as text, to be compared and shown.
@@ -92,14 +93,14 @@ impl Place {
         let free = FREE.lock().unwrap().pop();
         match free {
             Some(url) => url,
-            None => fresh_database().await,
+            None => application_database().await,
         }
     }
 
     /// Makes room for the next sequence.
     pub(super) async fn leave(self) {
         if let Self::Database(url) | Self::Redis(url, ..) = self {
-            let pool = PgPool::connect(&url).await.unwrap();
+            let pool = PgPool::connect(&as_owner(&url)).await.unwrap();
             sqlx::raw_sql(EMPTY).execute(&pool).await.unwrap();
             pool.close().await;
             FREE.lock().unwrap().push(url);
@@ -139,7 +140,7 @@ pub(super) async fn open(place: &Place, clock: Arc<dyn Clock>) -> Open {
             store.migrate().await.unwrap();
             let home = PostgresHome::new(store.clone());
             let (ledger, lanes) = SqlLedger::open_shared(home, clock).await.unwrap();
-            let probe = PgPool::connect_lazy(url).unwrap();
+            let probe = PgPool::connect_lazy(&as_owner(url)).unwrap();
             let (catalogue, lanes) = (Arc::new(store.clone()), tokio::spawn(lanes));
             let ledger = Arc::new(ledger);
             Open { store: Store::Postgres(store, probe), catalogue, ledger, lanes }
@@ -154,7 +155,7 @@ pub(super) async fn open(place: &Place, clock: Arc<dyn Clock>) -> Open {
             };
             let opened = RedisLedger::open(store.clone(), (redis, level), clock).await;
             let (ledger, beside) = opened.unwrap();
-            let probe = PgPool::connect_lazy(url).unwrap();
+            let probe = PgPool::connect_lazy(&as_owner(url)).unwrap();
             let catalogue = ledger.catalogue(Arc::new(store.clone()));
             let (ledger, lanes) = (Arc::new(ledger), tokio::spawn(beside));
             Open { store: Store::Postgres(store, probe), catalogue, ledger, lanes }

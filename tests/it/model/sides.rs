@@ -73,7 +73,9 @@ impl Sides {
         let open = Some(open(&place, clock.clone()).await);
         let (book, floors, last) = (Book::default(), HashMap::new(), Timestamp::UNIX_EPOCH);
         let mut sides = Self { book, engine, floors, last, clock, place, open };
-        sides.change(catalogue, catalogue.creation()).await;
+        for changes in catalogue.creation() {
+            sides.change(catalogue, changes).await;
+        }
         sides
     }
 
@@ -235,8 +237,8 @@ impl Sides {
     }
 
     /// Looks at the counters and windows of a claim on both sides.
-    pub(crate) async fn look(&self, org: OrgId, claim: &Claim, now: Timestamp) {
-        let seen = self.open().ledger.peek(org, claim, now).await.unwrap();
+    pub(crate) async fn look(&self, (org, claim): &(OrgId, Claim), now: Timestamp) {
+        let seen = self.open().ledger.peek(*org, claim, now).await.unwrap();
         assert_eq!(seen, self.book.peek(claim, now), "counters or windows differ: {claim:?}");
     }
 

@@ -4,6 +4,12 @@
 -- Ids are 16 bytes, times are microseconds since 1970 in UTC, money is minor units. What is
 -- compared or sorted as text is compared byte by byte, whatever the database's locale is.
 
+-- The organization whose rows this transaction is about, as `SET LOCAL quetra.org` has it in
+-- hexadecimal digits; none if nothing is set, or where the server looks over all of them (`*`).
+CREATE FUNCTION current_org() RETURNS BYTEA LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT decode(nullif(nullif(current_setting('quetra.org', true), ''), '*'), 'hex')
+$$;
+
 CREATE TABLE organization (
     id               BYTEA   NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
     slug             TEXT    COLLATE "C" NOT NULL UNIQUE,
@@ -111,6 +117,7 @@ CREATE TABLE receipt (
 -- What was charged in one window of a period. A new window is a new row: nothing is ever reset. A
 -- missing row is summed up from the record, so one that would not be kept up must be deleted.
 CREATE TABLE counter (
+    org_id           BYTEA   NOT NULL DEFAULT current_org(),
     mandate_id       BYTEA   NOT NULL,
     subject          TEXT    COLLATE "C" NOT NULL,
     starts_at        BIGINT  NOT NULL,
@@ -157,3 +164,37 @@ CREATE INDEX spend_approval ON spend (mandate_id, decided_at, seq)
     INCLUDE (approvals_before, sum_before, amount) WHERE verdict <> 'rejected';
 -- Money that waits for a person: few rows, whatever the length of the record.
 CREATE INDEX spend_pending ON spend (agent_id) WHERE state = 'pending_approval';
+
+-- The second wall between organizations: a role that does not own the tables sees and writes only
+-- the rows of `current_org()`, whatever a statement forgets to ask. Each policy asks once for a
+-- statement, not for each row. The owner, who migrates, dumps and restores, is not bound by it.
+ALTER TABLE organization    ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ledger_head     ENABLE ROW LEVEL SECURITY;
+ALTER TABLE signing_key     ENABLE ROW LEVEL SECURITY;
+ALTER TABLE agent           ENABLE ROW LEVEL SECURITY;
+ALTER TABLE mandate         ENABLE ROW LEVEL SECURITY;
+ALTER TABLE mandate_version ENABLE ROW LEVEL SECURITY;
+ALTER TABLE api_key         ENABLE ROW LEVEL SECURITY;
+ALTER TABLE receipt         ENABLE ROW LEVEL SECURITY;
+ALTER TABLE counter         ENABLE ROW LEVEL SECURITY;
+ALTER TABLE spend           ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY tenant ON organization    USING (id = (SELECT current_org()));
+CREATE POLICY tenant ON ledger_head     USING (org_id = (SELECT current_org()));
+CREATE POLICY tenant ON signing_key     USING (org_id = (SELECT current_org()));
+CREATE POLICY tenant ON agent           USING (org_id = (SELECT current_org()));
+CREATE POLICY tenant ON mandate         USING (org_id = (SELECT current_org()));
+CREATE POLICY tenant ON mandate_version USING (org_id = (SELECT current_org()));
+CREATE POLICY tenant ON api_key         USING (org_id = (SELECT current_org()));
+CREATE POLICY tenant ON receipt         USING (org_id = (SELECT current_org()));
+CREATE POLICY tenant ON counter         USING (org_id = (SELECT current_org()));
+CREATE POLICY tenant ON spend           USING (org_id = (SELECT current_org()));
+
+-- The list of organizations at the start; and credentials, which say whose they are only when they
+-- are found, and whose uses are written down together.
+CREATE POLICY any_org ON organization FOR SELECT
+    USING ((SELECT current_setting('quetra.org', true)) = '*');
+CREATE POLICY any_org ON api_key FOR SELECT
+    USING ((SELECT current_setting('quetra.org', true)) = '*');
+CREATE POLICY any_org_used ON api_key FOR UPDATE
+    USING ((SELECT current_setting('quetra.org', true)) = '*');

@@ -62,7 +62,7 @@ async fn an_organization_changes_only_from_the_version_that_was_read() {
     fixture.commit_conflicts([Change::ReplaceOrg(Organization { version: 2, ..org(3) }, 1)]).await;
     let frozen_column: bool = sqlx::query_scalar("SELECT frozen FROM organization WHERE id = $1")
         .bind(org_id(1).as_bytes().as_slice())
-        .fetch_one(fixture.store.reader())
+        .fetch_one(fixture.store.writer())
         .await
         .unwrap();
     assert!(frozen_column);
@@ -72,7 +72,7 @@ async fn an_organization_changes_only_from_the_version_that_was_read() {
 async fn a_commit_whose_last_change_conflicts_leaves_nothing() {
     let Fixture { store, _folder } = Fixture::seeded().await;
     let changes = vec![
-        Change::CreateOrg(org(3), signing_key("third")),
+        Change::CreateAgent(agent(1, 3)),
         Change::ReplaceOrg(Organization { version: 2, frozen: true, ..org(1) }, 1),
         Change::CreateAgent(agent(1, 2)),
         Change::CreateMandate(mandate(2, 1, MandateStatus::Draft)),

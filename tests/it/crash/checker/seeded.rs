@@ -2,7 +2,8 @@
 //!
 //! Not here: real histories.
 
-use super::super::history::{Books, Call, Decided, Outcome, Request, Spend, Terms};
+use super::super::books::{Books, Spend, Terms};
+use super::super::history::{Call, Decided, Outcome, Request};
 use super::violations;
 
 const MANDATE: &str = "mdt_1";
