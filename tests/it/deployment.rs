@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 use tonic::transport::Channel;
 
+use crate::faults::cluster::{Cluster, Site};
 use crate::harness::{Clients, Engine, Folder, Server, ask, budget, link};
 use crate::process::quetra;
 use crate::tidy::{read, root};
@@ -51,7 +52,7 @@ fn the_servers_are_given_settings_that_they_accept() {
             assert!(Key::ALL.iter().any(|key| key.variable() == *variable), "{variable}");
             let value = value.as_str().unwrap_or_else(|| panic!("{variable} is no text"));
             // What compose puts in.
-            let value = match value.split_once("${POSTGRES_PASSWORD:?") {
+            let value = match value.split_once("${SERVER_PASSWORD:?") {
                 Some((before, rest)) => {
                     format!("{before}secret{}", rest.split_once('}').unwrap().1)
                 }
@@ -86,8 +87,13 @@ fn nothing_but_the_front_is_reached_from_outside_and_only_from_this_machine() {
         assert_eq!(service["read_only"] == true && service["cap_drop"] == json!(["ALL"]), is_ours);
     }
     assert_eq!(compose["networks"]["inside"]["internal"], true);
-    let password = &compose["services"]["postgres"]["environment"]["POSTGRES_PASSWORD"];
-    assert!(password.as_str().unwrap().starts_with("${POSTGRES_PASSWORD:?"), "{password}");
+    let settings = &compose["services"]["postgres"]["environment"];
+    for (name, given) in
+        [("POSTGRES_PASSWORD", "POSTGRES_PASSWORD"), ("QUETRA_SERVER_PASSWORD", "SERVER_PASSWORD")]
+    {
+        let password = settings[name].as_str().unwrap();
+        assert!(password.starts_with(&format!("${{{given}:?")), "{password}");
+    }
     let database = &compose["services"]["postgres"];
     assert!(database["volumes"].is_array(), "the database would forget");
     assert!(database["command"].to_string().contains("\"fsync=on\""), "{}", database["command"]);
