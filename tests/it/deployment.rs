@@ -119,6 +119,34 @@ fn the_image_is_built_from_what_there_is_and_runs_as_nobody() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_role_that_the_database_is_made_with_is_all_that_a_server_needs() {
+    let cluster = Cluster::new().await;
+    let rest = cluster.url.strip_prefix("postgres://").unwrap();
+    let (who, place) = rest.split_once('@').unwrap();
+    let ((user, password), (address, name)) =
+        (who.split_once(':').unwrap(), place.split_once('/').unwrap());
+    let (host, port) = address.split_once(':').unwrap();
+    let made = Command::new(root().join("deploy/roles.sh"))
+        .env("PGHOST", host)
+        .env("PGPORT", port)
+        .env("PGPASSWORD", password)
+        .env("POSTGRES_USER", user)
+        .env("POSTGRES_DB", name)
+        .env("QUETRA_SERVER_PASSWORD", "it's \"quoted\"")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+
+    let words = service("schema")["command"].take();
+    let words = words.as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+    let mut migrate = quetra(&words.collect::<Vec<_>>());
+    let migrated = migrate.args(["--database-url", &cluster.url]).output().unwrap();
+    assert!(migrated.status.success(), "{}", text(&migrated.stderr));
+    let url = format!("postgres://quetra_server:it%27s%20%22quoted%22@{place}");
+    assert!(Site::new(&url).key.starts_with("sk_admin_"));
+}
+
 /// `HAProxy` as the compose file has it, in front of these servers.
 struct Front {
     process: Child,
