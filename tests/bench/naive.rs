@@ -63,31 +63,48 @@ impl Naive {
 
     /// Decides for some callers at once.
     pub(crate) async fn run(&self, callers: usize, measured: Duration) -> anyhow::Result<Figures> {
-        let begin = Instant::now();
-        let until = begin + measured;
-        let mut tasks = JoinSet::new();
-        for _ in 0..callers {
-            let (pool, next) = (self.pool.clone(), Arc::clone(&self.next));
-            tasks.spawn(async move {
-                let mut latency = Histogram::<u64>::new(3)?;
-                loop {
-                    let started = Instant::now();
-                    if started >= until {
-                        return anyhow::Ok(latency);
-                    }
-                    decide(&pool, next.fetch_add(1, Ordering::Relaxed)).await?;
-                    latency.record(u64::try_from(started.elapsed().as_nanos())?)?;
-                }
-            });
-        }
-        let mut latency = Histogram::<u64>::new(3)?;
-        while let Some(ended) = tasks.join_next().await {
-            latency.add(ended??)?;
-        }
-        let at = |share| Some(Duration::from_nanos(latency.value_at_quantile(share)));
-        let rate = Some(latency.len() as f64 / begin.elapsed().as_secs_f64());
-        Ok(Figures { rate, p50: at(0.5), p99: at(0.99), ..Figures::default() })
+        let (pool, next) = (self.pool.clone(), Arc::clone(&self.next));
+        let one = move || {
+            let (pool, number) = (pool.clone(), next.fetch_add(1, Ordering::Relaxed));
+            async move { decide(&pool, number).await }
+        };
+        timed(callers, measured, one).await
     }
+}
+
+/// Lets some callers decide, each as soon as it has its answer, for this long.
+pub(crate) async fn timed<F>(
+    callers: usize,
+    measured: Duration,
+    decide: impl Fn() -> F + Clone + Send + 'static,
+) -> anyhow::Result<Figures>
+where
+    F: Future<Output = anyhow::Result<()>> + Send,
+{
+    let begin = Instant::now();
+    let until = begin + measured;
+    let mut tasks = JoinSet::new();
+    for _ in 0..callers {
+        let decide = decide.clone();
+        tasks.spawn(async move {
+            let mut latency = Histogram::<u64>::new(3)?;
+            loop {
+                let started = Instant::now();
+                if started >= until {
+                    return anyhow::Ok(latency);
+                }
+                decide().await?;
+                latency.record(u64::try_from(started.elapsed().as_nanos())?)?;
+            }
+        });
+    }
+    let mut latency = Histogram::<u64>::new(3)?;
+    while let Some(ended) = tasks.join_next().await {
+        latency.add(ended??)?;
+    }
+    let at = |share| Some(Duration::from_nanos(latency.value_at_quantile(share)));
+    let rate = Some(latency.len() as f64 / begin.elapsed().as_secs_f64());
+    Ok(Figures { rate, p50: at(0.5), p99: at(0.99), ..Figures::default() })
 }
 
 async fn decide(pool: &SqlitePool, number: i64) -> anyhow::Result<()> {

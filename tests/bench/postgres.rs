@@ -9,16 +9,15 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use hdrhistogram::Histogram;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection};
-use tokio::task::JoinSet;
 
 use crate::loader::{self, AMOUNT, Calls, Keys, Load, Pace};
 use crate::machine;
+use crate::naive::timed;
 use crate::options::{Extent, PostgresOptions};
 use crate::prepare;
 use crate::server::Server;
@@ -145,32 +144,13 @@ impl Naive {
         is_hot: bool,
         measured: Duration,
     ) -> anyhow::Result<Figures> {
-        let begin = Instant::now();
-        let until = begin + measured;
-        let mut tasks = JoinSet::new();
-        for _ in 0..callers {
-            let (pool, next) = (self.pool.clone(), Arc::clone(&self.next));
-            tasks.spawn(async move {
-                let mut latency = Histogram::<u64>::new(3)?;
-                loop {
-                    let started = Instant::now();
-                    if started >= until {
-                        return anyhow::Ok(latency);
-                    }
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let mandate = if is_hot { 0 } else { number % MANDATES as i64 };
-                    decide(&pool, number, mandate).await?;
-                    latency.record(u64::try_from(started.elapsed().as_nanos())?)?;
-                }
-            });
-        }
-        let mut latency = Histogram::<u64>::new(3)?;
-        while let Some(ended) = tasks.join_next().await {
-            latency.add(ended??)?;
-        }
-        let at = |share| Some(Duration::from_nanos(latency.value_at_quantile(share)));
-        let rate = Some(latency.len() as f64 / begin.elapsed().as_secs_f64());
-        Ok(Figures { rate, p50: at(0.5), p99: at(0.99), ..Figures::default() })
+        let (pool, next) = (self.pool.clone(), Arc::clone(&self.next));
+        let one = move || {
+            let (pool, number) = (pool.clone(), next.fetch_add(1, Ordering::Relaxed));
+            let mandate = if is_hot { 0 } else { number % MANDATES as i64 };
+            async move { decide(&pool, number, mandate).await }
+        };
+        timed(callers, measured, one).await
     }
 }
 

@@ -89,8 +89,10 @@ impl Load {
             let agent_id = agent_id.to_owned();
             spenders.spawn(async move {
                 while !*stop.borrow() {
-                    let mut client = key.borrow().clone();
+                    // In this order: a call that is counted as begun after a change must not go
+                    // by a key from before it.
                     let began = Instant::now();
+                    let mut client = key.borrow().clone();
                     let answer = client.evaluate.evaluate(ask(&agent_id, 1)).await;
                     let ended = Instant::now();
                     let call = Call { began, ended, outcome: outcome(answer) };

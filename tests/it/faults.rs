@@ -5,7 +5,7 @@
 //! histories and the database are judged together (`crash/checker`). `QUETRA_KILLS` scales it. Not
 //! here: what is refused, and with which words (`faults/refusals`).
 
-mod cluster;
+pub(crate) mod cluster;
 mod encryption;
 mod refusals;
 

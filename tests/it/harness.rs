@@ -270,19 +270,22 @@ impl Server {
     }
 
     /// Stops gracefully, looks at something, and checks the books.
-    pub(crate) async fn stop_and<T>(self, look: impl AsyncFnOnce() -> T) -> T {
-        let (database, redis) = (self.database.clone(), self.redis.clone());
-        self.end().await;
+    pub(crate) async fn stop_and<T>(mut self, look: impl AsyncFnOnce() -> T) -> T {
+        self.halt().await;
         let seen = look().await;
-        let redis = redis.as_ref().map(|redis| redis.url.expose());
-        ledger_check::check_any(&database, redis).await;
+        let redis = self.redis.as_ref().map(|redis| redis.url.expose());
+        ledger_check::check_any(&self.database, redis).await;
         seen
     }
 
     /// Stops gracefully while others go on writing the books.
     pub(crate) async fn end(mut self) {
+        self.halt().await;
+    }
+
+    async fn halt(&mut self) {
         drop(self.stop.take());
-        self.task.await.unwrap().unwrap();
+        (&mut self.task).await.unwrap().unwrap();
     }
 
     /// Where it keeps its state.

@@ -295,7 +295,7 @@ fn the_commands_of_the_documents_exist() {
 #[test]
 fn the_scripts_are_executable() {
     use std::os::unix::fs::PermissionsExt;
-    for script in [".ci/run", "tests/run"] {
+    for script in [".ci/run", "tests/run", "deploy/roles.sh"] {
         let mode = fs::metadata(root().join(script)).unwrap().permissions().mode();
         assert_eq!(mode & 0o111, 0o111, "{script} is not executable");
     }

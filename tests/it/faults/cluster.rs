@@ -21,10 +21,10 @@ use crate::process::{Process, quetra};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Postgres of its own; stopped and removed when it is dropped.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     name: String,
     /// Of its first database, as its owner.
-    pub(super) url: String,
+    pub(crate) url: String,
     pub(super) data: PathBuf,
 }
 
@@ -40,7 +40,7 @@ fn shell(line: &str) -> String {
 
 impl Cluster {
     /// One with usual settings.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("faults-{}-{number}", std::process::id());
@@ -105,16 +105,16 @@ impl Drop for Cluster {
 }
 
 /// A folder with what servers on one database need.
-pub(super) struct Site {
+pub(crate) struct Site {
     pub(super) folder: Folder,
     pub(super) database: String,
     /// Of the admin of its organization.
-    pub(super) key: String,
+    pub(crate) key: String,
 }
 
 impl Site {
     /// A migrated database with an organization.
-    pub(super) fn new(database: &str) -> Self {
+    pub(crate) fn new(database: &str) -> Self {
         let folder = Folder::new();
         let path = folder.path().join("master.key");
         fs::write(&path, "0f1e2d3c4b5a6978".repeat(4)).unwrap();
