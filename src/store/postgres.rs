@@ -47,7 +47,7 @@ const CHECK_TIME: Duration = Duration::from_secs(2);
 const KEYS_AGE_MAX: Option<Duration> = Some(Duration::from_millis(500));
 
 /// What the second wall lets through for every organization; the first migration says what it is.
-const ALL_ORGS: &str = "*";
+pub(crate) const ALL_ORGS: &str = "*";
 
 /// Prepared statements kept by each connection: more than there are.
 const STATEMENTS: usize = 200;
@@ -241,6 +241,16 @@ impl PostgresStore {
         self.pool.begin_with(begin).await.map_err(failed(operation))
     }
 
+    /// Begins to write rows of an organization without its turn, or, for `None`, of a table that
+    /// has none of any. Dropping it undoes it.
+    pub(crate) async fn writing(
+        &self,
+        org: Option<OrgId>,
+        operation: &'static str,
+    ) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.pool.begin_with(begin("BEGIN", org)).await.map_err(failed(operation))
+    }
+
     /// The connections of the catalogue, as the tests of the catalogue name them.
     #[cfg(test)]
     pub(crate) const fn reader(&self) -> &PgPool {
@@ -273,8 +283,7 @@ impl PostgresStore {
             [org] => Some(*org),
             [_, _, ..] => return Err(refuse(operation, Refused::SeveralOrgs)),
         };
-        let begin = begin("BEGIN", org);
-        let mut writing = self.pool.begin_with(begin).await.map_err(failed(operation))?;
+        let mut writing = self.writing(org, operation).await?;
         if let Some(org) = org {
             let turn = sqlx::query(TURN).bind(org.as_bytes().as_slice());
             turn.execute(&mut *writing).await.map_err(failed(operation))?;
@@ -286,7 +295,7 @@ impl PostgresStore {
     ///
     /// # Errors
     /// A timeout when there was no answer: the transaction may turn out to be there.
-    async fn finish(
+    pub(crate) async fn finish(
         &self,
         mut writing: Transaction<'static, Postgres>,
         operation: &'static str,

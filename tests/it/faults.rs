@@ -112,7 +112,7 @@ impl Scene {
         let books = Books::read_shared(&self.site.database).await;
         let history = self.shared.history();
         let mut found = checker::violations(&history, &books);
-        found.extend(ledger_check::violations_shared(&self.site.database).await);
+        found.extend(ledger_check::violations_shared(&self.site.database, None).await);
         assert!(found.is_empty(), "{} violations: {:#?}", found.len(), found.first());
         assert_rich(&history);
     }

@@ -15,6 +15,7 @@ use sqlx::postgres::PgPool;
 use tokio::task::JoinSet;
 use tonic::Code;
 
+use crate::harness::postgres::as_owner;
 use crate::harness::redis::Redis;
 use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config, shared_database};
 
@@ -359,7 +360,7 @@ async fn a_key_that_two_stores_approved_for_two_requests_has_two_records() {
     insist(&mut admin, &ask(&agent, 1)).await;
     assert_eq!(spent(&mut admin, &agent).await, 1);
     let DatabaseUrl::Postgres(url) = server.database() else { panic!("not in Postgres") };
-    let pool = PgPool::connect(url.expose()).await.unwrap();
+    let pool = PgPool::connect(&as_owner(url.expose())).await.unwrap();
     // Nothing is recorded while somebody else has the organization's turn.
     let mut turn = pool.begin().await.unwrap();
     sqlx::query("SELECT seq FROM ledger_head FOR UPDATE").execute(&mut *turn).await.unwrap();

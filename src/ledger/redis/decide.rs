@@ -282,7 +282,8 @@ impl<'a> Deciding<'a> {
     /// What Postgres has under this key.
     async fn look_up(&self) -> Result<Option<Decided>, Trouble> {
         let key = (self.command.spend.agent_id, self.command.idempotency_key.as_str());
-        let found = self.shards.escrow.records_of_key(self.command.id, key).await?;
+        let found =
+            self.shards.escrow.records_of_key(self.command.org_id, self.command.id, key).await?;
         let is_used = !found.is_empty();
         let is_same = |one: &TransactionRecord| one.request_hash == self.command.request_hash;
         let same = found.into_iter().find(is_same).map(|one| Decided::Replayed(Arc::new(one)));
@@ -325,7 +326,7 @@ impl<'a> Deciding<'a> {
     async fn exact_levels(&self, there: &There) -> Result<Vec<Level>, Trouble> {
         let Some(claim) = &self.command.claim else { return Ok(Vec::new()) };
         self.shards.flush(self.shard, &there.live).await?;
-        Ok(self.shards.escrow.levels(claim).await?)
+        Ok(self.shards.escrow.levels(self.command.org_id, claim).await?)
     }
 
     async fn load_windows(&self, there: &There) -> Result<(), Trouble> {
@@ -335,8 +336,9 @@ impl<'a> Deciding<'a> {
         // Nothing is approved under this version before they are there, so nothing is missed.
         self.shards.flush(self.shard, &there.live).await?;
         let now = self.shards.clock.now().as_microsecond();
-        let since = now.saturating_sub(longest).saturating_sub(CLOCKS);
-        let approvals = self.shards.escrow.approvals_since(claim.mandate, since).await?;
+        let (org, since) =
+            (self.command.org_id, now.saturating_sub(longest).saturating_sub(CLOCKS));
+        let approvals = self.shards.escrow.approvals_since(org, claim.mandate, since).await?;
         let approvals = approvals.iter().flat_map(|(at, amount)| packed(&[*at, *amount]));
         let approvals = approvals.collect::<Vec<_>>();
         let keys = [Keys(self.shard).authority(), Keys(self.shard).windows(claim.mandate)];
@@ -359,7 +361,9 @@ impl<'a> Deciding<'a> {
         let index = usize::try_from(answer.number(1)?).ok();
         let charge = charges.zip(index).and_then(|(charges, index)| charges.get(index));
         let charge = charge.ok_or(LinkError::Answer("no such slice"))?;
-        self.shards.recall((self.shard, &there.live, &there.epoch), charge).await
+        self.shards
+            .recall((self.shard, &there.live, &there.epoch), self.command.org_id, charge)
+            .await
     }
 
     async fn need_lease(

@@ -12,6 +12,7 @@ use super::keys::{Keys, packed};
 use super::link::{LinkError, Live};
 use super::scripts::Script;
 use super::shards::{Epoch, Shards, Trouble, unavailable};
+use crate::domain::id::OrgId;
 use crate::domain::ledger::{Charge, Level};
 use crate::ledger::sql::postgres::escrow::Lease;
 use crate::ledger::sql::postgres::escrow::grant::counter_name;
@@ -120,12 +121,14 @@ impl Shards {
     pub(super) async fn recall(
         &self,
         (shard, live, epoch): (i16, &Arc<Live>, &Epoch),
+        org: OrgId,
         charge: &Charge,
     ) -> Result<(), Trouble> {
         let keys = Keys(shard);
         let keys = [keys.outbox(), keys.authority(), keys.slice(charge)];
         let (subject, starts_at) = counter_name(charge);
-        let mut name = charge.key.mandate.as_bytes().to_vec();
+        let mut name = org.as_bytes().to_vec();
+        name.extend_from_slice(charge.key.mandate.as_bytes());
         name.extend(packed(&[starts_at]));
         name.extend_from_slice(subject.as_bytes());
         let head = packed(&[epoch.number]);

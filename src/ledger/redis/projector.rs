@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use redis::Value;
 use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnection, PgListener};
+use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
@@ -18,7 +18,7 @@ use super::keys::Keys;
 use super::link::{LinkError, Live};
 use super::scripts::{Answer, parse_place};
 use super::shards::{Shards, Trouble};
-use crate::domain::id::MandateId;
+use crate::domain::id::{MandateId, OrgId};
 use crate::ledger::sql::postgres::escrow::{Authority, Place};
 use crate::ledger::sql::postgres::project::{Batch, CHANNEL, Entry, project};
 use crate::store::postgres::classify;
@@ -36,6 +36,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the last entries may take when the server stops.
 const LAST_TIME: Duration = Duration::from_secs(5);
+
+/// How long a connection that hears may take to be made.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// The lock that whoever works has.
 const LOCK: &str = "SELECT pg_try_advisory_lock(7402, 0)";
@@ -88,7 +91,9 @@ pub(super) async fn listen(shards: Arc<Shards>, stop: CancellationToken) {
 }
 
 async fn hear(shards: &Shards) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(shards.escrow.pool()).await?;
+    let one = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIME);
+    let one = one.connect_lazy_with(shards.escrow.options().clone());
+    let mut listener = PgListener::connect_with(&one).await?;
     listener.listen(CHANNEL).await?;
     loop {
         let told = listener.recv().await?;
@@ -260,12 +265,14 @@ fn parse(value: &Value) -> Result<(Place, Entry), StoreError> {
             }
             b"r" => {
                 let amount = i64::from_be_bytes(fields.bytes(3)?.try_into().ok()?);
-                let (mandate, rest) = fields.bytes(1)?.split_at_checked(16)?;
+                let (org, rest) = fields.bytes(1)?.split_at_checked(16)?;
+                let (mandate, rest) = rest.split_at_checked(16)?;
                 let (starts_at, subject) = rest.split_at_checked(8)?;
+                let org = OrgId::from_bytes(org.try_into().ok()?);
                 let mandate = MandateId::from_bytes(mandate.try_into().ok()?);
                 let starts_at = i64::from_be_bytes(starts_at.try_into().ok()?);
                 let subject = String::from_utf8(subject.to_vec()).ok()?;
-                Entry::Recall((mandate, subject, starts_at), amount)
+                Entry::Recall(org, (mandate, subject, starts_at), amount)
             }
             _ => return None,
         };

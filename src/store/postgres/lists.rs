@@ -94,6 +94,7 @@ impl TransactionStore for PostgresStore {
         id: TransactionId,
         (agent, key): (AgentId, &str),
     ) -> Result<Option<TransactionRecord>, StoreError> {
+        const READ: &str = "read a transaction";
         let sql = format!(
             "SELECT {COLUMNS} FROM spend WHERE id >= $1 AND id <= $2 AND org_id = $3
             AND agent_id = $4 AND idempotency_key = $5 ORDER BY id LIMIT 16"
@@ -106,9 +107,9 @@ impl TransactionStore for PostgresStore {
             .bind(org.as_bytes().as_slice())
             .bind(agent.as_bytes().as_slice())
             .bind(key)
-            .fetch_all(self.reader())
+            .fetch_all(&mut *self.reading(Some(org), READ).await?)
             .await
-            .map_err(failed("read a transaction"))?;
+            .map_err(failed(READ))?;
         let first = rows.into_iter().min_by_key(|row| row.seq);
         first.map(SpendRow::record).transpose()
     }

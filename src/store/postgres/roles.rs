@@ -1,7 +1,7 @@
 //! The role that a server works as: what it may do, and whether the wall between tenants binds it.
 //!
 //! It owns nothing, so that it can neither change the schema nor see beyond row-level security,
-//! and it may change of a decision only what settling changes. Not here: the policies, which the
+//! and it may change of a decision only what settling, or a late arrival, changes. Not here: the policies, which the
 //! first migration makes.
 
 use sqlx::AssertSqlSafe;
@@ -10,7 +10,7 @@ use super::{PostgresStore, Refused, failed, refuse};
 use crate::store::StoreError;
 
 /// Everything that a server does with each table.
-const PRIVILEGES: [(&str, &str); 11] = [
+const PRIVILEGES: [(&str, &str); 14] = [
     ("organization", "SELECT, INSERT, UPDATE"),
     ("ledger_head", "SELECT, INSERT, UPDATE"),
     ("signing_key", "SELECT, INSERT"),
@@ -20,7 +20,15 @@ const PRIVILEGES: [(&str, &str); 11] = [
     ("api_key", "SELECT, INSERT, UPDATE"),
     ("receipt", "SELECT, INSERT"),
     ("counter", "SELECT, INSERT, UPDATE, DELETE"),
-    ("spend", "SELECT, INSERT, UPDATE (state, settled, refunded, updated_at)"),
+    // Its tallies too: what comes late from an outbox takes its place in time.
+    (
+        "spend",
+        "SELECT, INSERT,
+        UPDATE (state, settled, refunded, updated_at, approvals_before, sum_before)",
+    ),
+    ("shard_authority", "SELECT, INSERT, UPDATE"),
+    ("shard_epoch", "SELECT, INSERT, UPDATE"),
+    ("lease", "SELECT, INSERT, UPDATE"),
     ("_sqlx_migrations", "SELECT"),
 ];
 

@@ -142,7 +142,7 @@ async fn a_postgres_that_turns_bad_at_work_approves_nothing_until_it_is_mended()
         assert!(!answer.replayed, "{what}: it was decided while it was refused");
     }
     end(&mut server);
-    let found = ledger_check::violations_shared(&site.database).await;
+    let found = ledger_check::violations_shared(&site.database, None).await;
     assert!(found.is_empty(), "{found:?}");
 }
 
@@ -186,7 +186,7 @@ async fn while_postgres_hangs_every_call_ends_in_time_and_none_approves() {
     let answer = until(&mut calls, &asked, Result::is_ok).await.unwrap();
     assert_eq!(answer.decision(), v1::Decision::Approved);
     end(&mut server);
-    let found = ledger_check::violations_shared(&site.database).await;
+    let found = ledger_check::violations_shared(&site.database, None).await;
     assert!(found.is_empty(), "{found:?}");
 }
 
@@ -217,6 +217,6 @@ async fn a_commit_that_no_standby_has_confirmed_is_never_taken_for_done() {
     assert_eq!(answer.decision(), v1::Decision::Approved);
     assert!(answer.replayed, "it was decided twice");
     end(&mut server);
-    let found = ledger_check::violations_shared(&site.database).await;
+    let found = ledger_check::violations_shared(&site.database, None).await;
     assert!(found.is_empty(), "{found:?}");
 }

@@ -4,8 +4,7 @@
 //! shard's authority, the organization's head, then counters and leases. Not here: what Redis
 //! decided (`project`), and Redis itself (`ledger::redis`).
 
-use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgConnectOptions;
 
 use super::load;
 use super::{Failed, LOCK};
@@ -16,7 +15,7 @@ use crate::domain::mandate::MandateStatus;
 use crate::domain::transaction::TransactionRecord;
 use crate::ledger::sql::{Needs, Page, word};
 use crate::store::StoreError;
-use crate::store::postgres::{PostgresStore, failed, failed_commit};
+use crate::store::postgres::{PostgresStore, failed, forgets};
 use crate::store::sql::spends::SpendRow;
 
 pub(in crate::ledger) mod grant;
@@ -110,14 +109,11 @@ impl Escrow {
         self.store.options()
     }
 
-    pub(in crate::ledger) const fn pool(&self) -> &PgPool {
-        self.store.reader()
-    }
-
     /// Every shard that is spent from Redis.
     pub(in crate::ledger) async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
-        let rows = sqlx::query_as(AUTHORITIES).fetch_all(self.pool()).await;
-        rows.map_err(failed("read the shards"))
+        const READ: &str = "read the shards";
+        let mut reading = self.store.reading(None, READ).await?;
+        sqlx::query_as(AUTHORITIES).fetch_all(&mut *reading).await.map_err(failed(READ))
     }
 
     /// Who one shard is spent from.
@@ -125,9 +121,11 @@ impl Escrow {
         &self,
         shard: i16,
     ) -> Result<Option<Authority>, StoreError> {
+        const READ: &str = "read a shard";
         let one = sqlx::AssertSqlSafe(format!("{AUTHORITIES} WHERE shard = $1"));
-        let row = sqlx::query_as(one).bind(shard).fetch_optional(self.pool()).await;
-        row.map_err(failed("read a shard"))
+        let mut reading = self.store.reading(None, READ).await?;
+        let row = sqlx::query_as(one).bind(shard).fetch_optional(&mut *reading).await;
+        row.map_err(failed(READ))
     }
 
     /// Gives the next epoch of a shard to a process (rules 2 and 3), unless the shard is not as it
@@ -139,7 +137,7 @@ impl Escrow {
         now: i64,
     ) -> Result<Taken, StoreError> {
         const TAKE: &str = "take a shard over";
-        let mut writing = self.pool().begin().await.map_err(failed(TAKE))?;
+        let mut writing = self.store.writing(None, TAKE).await?;
         // The row may not exist yet: whoever is first must not be two.
         let alone = sqlx::query("SELECT pg_advisory_xact_lock(7401, $1)").bind(i32::from(shard));
         alone.execute(&mut *writing).await.map_err(failed(TAKE))?;
@@ -182,7 +180,7 @@ impl Escrow {
             .execute(&mut *writing)
             .await
             .map_err(failed(TAKE))?;
-        writing.commit().await.map_err(failed_commit(TAKE))?;
+        self.store.finish(writing, TAKE).await?;
         let position = row.as_ref().map_or_else(Place::default, Authority::position);
         Ok(Taken::Yes(Authority {
             shard,
@@ -198,8 +196,11 @@ impl Escrow {
 
     /// Notes that an epoch is in the outbox (rule 5).
     pub(in crate::ledger) async fn begun(&self, shard: i16, epoch: i64) -> Result<(), StoreError> {
+        const BEGIN: &str = "begin an epoch";
+        let mut writing = self.store.writing(None, BEGIN).await?;
         let query = sqlx::query(BEGUN).bind(shard).bind(epoch);
-        query.execute(self.pool()).await.map(drop).map_err(failed("begin an epoch"))
+        query.execute(&mut *writing).await.map_err(failed(BEGIN))?;
+        self.store.finish(writing, BEGIN).await
     }
 
     /// How everything stands for an agent, under its current mandate or a named one.
@@ -210,13 +211,15 @@ impl Escrow {
         named: Option<MandateId>,
     ) -> Result<Option<Standings>, StoreError> {
         type Row = (i64, bool, i64, String, Option<Vec<u8>>, Option<i64>, Option<String>);
+        const READ: &str = "read how things stand";
+        let mut reading = self.store.reading(Some(org), READ).await?;
         let row = sqlx::query_as::<_, Row>(STANDINGS)
             .bind(org.as_bytes().as_slice())
             .bind(agent.as_bytes().as_slice())
             .bind(named.map(|id| id.as_bytes().to_vec()))
-            .fetch_optional(self.pool())
+            .fetch_optional(&mut *reading)
             .await
-            .map_err(failed("read how things stand"))?;
+            .map_err(failed(READ))?;
         let Some((version, frozen, agent_version, agent, current, mandate, status)) = row else {
             return Ok(None);
         };
@@ -237,12 +240,13 @@ impl Escrow {
     /// requests in two stores.
     pub(in crate::ledger) async fn records_of_key(
         &self,
+        org: OrgId,
         id: TransactionId,
         (agent, key): (AgentId, &str),
     ) -> Result<Vec<TransactionRecord>, StoreError> {
         const READ: &str = "read a decision";
-        let mut connection = self.pool().acquire().await.map_err(failed(READ))?;
-        let rows = load::rows_of_keys(&mut connection, std::iter::once(id)).await;
+        let mut reading = self.store.reading(Some(org), READ).await?;
+        let rows = load::rows_of_keys(&mut reading, std::iter::once(id)).await;
         let mut rows = rows.map_err(failed(READ))?;
         rows.sort_by_key(|row| row.seq);
         let records = rows.into_iter().map(SpendRow::record).collect::<Result<Vec<_>, _>>()?;
@@ -256,19 +260,26 @@ impl Escrow {
     /// When a mandate approved what since a time, oldest first.
     pub(in crate::ledger) async fn approvals_since(
         &self,
+        org: OrgId,
         mandate: MandateId,
         since: i64,
     ) -> Result<Vec<(i64, i64)>, StoreError> {
+        const READ: &str = "read a window";
+        let mut reading = self.store.reading(Some(org), READ).await?;
         let query = sqlx::query_as(APPROVALS_SINCE).bind(mandate.as_bytes().as_slice());
-        query.bind(since).fetch_all(self.pool()).await.map_err(failed("read a window"))
+        query.bind(since).fetch_all(&mut *reading).await.map_err(failed(READ))
     }
 
     /// The counters of a claim as they are recorded.
-    pub(in crate::ledger) async fn levels(&self, claim: &Claim) -> Result<Vec<Level>, StoreError> {
-        let mut connection = self.pool().acquire().await.map_err(failed("look at a budget"))?;
+    pub(in crate::ledger) async fn levels(
+        &self,
+        org: OrgId,
+        claim: &Claim,
+    ) -> Result<Vec<Level>, StoreError> {
+        let mut reading = self.store.reading(Some(org), "look at a budget").await?;
         let (mut page, needs) =
             (Page::default(), Needs { claims: vec![claim], ..Needs::default() });
-        let loaded = load::counters(&mut connection, &mut page, &needs).await;
+        let loaded = load::counters(&mut reading, &mut page, &needs).await;
         loaded.map_err(Failed::into_error)?;
         let level = |charge: &Charge| page.book.counters.get(&charge.key).copied();
         Ok(claim.charges.iter().map(|charge| level(charge).unwrap_or_default()).collect())
@@ -277,21 +288,24 @@ impl Escrow {
     /// Leases from a counter, or says why not (rules 7, 8 and 18).
     pub(in crate::ledger) async fn grant(&self, ask: &Ask<'_>) -> Result<Granted, StoreError> {
         const GRANT: &str = "lease from a budget";
-        let mut connection = self.pool().acquire().await.map_err(failed(GRANT))?;
-        let mut writing = connection.begin().await.map_err(failed(GRANT))?;
+        let mut writing = self.store.writing(Some(ask.org), GRANT).await?;
         let granted = grant::grant(&mut writing, ask).await.map_err(Failed::into_error)?;
         if matches!(granted, Granted::Lease(_)) {
-            writing.commit().await.map_err(failed_commit(GRANT))?;
+            self.store.finish(writing, GRANT).await?;
         }
         Ok(granted)
     }
 }
 
-/// Waits for the organization's turn; `None` if there is no such organization.
-async fn lock_head(
+/// Waits for the organization's turn; where its record ends, or `None` if there is no such
+/// organization. Nothing may be written to a Postgres that forgets what it commits.
+pub(super) async fn lock_head(
     connection: &mut sqlx::PgConnection,
     org: OrgId,
 ) -> Result<Option<(i64, i64)>, Failed> {
-    let query = sqlx::query_as(LOCK).bind(org.as_bytes().as_slice());
-    Ok(query.fetch_optional(connection).await?)
+    let query = sqlx::query_as::<_, (i64, i64, bool)>(LOCK).bind(org.as_bytes().as_slice());
+    match query.fetch_optional(connection).await? {
+        Some((.., false)) => Err(forgets("lock an organization's record").into()),
+        head => Ok(head.map(|(seq, floor, _)| (seq, floor))),
+    }
 }

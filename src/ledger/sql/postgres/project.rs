@@ -1,8 +1,9 @@
 //! The projector's transaction: a batch of the outbox becomes rows, money and a position, at once.
 //!
 //! The position is compared and moved first, so that of any number of projectors one commits a
-//! batch, and none for an epoch that is over (rules 12 to 14). Not here: reading the outbox
-//! (`ledger::redis`).
+//! batch, and none for an epoch that is over (rules 12 to 14). A shard has many organizations; each
+//! part is written in the name of its own, one after the other, as row-level security wants it. Not
+//! here: reading the outbox (`ledger::redis`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,16 +11,16 @@ use jiff::Timestamp;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, query_as};
 
-use super::escrow::Place;
+use super::escrow::{Place, lock_head};
 use super::load::{id, time};
-use super::{Failed, LOCK, save};
+use super::{Failed, save};
 use crate::domain::decision::Verdict;
 use crate::domain::id::{MandateId, OrgId, TransactionId};
 use crate::domain::ledger::{Book, CounterKey, Level, Tally};
 use crate::domain::transaction::TransactionRecord;
 use crate::ledger::sql::{Head, corrupt};
 use crate::store::StoreError;
-use crate::store::postgres::failed_commit;
+use crate::store::postgres::{ALL_ORGS, begin, failed_commit, forgets};
 use crate::store::sql::spends::{counter_key, subject_text};
 
 /// What is told to every server, with shard, epoch and number.
@@ -27,12 +28,24 @@ pub(in crate::ledger) const CHANNEL: &str = "quetra_position";
 
 const MOVE: &str = "
 UPDATE shard_authority SET position_epoch = $4, position_seq = $5, floor = greatest(floor, $6)
-WHERE shard = $1 AND epoch = $2 AND begun AND (position_epoch, position_seq) = ($3, $7)";
+WHERE shard = $1 AND epoch = $2 AND begun AND (position_epoch, position_seq) = ($3, $7)
+RETURNING current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off'";
+
+/// The last statement: the commit after it has no time limit on the server.
+const TELL: &str = "SELECT pg_notify($1, $2), set_config('statement_timeout', '0', true)";
+
+const RECORD: &str = "record the outbox";
+
+const IN_THE_NAME_OF: &str = "SELECT set_config('quetra.org', $1, true)";
+
+/// Who has something leased to an epoch that is over.
+const OWED: &str = "SELECT DISTINCT org_id FROM lease
+    WHERE shard = $1 AND epoch < $2 AND leased > 0 AND level = 'strict' ORDER BY 1";
 
 /// What is leased to epochs that are over and drained: what was answered from it at this level is
 /// recorded, and what is missing nobody will record (rule 6).
 const RELEASE: &str = "UPDATE lease SET leased = 0
-    WHERE shard = $1 AND epoch < $2 AND leased > 0 AND level = 'strict'";
+    WHERE shard = $1 AND epoch < $2 AND leased > 0 AND level = 'strict' AND org_id = $3";
 
 const SPEND: &str = "
 UPDATE lease SET leased = lease.leased - gone.amount
@@ -78,7 +91,7 @@ pub(in crate::ledger) enum Entry {
     /// A decision.
     Decision(Box<TransactionRecord>),
     /// Money comes back from the slice of this counter: mandate, subject and start.
-    Recall((MandateId, String, i64), i64),
+    Recall(OrgId, (MandateId, String, i64), i64),
 }
 
 /// What follows a position.
@@ -101,75 +114,122 @@ pub(in crate::ledger) async fn project(
 ) -> Result<bool, StoreError> {
     let failed = |error: sqlx::Error| Failed::from(error).into_error();
     let Some((last, _)) = batch.entries.last() else { return Ok(true) };
-    let mut writing = connection.begin().await.map_err(failed)?;
+    let mut writing = connection.begin_with(begin("BEGIN", None)).await.map_err(failed)?;
     if !write(&mut writing, batch, *last).await.map_err(Failed::into_error)? {
         writing.rollback().await.map_err(failed)?;
         return Ok(false);
     }
-    writing.commit().await.map_err(failed_commit("record the outbox"))?;
+    writing.commit().await.map_err(failed_commit(RECORD))?;
     Ok(true)
 }
 
 async fn write(connection: &mut PgConnection, batch: &Batch, last: Place) -> Result<bool, Failed> {
-    let decisions = batch.entries.iter().filter_map(|(place, entry)| match entry {
-        Entry::Decision(record) => Some((*place, record.as_ref())),
+    let times = batch.entries.iter().filter_map(|(_, entry)| match entry {
+        Entry::Decision(record) => Some(record.decided_at.as_microsecond()),
         Entry::Begin | Entry::Recall(..) => None,
     });
-    let decisions = decisions.collect::<Vec<_>>();
-    let latest = decisions.iter().map(|(_, record)| record.decided_at.as_microsecond()).max();
-    let moved = sqlx::query(MOVE)
+    let keeps = sqlx::query_scalar::<_, bool>(MOVE)
         .bind(batch.shard)
         .bind(batch.epoch)
         .bind(batch.after.epoch)
         .bind(last.epoch)
         .bind(last.seq)
-        .bind(latest.unwrap_or_default())
+        .bind(times.max().unwrap_or_default())
         .bind(batch.after.seq)
-        .execute(&mut *connection)
+        .fetch_optional(&mut *connection)
         .await?;
-    if moved.rows_affected() != 1 {
-        return Ok(false);
+    match keeps {
+        None => return Ok(false),
+        Some(false) => return Err(forgets(RECORD).into()),
+        Some(true) => {}
     }
-    let mut gone = Gone::new();
-    for (place, entry) in &batch.entries {
-        if let Entry::Recall((mandate, subject, starts_at), amount) = entry {
-            let key = (*mandate, subject.clone(), *starts_at, place.epoch);
-            let sum = gone.entry(key).or_default();
-            *sum = sum.saturating_add(*amount);
-        }
+    for (org, part) in parts(batch) {
+        write_part(connection, (batch.shard, org), part).await?;
     }
-    record(connection, &decisions, &mut gone).await?;
-    spend(connection, batch.shard, &gone).await?;
     let begins = |(place, entry): &(Place, Entry)| match entry {
         Entry::Begin => Some(place.epoch),
         Entry::Decision(_) | Entry::Recall(..) => None,
     };
     if let Some(begun) = batch.entries.iter().filter_map(begins).max() {
-        sqlx::query(RELEASE).bind(batch.shard).bind(begun).execute(&mut *connection).await?;
+        release(connection, batch.shard, begun).await?;
     }
     let told = format!("{} {} {}", batch.shard, last.epoch, last.seq);
-    let tell = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(told);
-    tell.execute(&mut *connection).await?;
+    sqlx::query(TELL).bind(CHANNEL).bind(told).execute(&mut *connection).await?;
     Ok(true)
 }
 
-/// Everything that the decisions of a batch change beside the leases.
+/// What one organization has in a batch, in its order.
+#[derive(Default)]
+struct Part<'a> {
+    decisions: Vec<(Place, &'a TransactionRecord)>,
+    gone: Gone,
+}
+
+fn parts(batch: &Batch) -> BTreeMap<OrgId, Part<'_>> {
+    let mut parts = BTreeMap::<OrgId, Part<'_>>::new();
+    for (place, entry) in &batch.entries {
+        match entry {
+            Entry::Begin => {}
+            Entry::Decision(record) => {
+                parts.entry(record.org_id).or_default().decisions.push((*place, record));
+            }
+            Entry::Recall(org, (mandate, subject, starts_at), amount) => {
+                let key = (*mandate, subject.clone(), *starts_at, place.epoch);
+                let sum = parts.entry(*org).or_default().gone.entry(key).or_default();
+                *sum = sum.saturating_add(*amount);
+            }
+        }
+    }
+    parts
+}
+
+async fn in_the_name_of(connection: &mut PgConnection, org: OrgId) -> Result<(), Failed> {
+    let name = sqlx::query(IN_THE_NAME_OF).bind(hex::encode(org.as_bytes()));
+    name.execute(connection).await?;
+    Ok(())
+}
+
+async fn write_part(
+    connection: &mut PgConnection,
+    (shard, org): (i16, OrgId),
+    mut part: Part<'_>,
+) -> Result<(), Failed> {
+    in_the_name_of(connection, org).await?;
+    record(connection, org, &mut part).await?;
+    spend(connection, shard, &part.gone).await
+}
+
+/// Frees what epochs before this one had, where it may be freed.
+async fn release(connection: &mut PgConnection, shard: i16, begun: i64) -> Result<(), Failed> {
+    sqlx::query(IN_THE_NAME_OF).bind(ALL_ORGS).execute(&mut *connection).await?;
+    let owed = sqlx::query_scalar::<_, Vec<u8>>(OWED).bind(shard).bind(begun);
+    for org in owed.fetch_all(&mut *connection).await? {
+        in_the_name_of(connection, OrgId::from_bytes(id(&org)?)).await?;
+        let free = sqlx::query(RELEASE).bind(shard).bind(begun).bind(org);
+        free.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Everything that the decisions of an organization change beside its leases.
 async fn record(
     connection: &mut PgConnection,
-    decisions: &[(Place, &TransactionRecord)],
-    gone: &mut Gone,
+    org: OrgId,
+    part: &mut Part<'_>,
 ) -> Result<(), Failed> {
-    if decisions.is_empty() {
+    if part.decisions.is_empty() {
         return Ok(());
     }
-    let mut heads = lock(connection, decisions).await?;
-    let mut known = known(connection, decisions).await?;
+    let head = lock_head(connection, org).await?;
+    let (seq, floor) = head.ok_or_else(|| corrupt("a decision of no organization"))?;
+    let mut head = Head { seq, floor: time(floor)? };
+    let mut known = known(connection, &part.decisions).await?;
     let mut new = Vec::new();
-    for (place, record) in decisions {
+    for (place, record) in &part.decisions {
         for key in &record.charged {
             let subject = subject_text(&key.subject, key.period);
             let lease = (key.mandate, subject, key.starts_at.as_microsecond(), place.epoch);
-            let sum = gone.entry(lease).or_default();
+            let sum = part.gone.entry(lease).or_default();
             *sum = sum.saturating_add(record.spend.amount);
         }
         // Decided before, while Redis was away: that row stays, the money goes back.
@@ -181,34 +241,9 @@ async fn record(
     }
     let mut book = kept(connection, &new).await?;
     let moved = count(&mut book, &new);
-    insert(connection, &mut heads, new).await?;
+    insert(connection, &mut head, new).await?;
     save::move_counters(connection, &book, &moved.iter().collect::<Vec<_>>()).await?;
-    for (org, (seq, floor)) in heads {
-        sqlx::query(
-            "UPDATE ledger_head SET seq = $2, floor = greatest(floor, $3) WHERE org_id = $1",
-        )
-        .bind(org.as_bytes().as_slice())
-        .bind(seq)
-        .bind(floor)
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
-}
-
-/// Waits for the turn of every organization, in their order; where each record ends.
-async fn lock(
-    connection: &mut PgConnection,
-    decisions: &[(Place, &TransactionRecord)],
-) -> Result<BTreeMap<OrgId, (i64, i64)>, Failed> {
-    let orgs = decisions.iter().map(|(_, record)| record.org_id);
-    let mut heads = BTreeMap::new();
-    for org in orgs.collect::<std::collections::BTreeSet<_>>() {
-        let locked = query_as(LOCK).bind(org.as_bytes().as_slice());
-        let head = locked.fetch_optional(&mut *connection).await?;
-        heads.insert(org, head.ok_or_else(|| corrupt("a decision of no organization"))?);
-    }
-    Ok(heads)
+    save::move_head(connection, org, head).await
 }
 
 /// Which of them are recorded already. An id is of a key and a request: another request with the
@@ -277,10 +312,10 @@ fn count(book: &mut Book, new: &[TransactionRecord]) -> HashSet<CounterKey> {
     moved
 }
 
-/// Appends records to the record of their organizations, with the tallies before them.
+/// Appends records to the record of their organization, with the tallies before them.
 async fn insert(
     connection: &mut PgConnection,
-    heads: &mut BTreeMap<OrgId, (i64, i64)>,
+    head: &mut Head,
     mut new: Vec<TransactionRecord>,
 ) -> Result<(), Failed> {
     let mandates = new.iter().filter_map(|record| record.mandate().map(|(id, _)| id));
@@ -307,39 +342,27 @@ async fn insert(
     if is_late {
         // Something was decided in Redis' absence meanwhile; each takes its place in time.
         for record in new {
-            insert_late(connection, heads, record).await?;
+            insert_late(connection, head, record).await?;
         }
         return Ok(());
     }
-    let mut by_org = BTreeMap::<OrgId, Vec<&TransactionRecord>>::new();
-    for record in &new {
-        by_org.entry(record.org_id).or_default().push(record);
-    }
-    for (org, records) in by_org {
-        append(connection, heads, org, &records).await?;
-    }
-    Ok(())
+    append(connection, head, &new.iter().collect::<Vec<_>>()).await
 }
 
 async fn append(
     connection: &mut PgConnection,
-    heads: &mut BTreeMap<OrgId, (i64, i64)>,
-    org: OrgId,
+    head: &mut Head,
     records: &[&TransactionRecord],
 ) -> Result<(), Failed> {
-    let head = heads.get_mut(&org).ok_or_else(|| corrupt("an organization without a head"))?;
-    let floor = time(head.1)?;
-    save::record(connection, Head { seq: head.0, floor }, records).await?;
-    let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
-    head.0 = head.0.saturating_add(count);
-    let latest = records.iter().map(|record| record.decided_at.as_microsecond()).max();
-    head.1 = head.1.max(latest.unwrap_or_default());
+    save::record(connection, *head, records).await?;
+    let latest = records.iter().map(|record| record.decided_at).max();
+    *head = head.after(records.len(), latest.map_or(head.floor, |at| at.max(head.floor)));
     Ok(())
 }
 
 async fn insert_late(
     connection: &mut PgConnection,
-    heads: &mut BTreeMap<OrgId, (i64, i64)>,
+    head: &mut Head,
     mut record: TransactionRecord,
 ) -> Result<(), Failed> {
     if let Some((mandate, _)) = record.mandate() {
@@ -363,8 +386,7 @@ async fn insert_late(
                 .await?;
         }
     }
-    let org = record.org_id;
-    append(connection, heads, org, &[&record]).await
+    append(connection, head, &[&record]).await
 }
 
 async fn spend(connection: &mut PgConnection, shard: i16, gone: &Gone) -> Result<(), Failed> {

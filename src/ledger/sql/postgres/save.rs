@@ -41,7 +41,7 @@ FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
     AS now (id, state, settled, refunded, updated_at)
 WHERE spend.id = now.id";
 
-/// The last statement. The commit after it has no time limit on the server: one that is cut short
+/// The last statement of a batch. The commit after it has no time limit on the server: one that is cut short
 /// while it waits for a standby is reported as done.
 const HEAD: &str = "UPDATE ledger_head SET seq = $2, floor = $3 WHERE org_id = $1
     RETURNING set_config('statement_timeout', '0', true)";
@@ -64,6 +64,14 @@ pub(super) async fn save(
     resolve(connection, &resolved).await?;
     let moved = effects.charged.union(&effects.released).collect::<Vec<_>>();
     move_counters(connection, book, &moved).await?;
+    move_head(connection, org, after).await
+}
+
+pub(super) async fn move_head(
+    connection: &mut PgConnection,
+    org: OrgId,
+    after: Head,
+) -> Result<(), Failed> {
     sqlx::query(HEAD)
         .bind(org.as_bytes().as_slice())
         .bind(after.seq)

@@ -3,6 +3,8 @@
 --
 -- The protocol is in docs/PROTOCOL.md. Rows are locked in this order: shard_authority, ledger_head,
 -- then counter and lease.
+--
+-- A shard and its epochs are about a Redis, not about a tenant: they have no `org_id` and no policy.
 
 -- The Redis that a shard's organizations are spent from, and how far its outbox is recorded.
 CREATE TABLE shard_authority (
@@ -33,6 +35,7 @@ CREATE TABLE shard_epoch (
 -- What one epoch still holds of one counter. It counts like money that is spent. A counter's row
 -- may be forgotten and summed up again, so leases are not a column of it.
 CREATE TABLE lease (
+    org_id           BYTEA   NOT NULL DEFAULT current_org(),
     mandate_id       BYTEA    NOT NULL,
     subject          TEXT     COLLATE "C" NOT NULL,
     starts_at        BIGINT   NOT NULL,
@@ -51,3 +54,9 @@ CREATE TABLE lease (
 ) WITH (fillfactor = 50);
 
 CREATE INDEX lease_by_epoch ON lease (shard, epoch) WHERE leased > 0;
+
+ALTER TABLE lease ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON lease USING (org_id = (SELECT current_org()));
+-- Whose leases an epoch that is over still has; each is given back in its organization's name.
+CREATE POLICY any_org ON lease FOR SELECT
+    USING ((SELECT current_setting('quetra.org', true)) = '*');
