@@ -30,10 +30,14 @@ use crate::serve::{self, FrontSettings, GrpcCalls, ServeLimits, front, standard_
 
 mod database;
 mod demo;
+mod ledger_tools;
 mod operations;
 
 use database::Database;
 pub use demo::FirstStart;
+pub use ledger_tools::{
+    LedgerStatus, Outbox, ShardStatus, StrandedLease, ledger_free, ledger_status,
+};
 
 /// How often the uses of keys are written down, and readiness is looked at.
 const UPKEEP: Duration = Duration::from_secs(5);

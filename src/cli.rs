@@ -14,6 +14,7 @@ mod client;
 mod credentials;
 mod error;
 mod keys;
+mod ledger;
 mod mandate_file;
 mod mandates;
 mod mcp;
@@ -58,6 +59,9 @@ enum Command {
     Mcp(mcp::McpArgs),
     /// Bring the database's schema up to date
     Migrate(server::MigrateArgs),
+    /// Look at the ledger in Redis and at what Postgres leased to it, and mend it
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Ask a server whether it is healthy; exit code 0 if it is
     Health(server::HealthArgs),
     /// Print the effective configuration, secrets masked, with the origin of every value
@@ -140,6 +144,7 @@ fn dispatch(
         Command::Init(args) => server::init(args, environment, output),
         Command::Migrate(args) => server::migrate(args, environment, output),
         Command::Config(args) => server::config(args, environment, output),
+        Command::Ledger(command) => ledger::run(command, environment, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "quetra", &mut script);

@@ -35,7 +35,7 @@ pub enum Purpose {
     Serve,
     /// `quetra init`: a database and a master key, no listener.
     Init,
-    /// `quetra migrate`: a database only.
+    /// `quetra migrate` and `quetra ledger`: a database, and no master key.
     Migrate,
 }
 

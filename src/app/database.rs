@@ -20,6 +20,15 @@ use crate::store::{Catalogue, StoreError};
 /// A ledger, the catalogue of a server with it, and what must run beside it.
 type Running = (Arc<dyn Ledger>, Arc<dyn Catalogue>, BoxFuture<'static, ()>);
 
+/// What is promised on a Redis.
+pub(super) const fn level(redis: &RedisConfig) -> Durability {
+    match redis.level {
+        DurabilityLevel::Fast => Durability::Fast,
+        DurabilityLevel::Durable => Durability::Durable,
+        DurabilityLevel::Strict => Durability::Strict,
+    }
+}
+
 /// An open database.
 pub(super) enum Database {
     Sqlite(SqliteStore),
@@ -92,12 +101,7 @@ impl Database {
                 (Arc::new(ledger), catalogue, Box::pin(lane))
             }
             (Self::Postgres(store), Some(redis)) => {
-                let level = match redis.level {
-                    DurabilityLevel::Fast => Durability::Fast,
-                    DurabilityLevel::Durable => Durability::Durable,
-                    DurabilityLevel::Strict => Durability::Strict,
-                };
-                let redis = (redis.url.expose(), level);
+                let redis = (redis.url.expose(), level(redis));
                 let (ledger, beside) = RedisLedger::open(store.clone(), redis, clock).await?;
                 let catalogue = ledger.catalogue(catalogue);
                 (Arc::new(ledger), catalogue, Box::pin(beside))

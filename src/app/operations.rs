@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::engine::Engine;
 
@@ -28,7 +28,10 @@ pub(super) fn recorder() -> anyhow::Result<PrometheusHandle> {
         return Ok(handle.clone());
     }
     let sizes = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
-    let recorder = PrometheusBuilder::new().set_buckets(&sizes)?.build_recorder();
+    let seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+    let lag = Matcher::Full("quetra_projector_lag_seconds".to_owned());
+    let recorder = PrometheusBuilder::new().set_buckets(&sizes)?;
+    let recorder = recorder.set_buckets_for_metric(lag, &seconds)?.build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).context("another recorder is installed")?;
     Ok(installed.insert(handle).clone())

@@ -28,6 +28,9 @@ pub(super) enum ForServe {}
 /// `quetra init` and `quetra migrate`.
 #[derive(Debug)]
 pub(super) enum ForDatabase {}
+/// `quetra ledger …`.
+#[derive(Debug)]
+pub(super) enum ForLedger {}
 /// `quetra config`.
 #[derive(Debug)]
 pub(super) enum ForAll {}
@@ -47,6 +50,13 @@ impl Takes for ForServe {
 impl Takes for ForDatabase {
     fn takes(key: Key) -> bool {
         [Key::DatabaseUrl, Key::MasterKeyFile, Key::Log, Key::LogFormat].contains(&key)
+    }
+}
+
+impl Takes for ForLedger {
+    fn takes(key: Key) -> bool {
+        let asked = [Key::DatabaseUrl, Key::RedisUrl, Key::Durability, Key::Log, Key::LogFormat];
+        asked.contains(&key)
     }
 }
 

@@ -32,6 +32,7 @@ use crate::store::{Catalogue, StoreError, StoreErrorKind};
 mod catalogue;
 mod decide;
 mod facts;
+mod keeper;
 mod keys;
 mod leasing;
 mod link;
@@ -40,6 +41,7 @@ mod scripts;
 mod settings;
 mod shards;
 mod standing;
+pub mod survey;
 
 /// The ledger; clones share the connection.
 #[derive(Clone)]
@@ -77,15 +79,16 @@ impl RedisLedger {
         let (sql, lanes) = SqlLedger::open_shared(home, Arc::clone(&clock)).await?;
         let shards = Arc::new(Shards::new(link, Escrow::new(store), clock));
         let stop = CancellationToken::new();
-        let (projecting, listening) = (
+        let (projecting, listening, keeping) = (
             projector::run(Arc::clone(&shards), stop.clone()),
             projector::listen(Arc::clone(&shards), stop.clone()),
+            keeper::run(Arc::clone(&shards), stop.clone()),
         );
         let running = Arc::new(stop.drop_guard());
         let leasing = Arc::default();
         let ledger = Self { shards, leasing, sql, level, _running: running };
         let beside = async move {
-            tokio::join!(projecting, listening, lanes);
+            tokio::join!(projecting, listening, keeping, lanes);
         };
         Ok((ledger, beside))
     }

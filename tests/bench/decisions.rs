@@ -4,7 +4,7 @@
 //! It fails when a call fails or a decision is wrong, never because something was slow: targets
 //! stand beside the figures, for a reader who knows the machine. `-- --quick` is a short run,
 //! `-- load --url …` only loads a server that runs already, `-- postgres` measures one on
-//! Postgres, `-- mcp` only MCP. Not here: tests.
+//! Postgres, `-- redis` one in Redis, `-- mcp` only MCP. Not here: tests.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -24,6 +24,7 @@ mod naive;
 mod options;
 mod postgres;
 mod prepare;
+mod redis;
 mod rules;
 mod scale;
 mod scenarios;
@@ -65,6 +66,7 @@ fn main() -> anyhow::Result<()> {
         match &options.command {
             Some(Command::Load(load)) => load_only(load).await,
             Some(Command::Postgres(chosen)) => postgres::measure(chosen, options.extent()).await,
+            Some(Command::Redis) => redis::measure(options.extent()).await,
             Some(Command::Mcp) => mcp_only().await,
             Some(Command::Scale) => scale_only(&options).await,
             None => full(&options).await,

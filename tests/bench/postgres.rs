@@ -35,14 +35,14 @@ const LOADS: [&str; 4] = ["spread", "hot", "naive, spread", "naive, hot"];
 /// The role that the server works as, bound by row-level security; nothing but loopback reaches it.
 const ROLE: &str = "quetra_application";
 
-/// A database of its own in the Postgres of the tests, or in the one that is named: for its owner,
+/// A migrated database of its own in the Postgres of the tests, or in the one that is named: for its owner,
 /// and for the server.
-async fn database() -> anyhow::Result<(String, String)> {
+pub(crate) async fn database(what: &str) -> anyhow::Result<(String, String)> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/services");
     let output = Command::new(script).arg("start").output()?;
     ensure!(output.status.success(), "no Postgres: {}", String::from_utf8_lossy(&output.stderr));
     let url = String::from_utf8(output.stdout)?;
-    let (server, name) = (url.trim(), format!("bench_{}", std::process::id()));
+    let (server, name) = (url.trim(), format!("bench_{what}_{}", std::process::id()));
     let mut connection = PgConnection::connect(server).await?;
     for statement in ["DROP DATABASE IF EXISTS", "CREATE DATABASE"] {
         let statement = AssertSqlSafe(format!("{statement} {name}"));
@@ -56,17 +56,19 @@ async fn database() -> anyhow::Result<(String, String)> {
     connection.close().await?;
     let (base, _) = server.rsplit_once('/').context("the URL names no database")?;
     let (_, host) = base.rsplit_once('@').context("the URL names no role")?;
-    Ok((format!("{base}/{name}"), format!("postgres://{ROLE}:{ROLE}@{host}/{name}")))
+    let (owner, url) =
+        (format!("{base}/{name}"), format!("postgres://{ROLE}:{ROLE}@{host}/{name}"));
+    let migrated = Command::new(env!("CARGO_BIN_EXE_quetra"))
+        .args(["migrate", "--database-url", &owner, "--application-role", ROLE])
+        .output()?;
+    ensure!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    Ok((owner, url))
 }
 
 /// Measures and prints the table.
 pub(crate) async fn measure(options: &PostgresOptions, extent: Extent) -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let (owner, url) = database().await?;
-    let migrated = Command::new(env!("CARGO_BIN_EXE_quetra"))
-        .args(["migrate", "--database-url", &owner, "--application-role", ROLE])
-        .output()?;
-    ensure!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    let (owner, url) = database("alone").await?;
     let server = Server::serve(folder.path(), &url).await?;
     let agents = prepare::agents(&server.target(), 0..MANDATES).await?;
     let (all, keys) = (Arc::<[_]>::from(agents.clone()), Arc::new(Keys::new()));
@@ -115,13 +117,13 @@ fn report(rounds: &[Vec<Figures>], disk: &[Duration], in_flight: usize) {
 }
 
 /// The naive design.
-struct Naive {
+pub(crate) struct Naive {
     pool: PgPool,
     next: Arc<AtomicI64>,
 }
 
 impl Naive {
-    async fn open(url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(url: &str) -> anyhow::Result<Self> {
         let pool = PgPoolOptions::new().max_connections(NAIVE_CONNECTIONS);
         let pool = pool.acquire_timeout(WAIT_MAX).connect(url).await?;
         let make = format!(
@@ -138,7 +140,7 @@ impl Naive {
     }
 
     /// Decides for some callers at once.
-    async fn run(
+    pub(crate) async fn run(
         &self,
         callers: usize,
         is_hot: bool,

@@ -72,10 +72,23 @@ impl Server {
     /// # Errors
     /// As `start`.
     pub(crate) async fn serve(folder: &Path, database: &str) -> anyhow::Result<Self> {
+        Self::serve_with(folder, database, &[]).await
+    }
+
+    /// The same with more settings, as variables.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub(crate) async fn serve_with(
+        folder: &Path,
+        database: &str,
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
         let key = crate::postgres::master_key(folder)?;
         let command = |name: &str| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_quetra"));
             command.args([name, "--database-url", database, "--master-key-file"]).arg(&key);
+            command.envs(settings.iter().map(|(variable, value)| (variable, value)));
             command
         };
         let made = command("init").args(["--org", "Bench", "--output", "json"]).output()?;

@@ -10,14 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quetra::clock::SystemClock;
-use quetra::config::Key;
-use quetra::proto::v1::Decision;
+use quetra::config::{DurabilityLevel, Key, RedisConfig, Secret, ServerConfig};
+use quetra::proto::v1::{Decision, Durability};
 use serde_json::{Value, json};
 use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::faults::cluster::{Cluster, Site};
-use crate::harness::{Clients, Engine, Folder, Server, ask, budget, link};
+use crate::harness::redis::Redis;
+use crate::harness::{Clients, Engine, Folder, Server, ask, budget, link, shared_database};
 use crate::process::quetra;
 use crate::tidy::{read, root};
 
@@ -70,6 +71,28 @@ fn the_servers_are_given_settings_that_they_accept() {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_has_the_settings_with_which_a_server_keeps_what_it_promises_by_default() {
+    let command = service("redis")["command"].take();
+    let words = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned());
+    let words = words.collect::<Vec<_>>();
+    assert_eq!(words[0], "redis-server");
+    assert!(service("redis")["volumes"].is_array(), "it would forget");
+    let redis = Redis::start_with(&words[1..]);
+    let database = shared_database().await;
+    let change = |config: &mut ServerConfig| {
+        config.database = database;
+        let url = Secret::new(redis.url());
+        config.redis = Some(RedisConfig { url, level: DurabilityLevel::Durable });
+    };
+    let server = Server::with(change, Arc::new(SystemClock)).await;
+    let mut admin = server.admin().await;
+    let (agent, _) = admin.agent_with_mandate(budget(100, 10), Vec::new()).await;
+    let answer = admin.spend(ask(&agent, 5)).await;
+    assert_eq!((answer.decision(), answer.durability()), (Decision::Approved, Durability::Durable));
+    server.stop().await;
 }
 
 #[test]

@@ -19,6 +19,8 @@ use crate::harness::postgres::as_owner;
 use crate::harness::redis::Redis;
 use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config, shared_database};
 
+mod operators;
+
 /// Callers at once.
 const CALLERS: usize = 16;
 

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quetra::clock::{Clock, ManualClock, SystemClock};
@@ -21,6 +22,10 @@ use crate::dice::setting;
 use crate::harness::{Clients, Engine, FAST, STRICT, Server, ask, budget, on_shared, refused};
 
 const CALLERS: usize = 64;
+
+/// Calls that are answered between two cuts, at least: a machine that is slow to connect again
+/// would be cut off before it had done anything.
+const BETWEEN_CUTS: usize = 16;
 
 /// Ends every connection of the servers under test, as a Postgres that restarts does.
 const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -46,9 +51,19 @@ fn calls() -> usize {
 /// Half of the callers ask each server; every call is repeated until it is answered. How much was
 /// approved.
 async fn spend_everywhere(admins: &[Clients; 2], agent: &str, calls: usize) -> i64 {
+    spend_and_count(admins, (agent, calls), Arc::default()).await
+}
+
+/// The same, counting every answer.
+async fn spend_and_count(
+    admins: &[Clients; 2],
+    (agent, calls): (&str, usize),
+    answered: Arc<AtomicUsize>,
+) -> i64 {
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
         let (mut client, agent) = (admins[caller % 2].clone(), agent.to_owned());
+        let answered = Arc::clone(&answered);
         callers.spawn(async move {
             let mut sum = 0;
             for _ in (caller..calls).step_by(CALLERS) {
@@ -63,6 +78,7 @@ async fn spend_everywhere(admins: &[Clients; 2], agent: &str, calls: usize) -> i
                         }
                     }
                 };
+                answered.fetch_add(1, Ordering::Relaxed);
                 match answer.decision() {
                     Decision::Approved => sum += 1,
                     Decision::Rejected => {
@@ -104,14 +120,19 @@ async fn connections_that_are_cut_lose_no_answer_and_charge_nothing_twice(engine
     let (calls, limit) = (calls(), i64::try_from(calls() / 2).unwrap());
     let (agent, _) = admins[0].agent_with_mandate(budget(limit, 1), vec![]).await;
     let both = admins.clone();
-    let mut spending = Box::pin(spend_everywhere(&both, &agent, calls));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut spending = Box::pin(spend_and_count(&both, (&agent, calls), Arc::clone(&answered)));
     let mut pace = tokio::time::interval(Duration::from_millis(150));
-    let mut ended = 0;
+    let (mut ended, mut next) = (0, 0);
     let approved = loop {
         tokio::select! {
             approved = &mut spending => break approved,
             _ = pace.tick() => {
-                ended += sqlx::query_scalar::<_, i64>(CUT).fetch_one(&pool).await.unwrap();
+                let done = answered.load(Ordering::Relaxed);
+                if done >= next {
+                    next = done + BETWEEN_CUTS;
+                    ended += sqlx::query_scalar::<_, i64>(CUT).fetch_one(&pool).await.unwrap();
+                }
             }
         }
     };

@@ -20,6 +20,8 @@ use super::standing::News;
 use crate::domain::decision::Verdict;
 use crate::domain::ledger::{Decide, Decided, Level, WindowBound};
 use crate::domain::transaction::TransactionRecord;
+use crate::ledger::sql::postgres::escrow::grant::counter_name;
+use crate::ledger::sql::postgres::escrow::survey::SliceName;
 use crate::ledger::sql::postgres::escrow::{Ask, Granted, Place, Standings};
 use crate::ledger::{Durability, LedgerError};
 use crate::store::sql::spends::entry;
@@ -361,9 +363,19 @@ impl<'a> Deciding<'a> {
         let index = usize::try_from(answer.number(1)?).ok();
         let charge = charges.zip(index).and_then(|(charges, index)| charges.get(index));
         let charge = charge.ok_or(LinkError::Answer("no such slice"))?;
-        self.shards
-            .recall((self.shard, &there.live, &there.epoch), self.command.org_id, charge)
-            .await
+        let (subject, starts_at) = counter_name(charge);
+        let slice = SliceName {
+            shard: self.shard,
+            epoch: there.epoch.number,
+            org: self.command.org_id,
+            mandate: charge.key.mandate,
+            subject,
+            starts_at,
+        };
+        match self.shards.recall((&there.live, &there.epoch), &slice).await? {
+            Some(place) => self.shards.wait(self.shard, place).await,
+            None => Ok(()),
+        }
     }
 
     async fn need_lease(

@@ -51,9 +51,15 @@ impl Keys {
     }
 
     pub(super) fn slice(self, charge: &Charge) -> String {
-        let (key, id) = (&charge.key, hex::encode(charge.key.mandate.as_bytes()));
+        let key = &charge.key;
         let subject = subject_text(&key.subject, key.period);
-        format!("v1:{{s{:02}}}:b:{id}:{subject}:{}", self.0, key.starts_at.as_microsecond())
+        self.slice_named(key.mandate, &subject, key.starts_at.as_microsecond())
+    }
+
+    /// A slice as its lease names it.
+    pub(super) fn slice_named(self, mandate: MandateId, subject: &str, starts_at: i64) -> String {
+        let id = hex::encode(mandate.as_bytes());
+        format!("v1:{{s{:02}}}:b:{id}:{subject}:{starts_at}", self.0)
     }
 
     pub(super) fn record(self, agent: AgentId, key: &str) -> String {

@@ -12,10 +12,9 @@ use super::keys::{Keys, packed};
 use super::link::{LinkError, Live};
 use super::scripts::Script;
 use super::shards::{Epoch, Shards, Trouble, unavailable};
-use crate::domain::id::OrgId;
 use crate::domain::ledger::{Charge, Level};
-use crate::ledger::sql::postgres::escrow::Lease;
-use crate::ledger::sql::postgres::escrow::grant::counter_name;
+use crate::ledger::sql::postgres::escrow::survey::SliceName;
+use crate::ledger::sql::postgres::escrow::{Lease, Place};
 
 /// Who asks for which slice now.
 #[derive(Default)]
@@ -117,29 +116,28 @@ impl Shards {
         }
     }
 
-    /// Sends what is left in a slice back (rule 10).
+    /// Sends what is left in a slice back (rule 10); the entry that says so, if anything was left.
     pub(super) async fn recall(
         &self,
-        (shard, live, epoch): (i16, &Arc<Live>, &Epoch),
-        org: OrgId,
-        charge: &Charge,
-    ) -> Result<(), Trouble> {
-        let keys = Keys(shard);
-        let keys = [keys.outbox(), keys.authority(), keys.slice(charge)];
-        let (subject, starts_at) = counter_name(charge);
-        let mut name = org.as_bytes().to_vec();
-        name.extend_from_slice(charge.key.mandate.as_bytes());
-        name.extend(packed(&[starts_at]));
-        name.extend_from_slice(subject.as_bytes());
+        (live, epoch): (&Arc<Live>, &Epoch),
+        slice: &SliceName,
+    ) -> Result<Option<Place>, Trouble> {
+        let keys = Keys(slice.shard);
+        let name = keys.slice_named(slice.mandate, &slice.subject, slice.starts_at);
+        let keys = [keys.outbox(), keys.authority(), name];
+        let mut named = slice.org.as_bytes().to_vec();
+        named.extend_from_slice(slice.mandate.as_bytes());
+        named.extend(packed(&[slice.starts_at]));
+        named.extend_from_slice(slice.subject.as_bytes());
         let head = packed(&[epoch.number]);
-        let answer = self.link.run(live, Script::Recall, &keys, &[&head, &name]).await?;
+        let answer = self.link.run(live, Script::Recall, &keys, &[&head, &named]).await?;
         match answer.word() {
-            "NOTHING" => Ok(()),
+            "NOTHING" => Ok(None),
             "RECALLED" => {
                 metrics::counter!("quetra_redis_recalls_total").increment(1);
-                self.wait(shard, answer.place(1)?).await
+                Ok(Some(answer.place(1)?))
             }
-            "EPOCH" => self.doubt(shard, epoch),
+            "EPOCH" => self.doubt(slice.shard, epoch).map(|()| None),
             _ => Err(LinkError::Answer("no word of recall").into()),
         }
     }

@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Cmd, Value};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
@@ -40,20 +41,33 @@ const LAST_TIME: Duration = Duration::from_secs(5);
 /// How long a connection that hears may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
+/// How long one look and what it finds may take, on connections that may have fallen silent.
+const STEP_TIME: Duration = Duration::from_secs(20);
+
+/// How long a shard that cannot be recorded is left alone before it is looked at again.
+const STOP_TIME: Duration = Duration::from_secs(1);
+
+const CONNECT: &str = "connect the projector";
+
 /// The lock that whoever works has.
 const LOCK: &str = "SELECT pg_try_advisory_lock(7402, 0)";
 
 /// Works until it is stopped, and then until nothing is left.
 pub(super) async fn run(shards: Arc<Shards>, stop: CancellationToken) {
+    let mut worker = Worker::new(&shards);
+    let mut is_first = true;
     while !stop.is_cancelled() {
-        if let Err(trouble) = work(&shards, &stop).await {
-            metrics::counter!("quetra_projector_failures_total").increment(1);
-            tracing::warn!(%trouble, "the outbox is not recorded now");
+        let Err(trouble) = work(&mut worker, &stop).await else { continue };
+        metrics::counter!("quetra_projector_failures_total").increment(1);
+        tracing::warn!(%trouble, "the outbox is not recorded now");
+        // Whoever loses a connection tries again at once: rows are waited for. Who then fails again
+        // before anything was done has to wait.
+        is_first |= std::mem::take(&mut worker.has_worked);
+        if !std::mem::take(&mut is_first) {
+            stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
         }
-        stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
     }
     let last = async {
-        let mut worker = Worker::new(&shards).await?;
         while worker.is_alone().await? && worker.step(false).await? > 0 {}
         Ok::<(), Trouble>(())
     };
@@ -64,13 +78,22 @@ pub(super) async fn run(shards: Arc<Shards>, stop: CancellationToken) {
     }
 }
 
-async fn work(shards: &Shards, stop: &CancellationToken) -> Result<(), Trouble> {
-    let mut worker = Worker::new(shards).await?;
+async fn work(worker: &mut Worker<'_>, stop: &CancellationToken) -> Result<(), Trouble> {
     while !stop.is_cancelled() {
-        if worker.is_alone().await? {
-            worker.step(true).await?;
-        } else {
-            stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+        let worked = async {
+            if worker.is_alone().await? {
+                worker.step(true).await?;
+                worker.has_worked = true;
+            } else {
+                stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+            }
+            Ok(())
+        };
+        let late = |elapsed| StoreError::new(StoreErrorKind::Timeout, "record the outbox", elapsed);
+        let worked = tokio::time::timeout(STEP_TIME, worked).await;
+        if let Err(trouble) = worked.unwrap_or_else(|elapsed| Err(late(elapsed).into())) {
+            worker.give_up(&trouble);
+            return Err(trouble);
         }
     }
     Ok(())
@@ -110,92 +133,118 @@ async fn hear(shards: &Shards) -> Result<(), sqlx::Error> {
 /// Who works now.
 struct Worker<'a> {
     shards: &'a Shards,
-    postgres: PgConnection,
-    redis: Arc<Live>,
+    /// With the lock, as long as it lives.
+    postgres: Option<PgConnection>,
+    /// Its own: a look that waits would keep the calls of others waiting.
+    redis: Option<Arc<Live>>,
     has_lock: bool,
+    /// Whether it did anything since it failed last.
+    has_worked: bool,
+    /// Shards whose outbox cannot be recorded, and when that was seen.
+    stopped: HashMap<i16, Instant>,
 }
 
 impl<'a> Worker<'a> {
-    async fn new(shards: &'a Shards) -> Result<Self, Trouble> {
-        let postgres = shards.escrow.options().connect().await;
-        let postgres = postgres.map_err(|error| classify("connect the projector", error))?;
-        // Its own: a look that waits would keep the calls of others waiting.
-        let redis = Arc::new(shards.link.connect().await?);
-        Ok(Self { shards, postgres, redis, has_lock: false })
+    fn new(shards: &'a Shards) -> Self {
+        Self {
+            shards,
+            postgres: None,
+            redis: None,
+            has_lock: false,
+            has_worked: false,
+            stopped: HashMap::new(),
+        }
+    }
+
+    /// Drops the connection that failed.
+    fn give_up(&mut self, trouble: &Trouble) {
+        match trouble {
+            Trouble::Away(_) => self.redis = None,
+            Trouble::Store(_) => {
+                self.postgres = None;
+                self.has_lock = false;
+                self.shards.set_records(false);
+            }
+        }
+    }
+
+    async fn postgres(&mut self) -> Result<&mut PgConnection, Trouble> {
+        let connection = match self.postgres.take() {
+            Some(connection) => connection,
+            None => tokio::time::timeout(CONNECT_TIME, self.shards.escrow.options().connect())
+                .await
+                .map_err(|elapsed| StoreError::new(StoreErrorKind::Timeout, CONNECT, elapsed))?
+                .map_err(|error| classify(CONNECT, error))?,
+        };
+        Ok(self.postgres.insert(connection))
+    }
+
+    async fn redis(&mut self) -> Result<Arc<Live>, Trouble> {
+        let live = match &self.redis {
+            Some(live) => Arc::clone(live),
+            None => Arc::new(self.shards.link.connect().await?),
+        };
+        self.redis = Some(Arc::clone(&live));
+        Ok(live)
     }
 
     /// Whether it is this one's turn to work; it stays so as long as the connection lives.
     async fn is_alone(&mut self) -> Result<bool, Trouble> {
         if !self.has_lock {
-            let lock = sqlx::query_scalar(LOCK).fetch_one(&mut self.postgres).await;
+            let lock = sqlx::query_scalar(LOCK).fetch_one(self.postgres().await?).await;
             self.has_lock = lock.map_err(|error| classify("take the projector's turn", error))?;
+            self.shards.set_records(self.has_lock);
         }
         Ok(self.has_lock)
     }
 
     /// Records what is there now, or comes soon; how many entries.
     async fn step(&mut self, waits: bool) -> Result<usize, Trouble> {
+        let redis = self.redis().await?;
         let authorities = self.shards.escrow.authorities().await?;
+        self.stopped.retain(|_, since| since.elapsed() < STOP_TIME);
         let ours = authorities
             .into_iter()
             // INVARIANT: only the log of the present authority is read.
-            .filter(|one| one.begun && one.replication_id == *self.redis.identity)
+            .filter(|one| one.begun && one.replication_id == *redis.identity)
+            .filter(|one| !self.stopped.contains_key(&one.shard))
             .collect::<Vec<_>>();
         if ours.is_empty() {
+            // Nothing else would tell that this process is gone, and another has its shards.
+            say(&redis, &redis::cmd("PING")).await?;
             if waits {
                 tokio::time::sleep(Duration::from_millis(WAIT_MS)).await;
             }
             return Ok(0);
         }
         let mut recorded = 0_usize;
-        let found = self.read(&ours, waits).await?;
+        let found = read(&redis, &ours, waits).await?;
         for authority in ours {
             let entries = found.get(&authority.shard);
-            if let Some(entries) = entries.filter(|entries| !entries.is_empty()) {
-                self.record(&authority, entries).await?;
-                recorded = recorded.saturating_add(entries.len());
+            let Some(entries) = entries.filter(|entries| !entries.is_empty()) else { continue };
+            match self.record(&redis, &authority, entries).await {
+                Ok(()) => recorded = recorded.saturating_add(entries.len()),
+                // It stops this shard and no other; somebody has to look at it.
+                Err(Trouble::Store(error)) if error.kind == StoreErrorKind::Corrupt => {
+                    let shard = authority.shard;
+                    tracing::error!(shard, %error, "an outbox cannot be recorded");
+                    self.stopped.insert(shard, Instant::now());
+                }
+                Err(trouble) => return Err(trouble),
             }
         }
+        let stopped = u32::try_from(self.stopped.len()).unwrap_or(u32::MAX);
+        metrics::gauge!("quetra_projector_stopped").set(stopped);
         Ok(recorded)
     }
 
-    /// The entries after the position of each shard.
-    async fn read(
+    async fn record(
         &mut self,
-        authorities: &[Authority],
-        waits: bool,
-    ) -> Result<HashMap<i16, Vec<Value>>, Trouble> {
-        let mut ask = redis::cmd("XREAD");
-        ask.arg("COUNT").arg(BATCH_MAX);
-        if waits {
-            ask.arg("BLOCK").arg(WAIT_MS);
-        }
-        ask.arg("STREAMS");
-        let names = authorities.iter().map(|one| Keys(one.shard).outbox()).collect::<Vec<_>>();
-        ask.arg(&names);
-        for one in authorities {
-            let place = one.position();
-            ask.arg(format!("{}-{}", place.epoch, place.seq));
-        }
-        let said = self.redis.connection.clone().send_packed_command(&ask).await;
-        let said = said.and_then(Value::extract_error).map_err(LinkError::Driver)?;
-        let mut found = HashMap::new();
-        for stream in list(said) {
-            let mut parts = Answer(list(stream));
-            let shard = authorities
-                .iter()
-                .zip(&names)
-                .find(|(_, name)| parts.bytes(0) == Some(name.as_bytes()))
-                .map(|(one, _)| one.shard);
-            if let (Some(shard), Some(entries)) = (shard, parts.0.pop()) {
-                found.insert(shard, list(entries));
-            }
-        }
-        Ok(found)
-    }
-
-    async fn record(&mut self, authority: &Authority, entries: &[Value]) -> Result<(), Trouble> {
-        let mut last = authority.position();
+        redis: &Live,
+        authority: &Authority,
+        entries: &[Value],
+    ) -> Result<(), Trouble> {
+        let (mut last, mut oldest) = (authority.position(), None);
         let mut batch = Batch {
             shard: authority.shard,
             epoch: authority.epoch,
@@ -207,30 +256,74 @@ impl<'a> Worker<'a> {
             let is_next = place.epoch == last.epoch && place.seq == last.seq.saturating_add(1);
             let begins = place.epoch > last.epoch && place.seq == 0;
             if !(is_next || begins && matches!(entry, Entry::Begin)) {
-                metrics::gauge!("quetra_projector_stopped").set(1.0);
                 let hole = format!("shard {} has a hole after {last:?}", authority.shard);
                 return Err(corrupt(hole).into());
+            }
+            if let (None, Entry::Decision(record)) = (oldest, &entry) {
+                oldest = Some(record.decided_at);
             }
             last = place;
             batch.entries.push((place, entry));
         }
-        if project(&mut self.postgres, &batch).await? {
+        if project(self.postgres().await?, &batch).await? {
             metrics::counter!("quetra_projected_total")
                 .increment(u64::try_from(batch.entries.len()).unwrap_or(u64::MAX));
+            if let Some(oldest) = oldest {
+                let waited = self.shards.clock.now().duration_since(oldest).as_secs_f64();
+                metrics::histogram!("quetra_projector_lag_seconds").record(waited.max(0.0));
+            }
             self.shards.recorded(authority.shard, last);
-            self.trim(authority.shard, last).await?;
+            trim(redis, authority.shard, last).await?;
         }
         Ok(())
     }
+}
 
-    /// Drops what is recorded, and only that.
-    async fn trim(&mut self, shard: i16, last: Place) -> Result<(), Trouble> {
-        let mut trim = redis::cmd("XTRIM");
-        let first_kept = format!("{}-{}", last.epoch, last.seq.saturating_add(1));
-        trim.arg(Keys(shard).outbox()).arg("MINID").arg(first_kept);
-        let trimmed = self.redis.connection.clone().send_packed_command(&trim).await;
-        trimmed.map(drop).map_err(|error| LinkError::Driver(error).into())
+/// Drops what is recorded, and only that.
+async fn trim(redis: &Live, shard: i16, last: Place) -> Result<(), Trouble> {
+    let mut trim = redis::cmd("XTRIM");
+    let first_kept = format!("{}-{}", last.epoch, last.seq.saturating_add(1));
+    trim.arg(Keys(shard).outbox()).arg("MINID").arg(first_kept);
+    say(redis, &trim).await?;
+    Ok(())
+}
+
+async fn say(redis: &Live, command: &Cmd) -> Result<Value, LinkError> {
+    let said = redis.connection.clone().send_packed_command(command).await;
+    said.and_then(Value::extract_error).map_err(LinkError::Driver)
+}
+
+/// The entries after the position of each shard.
+async fn read(
+    redis: &Live,
+    authorities: &[Authority],
+    waits: bool,
+) -> Result<HashMap<i16, Vec<Value>>, Trouble> {
+    let mut ask = redis::cmd("XREAD");
+    ask.arg("COUNT").arg(BATCH_MAX);
+    if waits {
+        ask.arg("BLOCK").arg(WAIT_MS);
     }
+    ask.arg("STREAMS");
+    let names = authorities.iter().map(|one| Keys(one.shard).outbox()).collect::<Vec<_>>();
+    ask.arg(&names);
+    for one in authorities {
+        let place = one.position();
+        ask.arg(format!("{}-{}", place.epoch, place.seq));
+    }
+    let mut found = HashMap::new();
+    for stream in list(say(redis, &ask).await?) {
+        let mut parts = Answer(list(stream));
+        let shard = authorities
+            .iter()
+            .zip(&names)
+            .find(|(_, name)| parts.bytes(0) == Some(name.as_bytes()))
+            .map(|(one, _)| one.shard);
+        if let (Some(shard), Some(entries)) = (shard, parts.0.pop()) {
+            found.insert(shard, list(entries));
+        }
+    }
+    Ok(found)
 }
 
 fn corrupt(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {

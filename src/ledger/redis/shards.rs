@@ -3,6 +3,7 @@
 //! An epoch is only used on a connection to the process that holds it (rules 1 to 5). Not here:
 //! what is done in an epoch (`decide`), and what Postgres says of it (`ledger::sql::postgres`).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub(super) struct Shards {
     pub(super) link: Link,
     pub(super) escrow: Escrow,
     pub(super) clock: Arc<dyn Clock>,
+    /// Whether this server is the one that records.
+    records: AtomicBool,
 }
 
 impl Shards {
@@ -80,7 +83,17 @@ impl Shards {
             position: watch::Sender::new(Place::default()),
             waiting: std::sync::Mutex::new(None),
         };
-        Self { shards: (0..SHARDS).map(shard).collect(), link, escrow, clock }
+        let shards = (0..SHARDS).map(shard).collect();
+        Self { shards, link, escrow, clock, records: AtomicBool::new(false) }
+    }
+
+    /// Whether this server is the one that records the outboxes now.
+    pub(super) fn records(&self) -> bool {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_records(&self, records: bool) {
+        self.records.store(records, Ordering::Relaxed);
     }
 
     fn shard(&self, shard: i16) -> Result<&Shard, Trouble> {
@@ -262,7 +275,7 @@ impl Shards {
 }
 
 /// The last id of a stream, among what `XINFO STREAM` says of it.
-fn last_generated(said: Value) -> Option<Place> {
+pub(super) fn last_generated(said: Value) -> Option<Place> {
     let fields = if let Value::Array(fields) = said {
         fields
     } else if let Value::Map(fields) = said {

@@ -1,8 +1,8 @@
 //! The role that a server works as: what it may do, and whether the wall between tenants binds it.
 //!
 //! It owns nothing, so that it can neither change the schema nor see beyond row-level security,
-//! and it may change of a decision only what settling, or a late arrival, changes. Not here: the policies, which the
-//! first migration makes.
+//! and it may change of a decision only what settling, or a late arrival, changes. Not here: the
+//! policies, which the migrations make.
 
 use sqlx::AssertSqlSafe;
 

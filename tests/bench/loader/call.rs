@@ -21,27 +21,36 @@ pub(crate) type AgentId = [u8; 36];
 const WANTED_FIRST_BYTES: [u8; 2] = [0x08, 0x01];
 /// Stands where the identity of the agent goes.
 const AGENT_PLACE: &str = "aaaaaaaa-aaaa-4aaa-aaaa-aaaaaaaaaaaa";
-/// Stands where the idempotency key goes.
-const KEY_PLACE: &str = "kkkkkkkk-kkkkkkkkkkkkkkkk";
+/// Stands where the idempotency key goes, a version 7 UUID as clients are told to make.
+const KEY_PLACE: &str = "kkkkkkkk-kkkk-kkkk-kkkk-kkkkkkkkkkkk";
 /// A compression flag and a length come before every gRPC message.
 const FRAME_HEAD: usize = 5;
 /// What every call spends, in minor units.
 pub(crate) const AMOUNT: i64 = 100;
 
-/// Idempotency keys that no other run uses: a part of the run, and a counter.
+/// Idempotency keys that no other run uses: the time of each, and a counter.
 #[derive(Debug)]
 pub(crate) struct Keys {
-    run: [u8; 8],
     next: AtomicU64,
 }
 
 impl Keys {
-    /// Starts at the time of day, which no earlier run against the same server did.
+    /// Starts to count.
     pub(crate) fn new() -> Self {
+        Self { next: AtomicU64::new(0) }
+    }
+
+    /// Writes a key: now in milliseconds, the version, the variant, and the number of the call.
+    fn write(place: &mut [u8], number: u64) {
         let now = std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_millis();
-        let mut run = [0; 8];
-        write_hex(&mut run, now as u64);
-        Self { run, next: AtomicU64::new(0) }
+        write_hex(&mut place[..8], now as u64 >> 16);
+        write_hex(&mut place[9..13], now as u64);
+        write_hex(&mut place[14..18], 0x7000);
+        write_hex(&mut place[19..23], 0x8000);
+        write_hex(&mut place[24..], number);
+        for at in [8, 13, 18, 23] {
+            place[at] = b'-';
+        }
     }
 }
 
@@ -109,9 +118,7 @@ impl Template {
             let scattered = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
             let agent = &agents[scattered as usize % agents.len()];
             body[self.agent_at..][..agent.len()].copy_from_slice(agent);
-            let key = &mut body[self.key_at..][..KEY_PLACE.len()];
-            key[..8].copy_from_slice(&keys.run);
-            write_hex(&mut key[9..], number);
+            Keys::write(&mut body[self.key_at..][..KEY_PLACE.len()], number);
         }
         body.freeze()
     }

@@ -46,7 +46,7 @@ static SHARED: LazyLock<Redis> = LazyLock::new(|| Redis::start("everysec"));
 pub(crate) struct Redis {
     folder: TempDir,
     port: u16,
-    fsync: String,
+    settings: Vec<String>,
     child: Option<Child>,
 }
 
@@ -61,9 +61,17 @@ pub(crate) fn fresh_redis() -> String {
 impl Redis {
     /// A new and empty one, with this `appendfsync`.
     pub(crate) fn start(fsync: &str) -> Self {
+        let databases = DATABASES.to_string();
+        let settings = ["--save", "", "--appendonly", "yes", "--appendfsync", fsync];
+        let settings = settings.into_iter().chain(["--databases", &databases]);
+        Self::start_with(&settings.map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    /// A new and empty one, with these settings.
+    pub(crate) fn start_with(settings: &[String]) -> Self {
         let folder = tempfile::Builder::new().prefix("quetra-redis-").tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut redis = Self { folder, port, fsync: fsync.to_owned(), child: None };
+        let mut redis = Self { folder, port, settings: settings.to_owned(), child: None };
         redis.again();
         redis
     }
@@ -81,9 +89,8 @@ impl Redis {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", &BINARY]);
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
-        command.args(["--dir", self.folder.path().to_str().unwrap(), "--save", ""]);
-        command.args(["--appendonly", "yes", "--appendfsync", &self.fsync]);
-        command.args(["--databases", &DATABASES.to_string(), "--daemonize", "no"]);
+        command.args(["--dir", self.folder.path().to_str().unwrap(), "--daemonize", "no"]);
+        command.args(&self.settings);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let (reply, started) = mpsc::channel();
         SPAWNER.send((command, reply)).unwrap();

@@ -19,6 +19,7 @@ use crate::store::postgres::{PostgresStore, failed, forgets};
 use crate::store::sql::spends::SpendRow;
 
 pub(in crate::ledger) mod grant;
+pub(in crate::ledger) mod survey;
 
 pub(in crate::ledger) use grant::{Ask, Granted, Lease};
 

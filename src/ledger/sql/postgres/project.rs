@@ -183,7 +183,10 @@ fn parts(batch: &Batch) -> BTreeMap<OrgId, Part<'_>> {
     parts
 }
 
-async fn in_the_name_of(connection: &mut PgConnection, org: OrgId) -> Result<(), Failed> {
+pub(super) async fn in_the_name_of(
+    connection: &mut PgConnection,
+    org: OrgId,
+) -> Result<(), Failed> {
     let name = sqlx::query(IN_THE_NAME_OF).bind(hex::encode(org.as_bytes()));
     name.execute(connection).await?;
     Ok(())

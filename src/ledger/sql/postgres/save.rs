@@ -41,8 +41,8 @@ FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
     AS now (id, state, settled, refunded, updated_at)
 WHERE spend.id = now.id";
 
-/// The last statement of a batch. The commit after it has no time limit on the server: one that is cut short
-/// while it waits for a standby is reported as done.
+/// The last statement of a batch. The commit after it has no time limit on the server: one that is
+/// cut short while it waits for a standby is reported as done.
 const HEAD: &str = "UPDATE ledger_head SET seq = $2, floor = $3 WHERE org_id = $1
     RETURNING set_config('statement_timeout', '0', true)";
 

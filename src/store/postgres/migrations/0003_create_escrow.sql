@@ -4,7 +4,7 @@
 -- The protocol is in docs/PROTOCOL.md. Rows are locked in this order: shard_authority, ledger_head,
 -- then counter and lease.
 --
--- A shard and its epochs are about a Redis, not about a tenant: they have no `org_id` and no policy.
+-- A shard and its epochs are about a Redis, not about a tenant: no `org_id`, and no policy.
 
 -- The Redis that a shard's organizations are spent from, and how far its outbox is recorded.
 CREATE TABLE shard_authority (

@@ -1,0 +1,53 @@
+//! What operators ask of the ledger in Redis: how it stands, and to free what an ended epoch has.
+//!
+//! Not here: what that means (`ledger::redis::survey`) and how it is printed (`cli`).
+
+use super::database::{Database, level};
+use crate::config::ServerConfig;
+pub use crate::ledger::redis::survey::{LedgerStatus, Outbox, ShardStatus, StrandedLease};
+use crate::ledger::redis::survey::{free, status};
+use crate::store::postgres::PostgresStore;
+
+/// How the ledger of a database stands; Redis is asked where it is configured.
+///
+/// # Errors
+/// When the database cannot be used, or is none that several servers share.
+pub async fn ledger_status(config: &ServerConfig) -> anyhow::Result<LedgerStatus> {
+    let store = open(config).await?;
+    let redis = config.redis.as_ref().map(|redis| (redis.url.expose(), level(redis)));
+    let status = status(&store, redis).await;
+    store.close().await;
+    Ok(status?)
+}
+
+/// Frees what an ended epoch of a shard still has; how many leases that were.
+///
+/// # Errors
+/// When not everything of that epoch is recorded, or the database cannot be used.
+pub async fn ledger_free(config: &ServerConfig, shard: i16, epoch: i64) -> anyhow::Result<u64> {
+    let store = open(config).await?;
+    let freed = free(&store, shard, epoch).await;
+    store.close().await;
+    let unrecorded = || {
+        anyhow::anyhow!(
+            "epoch {epoch} of shard {shard} has not ended, or not all of it is recorded; let a \
+             server run until `quetra ledger status` says so"
+        )
+    };
+    let freed = freed?.ok_or_else(unrecorded)?;
+    tracing::warn!(shard, epoch, freed, "an operator has freed what an ended epoch had");
+    Ok(freed)
+}
+
+async fn open(config: &ServerConfig) -> anyhow::Result<PostgresStore> {
+    match Database::open(&config.database).await? {
+        Database::Postgres(store) => {
+            store.check().await?;
+            Ok(store)
+        }
+        Database::Sqlite(_) => anyhow::bail!(
+            "only a ledger in Redis beside Postgres leases anything; set database_url to a \
+             postgres:// database"
+        ),
+    }
+}

@@ -1,0 +1,265 @@
+//! A server that decides in Redis, beside the bare script on the same Redis and the naive design on
+//! the same Postgres: `-- redis`.
+//!
+//! All loads of a level run once in every round, so that the ratios stay true. The bare script is
+//! the product's own, with one slice and one key each time, without server, leases or projector.
+//! Not here: the naive design itself (`postgres`).
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use redis::aio::MultiplexedConnection;
+use redis::{Client, Value};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
+
+use crate::loader::{self, AMOUNT, AgentId, Calls, Keys, Load, Pace};
+use crate::machine;
+use crate::naive::timed;
+use crate::options::Extent;
+use crate::postgres::{Naive, database};
+use crate::prepare;
+use crate::server::Server;
+use crate::table::{Figures, Table, ratio, thousands};
+
+const DECIDE: &str = include_str!("../../src/ledger/redis/scripts/decide.lua");
+
+/// Mandates that spread loads are spread over.
+const MANDATES: usize = 1_000;
+/// Until then keys are looked up in Postgres: an epoch that is younger than the clocks of two
+/// servers may be apart does not know which keys are new.
+const EPOCH_SETTLES: Duration = Duration::from_secs(125);
+/// How long a Redis may take to start, and the projector to catch up.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// As long as the payload of a decision of the benchmark, in bytes.
+const ENTRY: usize = 600;
+
+/// What is measured in each round: how many in flight, and whether on one hot mandate.
+const LOADS: [(usize, bool); 4] = [(1, false), (64, false), (256, false), (64, true)];
+
+/// A Redis of one's own; it is killed when the handle goes.
+struct Redis {
+    child: Child,
+    port: u16,
+}
+
+impl Redis {
+    async fn start(folder: &Path, fsync: &str) -> anyhow::Result<Self> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/services");
+        let found = Command::new(script).arg("redis").output()?;
+        ensure!(found.status.success(), "no Redis: {}", String::from_utf8_lossy(&found.stderr));
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let child = Command::new(String::from_utf8(found.stdout)?.trim())
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", fsync, "--dir"])
+            .arg(folder)
+            .stdout(Stdio::null())
+            .spawn()
+            .context("redis-server does not start")?;
+        let redis = Self { child, port };
+        let started = Instant::now();
+        while redis.connect(0).await.is_err() {
+            ensure!(started.elapsed() < PATIENCE, "redis does not answer");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(redis)
+    }
+
+    fn url(&self, database: u8) -> String {
+        format!("redis://127.0.0.1:{}/{database}", self.port)
+    }
+
+    async fn connect(&self, database: u8) -> redis::RedisResult<MultiplexedConnection> {
+        Client::open(self.url(database))?.get_multiplexed_async_connection().await
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It fails only if the process is gone already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Measures and prints the table.
+pub(crate) async fn measure(extent: Extent) -> anyhow::Result<()> {
+    let mut table = Table::new();
+    table.note("machine", &format!("{} cores, shared by all", machine::cores()));
+    for (level, fsync) in [("fast", "everysec"), ("durable", "always")] {
+        measure_at(level, fsync, extent, &mut table).await?;
+    }
+    println!("{table}");
+    Ok(())
+}
+
+async fn measure_at(
+    level: &str,
+    fsync: &str,
+    extent: Extent,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let of_redis = folder.path().join("redis");
+    std::fs::create_dir(&of_redis)?;
+    let redis = Redis::start(&of_redis, fsync).await?;
+    let (owner, url) = database(level).await?;
+    let settings = [("QUETRA_REDIS_URL", redis.url(0)), ("QUETRA_DURABILITY", level.to_owned())];
+    let server = Server::serve_with(folder.path(), &url, &settings).await?;
+    let agents = Arc::<[_]>::from(prepare::agents(&server.target(), 0..MANDATES).await?);
+    let naive = Naive::open(&owner).await?;
+    let keys = Arc::new(Keys::new());
+    eprintln!("{level}: leases, and {} s until keys are known to be new", EPOCH_SETTLES.as_secs());
+    let settles = Instant::now();
+    let warm = Load::new(
+        Calls::Evaluate(Arc::clone(&agents), Arc::clone(&keys)),
+        Pace::InFlight(64),
+        extent,
+    );
+    loader::run(&server.target(), &warm).context("warm-up")?;
+    tokio::time::sleep(EPOCH_SETTLES.saturating_sub(settles.elapsed())).await;
+
+    let mut rounds = vec![Vec::new(); LOADS.len() + 2];
+    let (mut disk, mut caught_up) = (Vec::new(), Vec::new());
+    for round in 0..extent.rounds {
+        eprintln!("{level}: round {}", round + 1);
+        disk.extend(machine::disk_writes(folder.path())?);
+        for (place, (count, is_hot)) in LOADS.into_iter().enumerate() {
+            let hot = Arc::from([agents[round % agents.len()]]);
+            let agents = if is_hot { hot } else { Arc::clone(&agents) };
+            let load = Load::new(
+                Calls::Evaluate(agents, Arc::clone(&keys)),
+                Pace::InFlight(count),
+                extent,
+            );
+            // The projector may lag: every load begins on an empty outbox.
+            drained(&redis).await?;
+            rounds[place].push(Figures::from(&loader::run(&server.target(), &load)?));
+        }
+        drained(&redis).await?;
+        rounds[LOADS.len()].push(bare(&redis, 64, extent.measured).await?);
+        rounds[LOADS.len() + 1].push(naive.run(64, true, extent.measured).await?);
+        caught_up.push(catch_up(&owner, &redis, &server, (&agents, &keys), extent).await?);
+    }
+    disk.sort_unstable();
+    report(level, &rounds, (&disk, &caught_up), table);
+    server.stop()
+}
+
+/// How many entries wait for their rows.
+async fn waiting(redis: &Redis) -> anyhow::Result<u64> {
+    let mut connection = redis.connect(0).await?;
+    let names: Vec<String> =
+        redis::cmd("KEYS").arg("v1:{s??}:out").query_async(&mut connection).await?;
+    let mut sum = 0;
+    for name in names {
+        let length: u64 = redis::cmd("XLEN").arg(name).query_async(&mut connection).await?;
+        sum += length;
+    }
+    Ok(sum)
+}
+
+async fn drained(redis: &Redis) -> anyhow::Result<()> {
+    let since = Instant::now();
+    while waiting(redis).await? > 0 {
+        ensure!(since.elapsed() < PATIENCE, "the projector does not catch up");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// Lets the outbox grow while nothing can be recorded; how fast it is recorded then, alone, and of
+/// how many entries that is.
+async fn catch_up(
+    owner: &str,
+    redis: &Redis,
+    server: &Server,
+    (agents, keys): (&Arc<[AgentId]>, &Arc<Keys>),
+    extent: Extent,
+) -> anyhow::Result<(f64, u64)> {
+    let mut connection = PgConnection::connect(owner).await?;
+    let mut turn = connection.begin().await?;
+    turn.execute("SELECT seq FROM ledger_head FOR UPDATE").await?;
+    let calls = Calls::Evaluate(Arc::clone(agents), Arc::clone(keys));
+    loader::run(&server.target(), &Load::new(calls, Pace::InFlight(64), extent))?;
+    let entries = waiting(redis).await?;
+    let since = Instant::now();
+    turn.rollback().await?;
+    drained(redis).await?;
+    Ok((entries as f64 / since.elapsed().as_secs_f64(), entries))
+}
+
+/// Runs the script alone, many callers at once.
+async fn bare(redis: &Redis, callers: usize, measured: Duration) -> anyhow::Result<Figures> {
+    let mut connection = redis.connect(1).await?;
+    redis::cmd("FLUSHDB").query_async::<()>(&mut connection).await?;
+    let pack = |numbers: &[i64]| {
+        numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<_>>()
+    };
+    let auth = [pack(&[1, 0]), b"bench".to_vec()].concat();
+    let slice = pack(&[1, 1, 90_000_000_000_000, 0, 0, 90_000_000_000_001]);
+    for (key, value) in [("v1:{s00}:auth", auth), ("v1:{s00}:b", slice)] {
+        redis::cmd("SET").arg(key).arg(value).query_async::<()>(&mut connection).await?;
+    }
+    let load = redis::cmd("SCRIPT").arg("LOAD").arg(DECIDE).to_owned();
+    let digest: String = load.query_async(&mut connection).await?;
+    let head = [pack(&[1, AMOUNT, 1, 0]), vec![0, 2, 0]].concat();
+    let (bounds, next) = (pack(&[0, 90_000_000_000_000]), Arc::new(AtomicU64::new(0)));
+    let one = move || {
+        let mut connection = connection.clone();
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&digest).arg(8).arg("v1:{s00}:out").arg("v1:{s00}:w").arg("v1:{s00}:auth");
+        call.arg(format!("v1:{{s00}}:i:{number:032x}"));
+        call.arg("v1:{s00}:o").arg("v1:{s00}:a").arg("v1:{s00}:m").arg("v1:{s00}:b");
+        call.arg(&head).arg([7_u8; 16].as_slice()).arg("").arg("").arg("");
+        call.arg(&bounds).arg("").arg("").arg([b'x'; ENTRY].as_slice());
+        async move {
+            let said: Vec<Value> = call.query_async(&mut connection).await?;
+            let word = said.first().context("the script says nothing")?;
+            ensure!(*word == Value::BulkString(b"APPROVED".to_vec()), "{word:?}");
+            Ok(())
+        }
+    };
+    timed(callers, measured, one).await
+}
+
+fn report(
+    level: &str,
+    rounds: &[Vec<Figures>],
+    (disk, caught_up): (&[Duration], &[(f64, u64)]),
+    table: &mut Table,
+) {
+    let append = "disk: append 4 KiB + fdatasync";
+    table.add(append, &Figures::of_times(disk), "what `durable` waits for at least");
+    let figures = rounds.iter().map(|round| Figures::median(round)).collect::<Vec<_>>();
+    let [one, some, many, hot, bare, naive] = figures.as_slice() else { return };
+    let cost = bare.cost().map_or(0.0, |cost| cost.as_secs_f64() * 1e6);
+    table.add(
+        format!("{level}: the bare script, 64 in flight"),
+        bare,
+        &format!("{cost:.1} µs each"),
+    );
+    let of_bare = |figures| format!("{:.2} of the bare script", ratio(figures, bare));
+    let (spread_target, hot_target) = match level {
+        "fast" => ("targets ≥ 50,000 and ≥ 0.5", "targets ≥ 30,000 and ≥ 12 × naive"),
+        _ => ("targets ≥ 25,000 or ≥ 0.6", ""),
+    };
+    table.add(format!("{level}: evaluate, 1 in flight"), one, "target p50 ≤ 2.5 × echo at `fast`");
+    let note = format!("{}; {spread_target}", of_bare(some));
+    table.add(format!("{level}: evaluate, 64 in flight"), some, &note);
+    table.add(format!("{level}: evaluate, 256 in flight"), many, &of_bare(many));
+    let note = format!("{:.1} × naive; {hot_target}", ratio(hot, naive));
+    table.add(format!("{level}: one hot mandate, 64 in flight"), hot, &note);
+    table.add("naive on Postgres, one hot mandate", naive, "64 in flight, one transaction each");
+    for (rate, entries) in caught_up {
+        let figures = Figures { rate: Some(*rate), ..Figures::default() };
+        let note = format!("{} entries; target ≥ 20,000", thousands(*entries));
+        table.add(format!("{level}: projector alone, catching up"), &figures, &note);
+    }
+}
