@@ -278,15 +278,18 @@ async fn nothing_is_served_after_a_key_is_revoked_and_nothing_refused_with_the_n
             ..Default::default()
         };
         let made = admin.organization.create_api_key(request).await.unwrap().into_inner();
-        keys.push((made.api_key.unwrap().id, server.with_key(&made.key).await));
+        keys.push((made.api_key.unwrap().id, made.key));
     }
-    let load = Load::start(keys[0].1.clone(), &agent);
+    let load = Load::start(server.with_key(&keys[0].1).await, &agent);
+    let server_of_keys = &server;
     let phases = toggle(&load, |round, allowed| {
-        let (id, client) = keys[round + usize::from(allowed)].clone();
+        let (id, next) = keys[round + usize::from(allowed)].clone();
         let (mut admin, key) = (admin.clone(), load.key.clone());
         async move {
             if allowed {
-                drop(key.send_replace(client));
+                // Not earlier: a connection that nothing comes on is closed after ten seconds, and
+                // a call that meets that moment breaks off.
+                drop(key.send_replace(server_of_keys.with_key(&next).await));
             } else {
                 let request = v1::RevokeApiKeyRequest { api_key_id: id };
                 admin.organization.revoke_api_key(request).await.unwrap();

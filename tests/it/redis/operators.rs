@@ -18,6 +18,7 @@ use crate::harness::postgres::as_owner;
 use crate::harness::redis::Redis;
 use crate::harness::{Clients, FAST, Server, ask, budget, shared_database};
 use crate::process::quetra;
+use crate::tidy::read;
 
 /// How long something that happens by itself may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -208,4 +209,19 @@ async fn an_entry_that_cannot_be_understood_stops_its_shard_and_is_seen() {
     }
     // The books cannot agree with an outbox that nobody can read.
     server.end().await;
+}
+
+#[test]
+fn every_test_that_a_runbook_names_is_there() {
+    let runbooks = read("docs/OPERATING.md");
+    let named = runbooks.split('`').filter(|word| word.contains("::"));
+    let mut count = 0;
+    for name in named {
+        let (modules, test) = name.rsplit_once("::").unwrap();
+        let modules = modules.strip_suffix("::on_redis").unwrap_or(modules);
+        let file = read(&format!("tests/it/{}.rs", modules.replace("::", "/")));
+        assert!(file.contains(&format!("async fn {test}(")), "{name} is not there");
+        count += 1;
+    }
+    assert!(count > 8, "only {count} tests are named");
 }
