@@ -35,8 +35,8 @@ const LOADS: [&str; 4] = ["spread", "hot", "naive, spread", "naive, hot"];
 /// The role that the server works as, bound by row-level security; nothing but loopback reaches it.
 const ROLE: &str = "quetra_application";
 
-/// A migrated database of its own in the Postgres of the tests, or in the one that is named: for its owner,
-/// and for the server.
+/// A migrated database of its own in the Postgres of the tests, or in the one that is named: for
+/// its owner, and for the server.
 pub(crate) async fn database(what: &str) -> anyhow::Result<(String, String)> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/services");
     let output = Command::new(script).arg("start").output()?;

@@ -1,5 +1,5 @@
 //! What operators see of the ledger in Redis and may do about it: idle slices come back,
-//! `quetra ledger status` says how it stands, `quetra ledger reconcile` frees what a lost epoch has.
+//! `quetra ledger status` says how it stands, `reconcile` frees what an ended epoch has.
 //!
 //! Each test is a failure that docs/OPERATING.md has a page for. Not here: that budgets hold in all
 //! of them (`redis`).
