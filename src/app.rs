@@ -39,6 +39,10 @@ pub use ledger_tools::{
     LedgerStatus, Outbox, ShardStatus, StrandedLease, ledger_free, ledger_status,
 };
 
+/// One of so many parts of the memory for agents and mandates is the ledger's: it remembers less of
+/// each.
+const CACHE_PARTS: u32 = 4;
+
 /// How often the uses of keys are written down, and readiness is looked at.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -79,8 +83,11 @@ impl Parts {
         if config.mode == Mode::Serve {
             database.advise().await?;
         }
+        let ledger_mib = config.cache_mib / CACHE_PARTS;
+        let ledger_bytes = usize::try_from(ledger_mib)?.saturating_mul(1 << 20);
+        let redis = config.redis.as_ref();
         let (ledger, catalogue, lanes) =
-            database.ledger(config.redis.as_ref(), Arc::clone(&clock)).await?;
+            database.ledger(redis, Arc::clone(&clock), ledger_bytes).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(lanes);
         let countries = MaxMindCountries::open(config.geo_database.as_deref())?;
@@ -92,6 +99,7 @@ impl Parts {
             master: master_key(config)?,
             countries: Arc::new(countries),
             requests_per_second: config.requests_per_second.map_or(0, Into::into),
+            cache_mib: config.cache_mib.saturating_sub(ledger_mib),
         }));
         let wrong_key = "the master key does not open what this database has sealed; \
              start with the key it was made with (master_key_file)";

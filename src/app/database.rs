@@ -88,15 +88,17 @@ impl Database {
         }
     }
 
+    /// The ledger; `cache_bytes` is about the memory for what it remembers in SQLite.
     pub(super) async fn ledger(
         &self,
         redis: Option<&RedisConfig>,
         clock: Arc<dyn Clock>,
+        cache_bytes: usize,
     ) -> Result<Running, StoreError> {
         let catalogue = self.catalogue();
         Ok(match (self, redis) {
             (Self::Sqlite(store), _) => {
-                let home = SqliteHome::new(store.clone());
+                let home = SqliteHome::new(store.clone(), cache_bytes);
                 let (ledger, lane) = SqlLedger::open(home, clock).await?;
                 (Arc::new(ledger), catalogue, Box::pin(lane))
             }

@@ -181,6 +181,7 @@ pub(crate) fn config(folder: &Folder) -> ServerConfig {
         max_in_flight: 4_096,
         max_concurrent_streams: 1_024,
         requests_per_second: None,
+        cache_mib: 16,
         worker_threads: None,
     }
 }
