@@ -71,6 +71,8 @@ impl ServerHandler for Adapter {
     fn get_info(&self) -> ServerConfig {
         let mut server = Implementation::new("quetra", env!("CARGO_PKG_VERSION"));
         server.title = Some("Quetra".to_owned());
+        // No `listChanged`: a key keeps its role and agent, so what it is shown never changes. A
+        // tool that depends on more than that, such as a stored credential, must announce it.
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(server)
             .with_instructions(INSTRUCTIONS)

@@ -26,9 +26,9 @@ pub(super) enum Failure {
     Purchase(Status, String),
 }
 
-const DECLINED: &str = "DECLINED: people would have to approve this purchase, and the person at this \
-    client chose not to ask them; this call recorded and held nothing; ask for it again only if the \
-    user wants that";
+const DECLINED: &str = "DECLINED: people would have to approve this purchase, and the person at \
+    this client chose not to ask them; this call recorded and held nothing; ask for it again only \
+    if the user wants that";
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {

@@ -1,8 +1,9 @@
 //! Whether a spend that people would have to approve shall be put to them: asked of the person at
 //! the client before anything is decided, recorded or held.
 //!
-//! It is a courtesy of clients that can ask. No answer approves anything: who may decide is a matter
-//! of the mandate, and of credentials that no agent has. Not here: how a client is asked (`person`).
+//! It is a courtesy of clients that can ask. No answer approves anything: who may decide is a
+//! matter of the mandate, and of credentials that no agent has. Not here: how a client is asked
+//! (`person`).
 
 use tonic::Code;
 
