@@ -43,6 +43,12 @@ async def check(client):
 
     fraction = await ask(client, "quetra_evaluate", amount=2.5, vendor="firecrawl.dev")
     assert fraction.is_error and "1500 for $15.00" in fraction.content[0].text, fraction
+    huge = await ask(client, "quetra_can_spend", amount=1, vendor="x" * 5_000)
+    assert huge.is_error and "INVALID_FIELDS" in huge.content[0].text, huge
+    given_up = asyncio.create_task(ask(client, "quetra_check_budget"))
+    await asyncio.sleep(0.001)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
     many = await asyncio.gather(*(ask(client, "quetra_check_budget") for _ in range(50)))
     assert all(answer.structured_content["status"] == "active" for answer in many)
     try:
