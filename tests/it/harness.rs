@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quetra::app::{FirstStart, Started, serve_with_clock};
+use quetra::app::{Choices, FirstStart, Started, serve_with};
 use quetra::clock::{Clock, SystemClock};
 use quetra::config::{DatabaseUrl, LogFormat, MasterKeySource, Mode, Secret, ServerConfig};
 use quetra::proto::v1;
@@ -160,7 +160,8 @@ pub(crate) async fn run(
             let started = Started { addr: started.addr, first_start: started.first_start.clone() };
             drop(tell.send(started));
         };
-        serve_with_clock(config, clock, shutdown, ready).await
+        let choices = Choices { clock, ..Choices::default() };
+        serve_with(config, choices, shutdown, ready).await
     });
     match told.await {
         Ok(started) => (started, stop, task),
