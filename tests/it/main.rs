@@ -20,6 +20,8 @@ mod budget;
 #[cfg(test)]
 mod caps;
 #[cfg(test)]
+mod checker;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod contract;
