@@ -111,31 +111,61 @@ fn rates(
     terms.rates.iter().map(of).collect()
 }
 
-/// A change of what a counter has: when, of spent, of held.
-type Change = (i64, i64, i64);
+/// Money that returns to a counter: when, by which member, how much of spent and of held.
+type Return = (i64, usize, i64, i64);
+
+/// Returns in the order of time, of which those of later members wait for their turn.
+struct Returns {
+    sorted: Vec<Return>,
+    next: usize,
+    waiting: Vec<Return>,
+    sum: (i64, i64),
+}
+
+impl Returns {
+    fn new(mut sorted: Vec<Return>) -> Self {
+        sorted.sort_unstable();
+        Self { sorted, next: 0, waiting: Vec::new(), sum: (0, 0) }
+    }
+
+    /// What has returned until then from members before this one.
+    fn until(&mut self, is_due: impl Fn(i64) -> bool, index: usize) -> (i64, i64) {
+        while let Some(back) = self.sorted.get(self.next).filter(|back| is_due(back.0)) {
+            self.waiting.push(*back);
+            self.next += 1;
+        }
+        let sum = &mut self.sum;
+        self.waiting.retain(|(_, member, spent, held)| {
+            let is_charged = *member < index;
+            if is_charged {
+                *sum = (sum.0 + spent, sum.1 + held);
+            }
+            !is_charged
+        });
+        self.sum
+    }
+}
 
 /// What a counter may have stood at before each of these decisions.
 fn ranges(members: &[(usize, &Entry)], tested: &[(usize, i64)]) -> Vec<Range> {
-    let (mut sure, mut possible) = (Vec::<Change>::new(), Vec::<Change>::new());
-    for (_, entry) in members {
+    let (mut sure, mut possible) = (Vec::new(), Vec::new());
+    for (index, entry) in members {
         let (first, last) = (entry.first_load(), entry.last_load());
         let back = (first.0 - last.0, first.1 - last.1);
         if back == (0, 0) {
             continue;
         }
-        sure.push((entry.updated_at, back.0, back.1));
+        sure.push((entry.updated_at, *index, back.0, back.1));
         // What is refunded was settled before, at a time that is no longer known.
         let settled = match entry.state.as_str() {
             "refunded" => entry.amount - entry.settled.unwrap_or(entry.amount),
             _ => 0,
         };
-        possible.push((entry.decided_at, settled, 0));
-        possible.push((entry.updated_at, back.0 - settled, back.1));
+        possible.push((entry.decided_at, *index, settled, 0));
+        possible.push((entry.updated_at, *index, back.0 - settled, back.1));
     }
-    sure.sort_unstable();
-    possible.sort_unstable();
-    let (mut next, mut surely, mut possibly) = (0, 0, 0);
-    let (mut charged, mut most, mut least) = ((0, 0), (0, 0), (0, 0));
+    let (mut sure, mut possible) = (Returns::new(sure), Returns::new(possible));
+    let (mut next, mut charged) = (0, (0, 0));
     let mut found = Vec::new();
     for (index, now) in tested {
         while let Some((_, entry)) = members.get(next).filter(|(at, _)| at < index) {
@@ -143,17 +173,11 @@ fn ranges(members: &[(usize, &Entry)], tested: &[(usize, i64)]) -> Vec<Range> {
             charged = (charged.0 + load.0, charged.1 + load.1);
             next += 1;
         }
-        while let Some(back) = sure.get(surely).filter(|back| back.0 < *now) {
-            most = (most.0 + back.1, most.1 + back.2);
-            surely += 1;
-        }
-        while let Some(back) = possible.get(possibly).filter(|back| back.0 <= *now) {
-            least = (least.0 + back.1, least.1 + back.2);
-            possibly += 1;
-        }
+        let surely = sure.until(|at| at < *now, *index);
+        let possibly = possible.until(|at| at <= *now, *index);
         found.push(Range {
-            spent: (charged.0 - least.0, charged.0 - most.0),
-            held: (charged.1 - least.1, charged.1 - most.1),
+            spent: (charged.0 - possibly.0, charged.0 - surely.0),
+            held: (charged.1 - possibly.1, charged.1 - surely.1),
         });
     }
     found

@@ -127,6 +127,7 @@ fn seeds() -> Vec<Seed> {
 #[test]
 fn every_seeded_bug_is_named_with_a_short_story() {
     let stories = (0..STORIES).map(|seed| run(seed, OPERATIONS)).collect::<Vec<_>>();
+    let mut missed = Vec::new();
     for (bug, invariant, events, plant) in seeds() {
         let mut tried = 0;
         for (seed, story) in stories.iter().enumerate() {
@@ -137,15 +138,18 @@ fn every_seeded_bug_is_named_with_a_short_story() {
             tried += 1;
             let found = violations(&story.history, &story.books);
             let least = shortest(&found, invariant);
-            let number = invariant.number();
-            assert!(
-                least.is_some_and(|least| least <= events),
-                "{bug} breaks I{number} in {events} events, not {least:?}; story {seed}:\n{}",
-                report(&found)
-            );
+            if least.is_none_or(|least| least > events) {
+                let number = invariant.number();
+                let said = report(&found);
+                missed.push(format!("{bug}: I{number} in {least:?} events, story {seed}:\n{said}"));
+                break;
+            }
         }
-        assert!(tried >= 2, "{bug} had a place in {tried} stories only");
+        if tried < 2 {
+            missed.push(format!("{bug} had a place in {tried} stories only"));
+        }
     }
+    assert!(missed.is_empty(), "{} of them:\n{}", missed.len(), missed.join("\n"));
 }
 
 #[test]

@@ -14,10 +14,10 @@ pub(super) const SEEDS: &[Seed] = &[
         Some(())
     }),
     ("an entry is taken out of the record", Audit, 2, |run| {
-        let index = run.find(|entry| entry.seq > 1)?;
-        let is_last = run.books.entries.get(index + 1).is_none();
-        run.books.entries.remove(index);
-        (!is_last).then_some(())
+        let entries = &mut run.books.entries;
+        let index = entries.windows(2).position(|pair| pair[0].chain == pair[1].chain)?;
+        entries.remove(index);
+        Some(())
     }),
     ("a decision is invented", Audit, 1, |run| {
         let index = run.find(|_| true)?;

@@ -7,8 +7,21 @@ use super::super::Invariant::{Authority, FailClosed, Revocation, Tenancy};
 use super::super::history::{Outcome, Request, Switch};
 use super::{Run, Seed, is_approved};
 
+/// Leaves nothing that an unanswered call about it could still have done.
+fn settle_switches(run: &mut Run) {
+    run.history.retain(|call| match &call.request {
+        Request::Switch { .. } => call.outcome != Outcome::Unknown,
+        Request::Evaluate { .. }
+        | Request::Settle { .. }
+        | Request::Void { .. }
+        | Request::Refund { .. }
+        | Request::Change { .. } => true,
+    });
+}
+
 /// Stops something just before an approval.
 fn stop_before(run: &mut Run, what: Switch) -> Option<()> {
+    settle_switches(run);
     let index = run.find(is_approved)?;
     let entry = &run.books.entries[index];
     let id = match what {
@@ -79,12 +92,14 @@ pub(super) const SEEDS: &[Seed] = &[
         Some(())
     }),
     ("a freeze that is lost", Revocation, 1, |run| {
+        settle_switches(run);
         let id = run.books.orgs.iter().find(|(_, frozen)| !**frozen)?.0.clone();
         let request = Request::Switch { what: Switch::Organization, id, on: false };
         run.after(request, Outcome::Resolved);
         Some(())
     }),
     ("an end of a suspension that is lost", Revocation, 1, |run| {
+        settle_switches(run);
         let is_stopped = |agent: &super::super::books::Agent| agent.status != "active";
         let id = run.books.agents.iter().find(|(_, agent)| is_stopped(agent))?.0.clone();
         run.after(Request::Switch { what: Switch::Agent, id, on: true }, Outcome::Resolved);

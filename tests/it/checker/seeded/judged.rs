@@ -74,8 +74,8 @@ fn was_simply_approved(entry: &Entry) -> bool {
 fn sure_of_its_level(run: &mut Run) -> Option<&mut Entry> {
     let situations = situations(&run.books);
     run.entry(|entry| {
-        let limits = &situations[&place(entry)].limits;
-        let is_sure = limits.first().is_some_and(|(_, range)| range.least() == range.most());
+        let first = situations.get(&place(entry)).and_then(|at| at.limits.first());
+        let is_sure = first.is_some_and(|(_, range)| range.least() == range.most());
         is_sure && !entry.evidence.levels.is_empty()
     })
 }
