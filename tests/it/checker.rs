@@ -23,6 +23,7 @@ mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::panic::Location;
 
 use self::books::{Books, Entry};
 use self::history::{Call, Outcome, Request};
@@ -85,7 +86,9 @@ impl Invariant {
             Self::Holds => "what is held or charged is resolved at most once, as it was asked",
             Self::Execution => "no more is settled or refunded than was approved",
             Self::FailClosed => "nothing is approved in doubt, and every reason to refuse is true",
-            Self::Authority => "a decision is judged by one version, and each agent has one mandate",
+            Self::Authority => {
+                "a decision is judged by one version, and each agent has one mandate"
+            }
             Self::Time => "the record is in the order of time, and each decision in its period",
             Self::Evidence => "what was signed or recorded cannot be changed unseen",
             Self::Bounds => "nothing is larger than its bound",
@@ -102,6 +105,8 @@ pub(crate) struct Violation {
     pub(crate) what: String,
     pub(crate) calls: Vec<Call>,
     pub(crate) rows: Vec<Entry>,
+    /// Which check it was.
+    by: &'static Location<'static>,
 }
 
 impl Violation {
@@ -133,13 +138,15 @@ impl fmt::Display for Violation {
 struct Findings(Vec<Violation>);
 
 impl Findings {
+    #[track_caller]
     fn add(&mut self, invariant: Invariant, what: String, calls: &[&Call], rows: &[&Entry]) {
         let calls = calls.iter().map(|call| (*call).clone()).collect();
         let rows = rows.iter().map(|row| (*row).clone()).collect();
-        self.0.push(Violation { invariant, what, calls, rows });
+        self.0.push(Violation { invariant, what, calls, rows, by: Location::caller() });
     }
 
     /// Something that only rows show.
+    #[track_caller]
     fn rows(&mut self, invariant: Invariant, what: String, rows: &[&Entry]) {
         self.add(invariant, what, &[], rows);
     }

@@ -21,8 +21,8 @@ use self::load::{Client, Shared};
 use crate::checker;
 use crate::checker::books::Books;
 use crate::checker::history::{Call, Outcome, Request};
-use crate::dice::{Dice, setting};
 use crate::checker::read::check_file;
+use crate::dice::{Dice, setting};
 use crate::harness::Folder;
 use crate::process::Process;
 

@@ -58,7 +58,12 @@ impl Fault {
             6 => Self::Cut(server, Wire::Front, way, time),
             7 => Self::Cut(server, Wire::Back, Way::Up, time),
             8 => Self::Cut(server, Wire::Back, Way::Down, time),
-            9 => Self::Slow(server, if dice.chance(50) { Wire::Front } else { Wire::Back }, way, time),
+            9 => Self::Slow(
+                server,
+                if dice.chance(50) { Wire::Front } else { Wire::Back },
+                way,
+                time,
+            ),
             10 => Self::End(server, Wire::Front),
             _ => Self::End(server, Wire::Back),
         }

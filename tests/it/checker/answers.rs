@@ -46,9 +46,7 @@ fn difference(answer: &Decided, row: &Entry) -> Option<&'static str> {
 /// Whether a call asked for what a row says.
 fn asks_for(call: &Call, row: &Entry) -> bool {
     match &call.request {
-        Request::Evaluate { amount, vendor, .. } => {
-            (*amount, vendor) == (row.amount, &row.vendor)
-        }
+        Request::Evaluate { amount, vendor, .. } => (*amount, vendor) == (row.amount, &row.vendor),
         Request::Settle { .. }
         | Request::Void { .. }
         | Request::Refund { .. }

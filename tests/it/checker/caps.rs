@@ -77,7 +77,11 @@ impl Calendar {
                 'v' => parsed(&cap.name).canonical().to_owned(),
                 _ => cap.name.clone(),
             };
-            all.push((format!("{}:{}:{name}", cap.kind, cap.period), cap.period.clone(), cap.limit));
+            all.push((
+                format!("{}:{}:{name}", cap.kind, cap.period),
+                cap.period.clone(),
+                cap.limit,
+            ));
         }
         let zone = &entry.evidence.zone;
         let limits = all.into_iter().map(|(subject, period, limit)| {

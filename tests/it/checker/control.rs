@@ -13,12 +13,7 @@ use super::{Cases, Findings, Invariant};
 /// How long a revoked key may still be believed by a server that did not revoke it.
 const KEY_MS: u64 = 1_000;
 
-pub(super) fn check(
-    history: &[Call],
-    cases: &Cases<'_>,
-    books: &Books,
-    found: &mut Findings,
-) {
+pub(super) fn check(history: &[Call], cases: &Cases<'_>, books: &Books, found: &mut Findings) {
     versions(history, cases, books, found);
     switches(history, cases, books, found);
     credentials(history, cases, books, found);
@@ -51,8 +46,7 @@ fn versions(history: &[Call], cases: &Cases<'_>, books: &Books, found: &mut Find
         let judged = row.evidence.mandate.unwrap_or_default();
         if let Some((change, least)) = latest.filter(|(_, least)| judged < *least) {
             let key = (row.mandate.clone().unwrap_or_default(), *least);
-            let is_active =
-                books.terms.get(&key).is_some_and(|terms| terms.status == "active");
+            let is_active = books.terms.get(&key).is_some_and(|terms| terms.status == "active");
             let invariant = match !row.is_rejected() && !is_active {
                 true => Invariant::Revocation,
                 false => Invariant::Authority,
@@ -74,9 +68,10 @@ impl<'a> Register<'a> {
             false => u64::MAX,
         };
         let overwritten = |since: u64| {
-            self.0.iter().filter(|(_, on)| *on != value).find(|(call, _)| {
-                call.invoked > since && done(call) < start
-            })
+            self.0
+                .iter()
+                .filter(|(_, on)| *on != value)
+                .find(|(call, _)| call.invoked > since && done(call) < start)
         };
         // Before the first of them, everything is on.
         if value && overwritten(0).is_none() {
@@ -162,9 +157,9 @@ fn credentials(history: &[Call], cases: &Cases<'_>, books: &Books, found: &mut F
         for call in &case.calls {
             let Request::Evaluate { by, .. } = &call.request else { continue };
             let calls = revoked.get(by.as_str()).map_or(&[][..], Vec::as_slice);
-            let late = calls.iter().find(|stop| {
-                stop.outcome == Outcome::Resolved && call.ms.0 > stop.ms.1 + KEY_MS
-            });
+            let late = calls
+                .iter()
+                .find(|stop| stop.outcome == Outcome::Resolved && call.ms.0 > stop.ms.1 + KEY_MS);
             if let (Some(stop), Some(_)) = (late, call.outcome.decided()) {
                 let what = format!("a key that was revoked was served {KEY_MS} ms after that");
                 found.add(Invariant::Revocation, what, &[stop, call], &case.rows[..]);

@@ -89,9 +89,8 @@ fn leased(escrow: &Escrow, books: &Books, found: &mut Findings) {
                 && counts(subject, entry)
         });
         let rows = rows.collect::<Vec<&Entry>>();
-        let sum = rows.iter().map(|entry| entry.last_load()).fold(0, |sum, load| {
-            sum + load.0 + load.1
-        });
+        let sum =
+            rows.iter().map(|entry| entry.last_load()).fold(0, |sum, load| sum + load.0 + load.1);
         if sum + leased > limit {
             let what = format!("{subject} of {mandate}: {sum} and {leased} leased of {limit}");
             found.rows(Invariant::NoOverspend, what, &rows);

@@ -70,7 +70,7 @@ pub(super) fn run(seed: u64, operations: u64) -> Run {
         commands: Commands::default(),
         book: Book::default(),
         now,
-        is_shared: seed % 2 == 0,
+        is_shared: seed.is_multiple_of(2),
         floors: HashMap::new(),
         order: Vec::new(),
         versions: HashMap::new(),
@@ -169,7 +169,15 @@ impl Maker {
                     let on = agent.status == quetra::domain::agent::AgentStatus::Active;
                     self.switch(Switch::Agent, text(agent.id.as_bytes()), on);
                 }
-                _ => {}
+                Change::ReplaceOrg(..)
+                | Change::ReplaceAgent(..)
+                | Change::CreateOrg(..)
+                | Change::CreateAgent(_)
+                | Change::CreateMandate(_)
+                | Change::DeleteDraft(..)
+                | Change::CreateKey(_)
+                | Change::RevokeKey(..)
+                | Change::RevokeKeysOf(..) => {}
             }
         }
         self.stand();
@@ -313,9 +321,7 @@ impl Maker {
             terms: versions.collect(),
             agents: agents.collect(),
             orgs: orgs.clone().map(|org| (text(org.id.as_bytes()), org.frozen)).collect(),
-            keys: orgs
-                .map(|org| (key_of(org.id), (text(org.id.as_bytes()), false)))
-                .collect(),
+            keys: orgs.map(|org| (key_of(org.id), (text(org.id.as_bytes()), false))).collect(),
             entries,
             ..Books::default()
         };

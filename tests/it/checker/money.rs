@@ -33,12 +33,14 @@ impl Range {
     }
 }
 
+/// Count, sum and the time of the oldest approval in a sliding window.
+pub(super) type Inside = (i64, i64, Option<i64>);
+
 /// What a decision was made in.
 #[derive(Debug, Default)]
 pub(super) struct Situation {
     pub(super) limits: Vec<(Limit, Range)>,
-    /// Count, sum and the time of the oldest approval in each sliding window.
-    pub(super) rates: Vec<(Rate, (i64, i64, Option<i64>))>,
+    pub(super) rates: Vec<(Rate, Inside)>,
 }
 
 /// A place in the record.
@@ -92,11 +94,7 @@ pub(super) fn situations(books: &Books) -> BTreeMap<Place, Situation> {
 }
 
 /// What sliding windows have in them that end now and are open at their start.
-fn rates(
-    terms: &Terms,
-    before: &[&Entry],
-    now: i64,
-) -> Vec<(Rate, (i64, i64, Option<i64>))> {
+fn rates(terms: &Terms, before: &[&Entry], now: i64) -> Vec<(Rate, Inside)> {
     let of = |rate: &Rate| {
         let start = now - rate.minutes * 60_000_000;
         let from = before.partition_point(|entry| entry.decided_at <= start);
@@ -274,9 +272,10 @@ fn seen(entry: &Entry, situation: &Situation, found: &mut Findings) {
         let what = format!("{}: it saw {levels:?} where there was {wanted:?}", entry.id);
         found.rows(Invariant::Parity, what, &[entry]);
     }
-    let rates = situation.rates.iter().map(|(_, (count, sum, oldest))| {
-        (*count, *sum, oldest.map(|at| entry.decided_at - at))
-    });
+    let rates = situation
+        .rates
+        .iter()
+        .map(|(_, (count, sum, oldest))| (*count, *sum, oldest.map(|at| entry.decided_at - at)));
     let rates = rates.collect::<Vec<_>>();
     if rates != entry.evidence.windows {
         let saw = &entry.evidence.windows;

@@ -146,12 +146,12 @@ impl Tables {
             let mandate = mandate.map(hex::encode);
             (hex::encode(id), Agent { org: hex::encode(org), status, mandate })
         });
-        let keys = self.keys.into_iter().map(|(id, org, revoked)| {
-            (hex::encode(id), (hex::encode(org), revoked.is_some()))
-        });
-        let public_keys = self.public_keys.into_iter().map(|(org, name, key)| {
-            ((hex::encode(org), name), key)
-        });
+        let keys = self
+            .keys
+            .into_iter()
+            .map(|(id, org, revoked)| (hex::encode(id), (hex::encode(org), revoked.is_some())));
+        let public_keys =
+            self.public_keys.into_iter().map(|(org, name, key)| ((hex::encode(org), name), key));
         Books {
             entries: self.entries.into_iter().map(EntryRow::entry).collect(),
             terms: terms.collect(),
@@ -206,8 +206,10 @@ impl Books {
         assert!(!hides, "the checker does not see everything");
         // Here a counter is never behind the record.
         let mut books = shared!(&pool, "org_id", "9223372036854775807").books();
-        let heads: Vec<(Bytes, i64, i64)> = rows!(&pool, "SELECT org_id, seq, floor FROM ledger_head");
-        let heads = heads.into_iter().map(|(org, seq, floor)| Head { org: hex::encode(org), seq, floor });
+        let heads: Vec<(Bytes, i64, i64)> =
+            rows!(&pool, "SELECT org_id, seq, floor FROM ledger_head");
+        let heads =
+            heads.into_iter().map(|(org, seq, floor)| Head { org: hex::encode(org), seq, floor });
         books.heads = heads.collect();
         pool.close().await;
         books

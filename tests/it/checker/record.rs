@@ -37,7 +37,11 @@ fn order(books: &Books, found: &mut Findings) {
         let wanted = before.map_or(0, |last| last.seq) + 1;
         if entry.seq != wanted {
             let what = format!("the record has {} in place {wanted}", entry.seq);
-            found.rows(Invariant::Audit, what, &before.into_iter().chain([entry]).collect::<Vec<_>>());
+            found.rows(
+                Invariant::Audit,
+                what,
+                &before.into_iter().chain([entry]).collect::<Vec<_>>(),
+            );
         }
         if let Some(first) = ids.insert(&entry.id, entry) {
             let what = format!("{} is in the record twice", entry.id);
@@ -62,7 +66,11 @@ fn tallies(books: &Books, found: &mut Findings) {
         for entry in entries {
             if entry.before != tally {
                 let what = format!("{} continues {tally:?} with {:?}", entry.id, entry.before);
-                found.rows(Invariant::Parity, what, &last.into_iter().chain([entry]).collect::<Vec<_>>());
+                found.rows(
+                    Invariant::Parity,
+                    what,
+                    &last.into_iter().chain([entry]).collect::<Vec<_>>(),
+                );
                 tally = entry.before;
             }
             if !entry.is_rejected() {

@@ -117,9 +117,8 @@ pub(super) fn asked(history: &[Call], books: &Books, found: &mut Findings) {
         let acts = acts.get(row.id.as_str()).map_or(&[][..], Vec::as_slice);
         let failed = |call: &Call| matches!(call.outcome, Outcome::Failed(_));
         for step in steps {
-            let by_call = |(call, act): &(&Call, Act)| {
-                step(*act) && shows(row, *act) && !failed(call)
-            };
+            let by_call =
+                |(call, act): &(&Call, Act)| step(*act) && shows(row, *act) && !failed(call);
             if !acts.iter().any(by_call) {
                 let what = format!("{} is {} and nobody asked for it", row.id, row.state);
                 found.rows(Invariant::Holds, what, &[row]);

@@ -17,10 +17,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use super::start;
+use crate::checker::read::open;
 use crate::contract::{methods, pool};
 use crate::harness::raw::Raw;
 use crate::harness::witness::Witness;
-use crate::checker::read::open;
 use crate::harness::{Bearer, Clients, Server, ask};
 
 /// The spellings of secret bytes.

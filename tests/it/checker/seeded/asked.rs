@@ -152,6 +152,10 @@ pub(super) const SEEDS: &[Seed] = &[
         run.after(Request::Settle { id, amount: 1 }, Outcome::Resolved);
         Some(())
     }),
+    ("a settlement without an amount", Holds, 1, |run| {
+        run.entry(|entry| entry.state == "settled")?.settled = None;
+        Some(())
+    }),
     ("more is settled than was approved", Execution, 1, |run| {
         let entry = run.entry(|entry| entry.state == "settled")?;
         entry.settled = Some(entry.amount + 1);

@@ -2,9 +2,7 @@
 //!
 //! Not here: how a fault is judged (`seeded`).
 
-use super::super::Invariant::{
-    Audit, Authority, Bounds, Convergence, NoOverspend, Secrets, Time,
-};
+use super::super::Invariant::{Audit, Authority, Bounds, Convergence, NoOverspend, Secrets, Time};
 use super::super::books::Counter;
 use super::super::escrow::{Escrow, Lease, Shard};
 use super::{Run, Seed};
