@@ -1,8 +1,8 @@
 //! Three servers as processes on one store, under load, while everything fails that can: each run
 //! ends in the checker.
 //!
-//! The short form makes every kind of fault once, in an order that `QUETRA_SEED` says, and is in the
-//! normal run. `QUETRA_CHAOS` is how many faults at random the long form makes; see
+//! The short form makes every kind of fault once, in an order that `QUETRA_SEED` says, and is in
+//! the normal run. `QUETRA_CHAOS` is how many more the long form makes at random; see
 //! docs/CHECKER.md. Not here: single faults at chosen points (`crash`, `faults`).
 
 mod fault;

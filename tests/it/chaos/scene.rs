@@ -1,7 +1,7 @@
 //! Three servers with a proxy on either side of each, their clients, and what is done to them.
 //!
-//! A home says on what the servers keep their ledger. Not here: which faults are made (`fault`), and
-//! what clients do (`crash/load`).
+//! A home says on what the servers keep their ledger. Not here: which faults are made (`fault`),
+//! and what clients do (`crash/load`).
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,8 +1,9 @@
 //! True stories: random runs of the reference, as clients and stores would tell them. The checker
 //! must be silent on all of them, and what `seeded` does to one it must name.
 //!
-//! Calls overlap, answers get lost, keys are repeated and reused, clocks jump, everything is stopped
-//! and changed. Not here: what is asked and changed (`model`), and a server (`crash`, `chaos`).
+//! Calls overlap, answers get lost, keys are repeated and reused, clocks jump, everything is
+//! stopped and changed. Not here: what is asked and changed (`model`), and a server (`crash`,
+//! `chaos`).
 
 use std::collections::HashMap;
 

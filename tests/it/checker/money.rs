@@ -1,9 +1,9 @@
 //! Money: no limit is exceeded, what each decision saw is what the record before it says, and it
 //! was charged in the right windows.
 //!
-//! Money returns at a time that the row tells, decisions are made at a time that theirs tells; where
-//! both are equal, their order is unknown and either is believed. Not here: whether a reason to
-//! refuse was true (`words`).
+//! Money returns at a time that the row tells, decisions are made at a time that theirs tells;
+//! where both are equal, their order is unknown and either is believed. Not here: whether a reason
+//! to refuse was true (`words`).
 
 use std::collections::{BTreeMap, HashMap};
 
