@@ -6,6 +6,7 @@
 
 mod calls;
 mod front;
+mod lasting;
 mod request_id;
 mod standard;
 mod url_key;
@@ -30,6 +31,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tonic::transport::server::TcpConnectInfo;
+
+use lasting::{Lent, lend};
 
 pub use calls::GrpcCalls;
 pub use front::{Front, FrontError, FrontSettings, front};
@@ -172,14 +175,30 @@ pub async fn serve(
     Ok(())
 }
 
-/// Serves one connection until it ends, is too old, or the server stops.
+/// Serves one connection from its beginning to its end.
 async fn connection(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
-    let limits = &shared.limits;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was closed before it began");
         return;
     }
     let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
+    let (stream, lender) = lend(stream);
+    if speak(stream, info, peer, shared).await.is_ok() {
+        lender.close().await;
+    }
+}
+
+/// A connection was ended in the middle of what it did.
+struct Cut;
+
+/// Answers requests until the connection ends, is too old, or the server stops.
+async fn speak(
+    stream: Lent,
+    info: TcpConnectInfo,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+) -> Result<(), Cut> {
+    let limits = &shared.limits;
     let has_begun = Arc::new(AtomicBool::new(false));
     let begun = Arc::clone(&has_begun);
     let front = shared.front.clone();
@@ -200,18 +219,18 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
                 if let Err(error) = ended {
                     tracing::debug!(%error, %peer, "a connection failed");
                 }
-                return;
+                return Ok(());
             }
             () = first_request.as_mut(), if is_waiting => {
                 is_waiting = false;
                 if !has_begun.load(Ordering::Relaxed) {
                     tracing::debug!(%peer, "a connection made no request; it was closed");
-                    return;
+                    return Err(Cut);
                 }
             }
             () = end.as_mut() => {
                 if is_closing {
-                    return;
+                    return Err(Cut);
                 }
                 is_closing = true;
                 serving.as_mut().graceful_shutdown();

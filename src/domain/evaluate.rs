@@ -5,8 +5,8 @@
 //! All rules are always evaluated: built-in ones first, then the mandate's, in its order. Not here:
 //! counters (`ledger`), the tests of single rules (`rule::check`).
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::agent::AgentStatus;
 use super::decision::{BudgetStatus, Decision, Reason, RejectionReason, RuleResult, Verdict};
@@ -177,13 +177,17 @@ impl<'a> ClaimBuilder<'a> {
                 self.claim.good_until = ends.into_iter().flatten().min();
                 self.slots.push(Slot::Tested(check::stateless(rule, &self.setting)));
             }
+            CompiledRule::Custom { .. } => {
+                let ends = [self.claim.good_until, minute_end(self.case.now, self.case.zone)];
+                self.claim.good_until = ends.into_iter().flatten().min();
+                self.slots.push(Slot::Tested(check::stateless(rule, &self.setting)));
+            }
             CompiledRule::Category { .. }
             | CompiledRule::VendorAllowlist { .. }
             | CompiledRule::VendorBlocklist { .. }
             | CompiledRule::MaxAmount { .. }
             | CompiledRule::Geo { .. }
-            | CompiledRule::ProtocolRestrict { .. }
-            | CompiledRule::Custom { .. } => {
+            | CompiledRule::ProtocolRestrict { .. } => {
                 self.slots.push(Slot::Tested(check::stateless(rule, &self.setting)));
             }
         }
@@ -228,6 +232,15 @@ impl<'a> ClaimBuilder<'a> {
         self.slots.push(Slot::Window { rule_type, index: self.claim.windows.len() });
         self.claim.windows.push(test);
     }
+}
+
+/// When the wall clock shows another minute, which is the finest that a custom rule can ask for.
+///
+/// `None` where no timestamp reaches. Clocks are changed at whole minutes since 1972.
+fn minute_end(now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    let local = zone.to_datetime(now);
+    let gone = SignedDuration::new(local.second().into(), local.subsec_nanosecond());
+    now.checked_add(SignedDuration::from_mins(1).saturating_sub(gone)).ok()
 }
 
 /// Why nothing can be approved as things stand, whatever the rules say.

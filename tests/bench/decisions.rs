@@ -66,6 +66,7 @@ fn main() -> anyhow::Result<()> {
             Some(Command::Load(load)) => load_only(load).await,
             Some(Command::Postgres(chosen)) => postgres::measure(chosen, options.extent()).await,
             Some(Command::Mcp) => mcp_only().await,
+            Some(Command::Scale) => scale_only(&options).await,
             None => full(&options).await,
         }
     })
@@ -155,6 +156,15 @@ async fn mcp_only() -> anyhow::Result<()> {
     mcp::measure(&server.target(), agent_id, &mut table).await?;
     println!("{table}");
     server.stop()
+}
+
+/// Measures what many mandates cost, on a fresh server.
+async fn scale_only(options: &Options) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let mut table = Table::new();
+    scale::mandates(folder.path(), options.mandates, options.extent(), &mut table).await?;
+    println!("{table}");
+    Ok(())
 }
 
 /// Loads a server that runs already.

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Load(LoadOptions),
     /// Measures only what MCP adds to a decision.
     Mcp,
+    /// Measures only what many mandates cost, up to `--mandates` of them.
+    Scale,
     /// A server on Postgres alone, beside the naive design on the same Postgres.
     Postgres(PostgresOptions),
 }

@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::domain::mandate::Policy;
-use crate::domain::rule::RuleSpec;
+use crate::domain::rule::{CustomEngine, RuleSpec};
 use crate::domain::samples::{Situation, at, mandate, policy, spend};
 
 mod laws;
@@ -183,6 +183,14 @@ fn a_claim_is_good_until_the_first_instant_that_could_change_it() {
     assert_eq!(good_until(Period::None, vec![cap("gmail", 9)], past, None), None);
     assert_eq!(good_until(Period::Daily, Vec::new(), past, Some(soon)), Some(at(soon)));
     assert_eq!(good_until(Period::Daily, Vec::new(), soon, Some(later)), Some(at(soon)));
+    // A custom rule can ask for the minute, and the clock shows 12:00 and 13:00 somewhere.
+    let custom = RuleSpec::Custom {
+        engine: CustomEngine::Cel,
+        expression: "minute < 30".to_owned(),
+        description: String::new(),
+    };
+    let minute = Some(at("2026-03-10T12:01:00Z"));
+    assert_eq!(good_until(Period::Daily, vec![custom], past, None), minute);
     // An end that has passed already makes nothing better by passing.
     assert_eq!(good_until(Period::None, Vec::new(), past, Some("2021-01-01T00:00:00Z")), None);
 }

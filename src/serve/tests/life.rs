@@ -77,6 +77,28 @@ async fn a_connection_that_makes_no_request_is_closed() {
 }
 
 #[tokio::test]
+async fn a_peer_that_still_sends_when_its_connection_ends_is_not_reset() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\nand more";
+    stream.write_all(request).await.unwrap();
+    for _ in 0..5 {
+        sleep(Duration::from_millis(20)).await;
+        stream.write_all(b"and more").await.unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"), "{answer}");
+    // It does not wait for ever.
+    let refused = async {
+        while stream.write_all(b"and more").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, refused).await.unwrap();
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_are_closed_and_their_place_is_given_back() {
     let limits = ServeLimits { connections_max: 1, ..ServeLimits::default() };
     let server = Server::start_with(FrontSettings::default(), limits).await;

@@ -161,4 +161,27 @@ proptest! {
         keys.dedup();
         prop_assert_eq!(keys.len(), claim.charges.len(), "no counter is charged twice");
     }
+
+    #[test]
+    fn a_claim_says_the_same_at_every_instant_until_it_ends(
+        case in cases(),
+        place in 0..=1_000_i64,
+    ) {
+        let Ok(screened) = case.screen() else { return Ok(()) };
+        let Some(claim) = screened.claim.filter(|claim| claim.admissible) else { return Ok(()) };
+        let far = case.now.max(at("2099-01-01T00:00:00Z"));
+        let end = claim.good_until.unwrap_or(far);
+        let end = end.saturating_sub(SignedDuration::from_nanos(1)).unwrap().max(case.now);
+        let span = end.duration_since(case.now).as_micros() / 1_000 * i128::from(place);
+        let span = SignedDuration::from_micros(i64::try_from(span).unwrap());
+        for later in [end, case.now.checked_add(span).unwrap()] {
+            let later = Situation { now: later, ..case.clone() };
+            let Ok(Screened { claim: Some(again), .. }) = later.screen() else {
+                return Err(TestCaseError::fail("there is none later"));
+            };
+            prop_assert_eq!(&again.charges, &claim.charges);
+            prop_assert_eq!(&again.windows, &claim.windows);
+            prop_assert_eq!((again.admissible, again.hold), (claim.admissible, claim.hold));
+        }
+    }
 }
