@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::fault::{Fault, Wire};
 use crate::checker;
 use crate::checker::books::Books;
+use crate::checker::escrow::Escrow;
 use crate::checker::history::{Call, Outcome, Request, Switch};
 use crate::crash::load::{Client, Shared};
 use crate::faults::cluster::{Cluster, Site};
@@ -29,12 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Home {
     /// More arguments for `quetra serve`.
     arguments: Vec<String>,
+    /// The Redis that money is leased to.
+    redis: Option<SocketAddr>,
 }
 
 impl Home {
     /// Postgres alone: every answer waits for its commit.
     pub(super) const fn postgres() -> Self {
-        Self { arguments: Vec::new() }
+        Self { arguments: Vec::new(), redis: None }
     }
 }
 
@@ -230,6 +233,9 @@ impl Scene {
             assert_eq!(status.code(), Some(0), "{errors}");
         }
         let mut books = Books::of_server(&self.site.database).await;
+        if let Some(redis) = self.home.redis {
+            books.escrow = Some(Escrow::read(&self.site.database, redis).await);
+        }
         let password = self.cluster.url.split([':', '@']).nth(2).unwrap();
         books.secrets = vec![self.site.key.clone(), password.to_owned()];
         for replica in &self.replicas {
