@@ -122,7 +122,7 @@ impl Client {
             return;
         };
         let spent = answer.into_inner().budget.unwrap().spent;
-        let total = (spent + self.dice.between(-100, 900)).max(AMOUNT_MAX);
+        let total = (spent + self.dice.between(-100, 200)).max(AMOUNT_MAX);
         self.change(target, Step::Total(total)).await;
     }
 
