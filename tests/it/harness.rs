@@ -1,7 +1,7 @@
 //! A real server for each test: its own folder, its own free port, its own clock if asked for.
 //!
 //! The server runs in the test's process, through the same composition root as the binary. When it
-//! is stopped, its database is checked (`harness/ledger_check`): counters, tallies and the record
+//! is stopped, its database is checked (`checker`): counters, tallies and the record
 //! must agree. Not here: starting the binary itself, which only the crash and CLI tests do.
 
 use std::net::SocketAddr;
@@ -25,13 +25,14 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 mod again;
-pub(crate) mod ledger_check;
 #[path = "../support/postgres.rs"]
 pub(crate) mod postgres;
 pub(crate) mod raw;
 pub(crate) mod witness;
 
 pub(crate) use witness::refused;
+
+use crate::checker::read::check;
 
 /// Makes of each function a test on SQLite and a test on Postgres.
 macro_rules! on_both {
@@ -227,7 +228,7 @@ impl Server {
     pub(crate) async fn stop_and<T>(mut self, look: impl AsyncFnOnce() -> T) -> T {
         self.halt().await;
         let seen = look().await;
-        ledger_check::check_any(&self.database).await;
+        check(&self.database).await;
         seen
     }
 
