@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -62,6 +63,21 @@ pub struct InitOutcome {
     pub org_id: String,
     /// Its admin key, which cannot be shown again.
     pub admin_key: String,
+}
+
+/// What tests may choose otherwise.
+#[derive(Debug)]
+pub struct Choices {
+    /// The clock that every decision is made by.
+    pub clock: Arc<dyn Clock>,
+    /// What answers the paths of MCP.
+    pub mcp: fn(Gateway, HttpSettings) -> Router,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), mcp: mcp::router }
+    }
 }
 
 /// Everything that lives as long as the server.
@@ -144,16 +160,16 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(&Started),
 ) -> anyhow::Result<()> {
-    serve_with_clock(config, Arc::new(SystemClock), shutdown, ready).await
+    serve_with(config, Choices::default(), shutdown, ready).await
 }
 
-/// [`serve()`] by another clock, for tests that move time.
+/// [`serve()`] with other choices, such as a clock that a test moves.
 ///
 /// # Errors
 /// As [`serve()`].
-pub async fn serve_with_clock(
+pub async fn serve_with(
     config: ServerConfig,
-    clock: Arc<dyn Clock>,
+    choices: Choices,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(&Started),
 ) -> anyhow::Result<()> {
@@ -164,7 +180,7 @@ pub async fn serve_with_clock(
         private_folder(&config.data_dir)?;
     }
     let metrics = operations::recorder()?;
-    let parts = Parts::assemble(&config, clock).await?;
+    let parts = Parts::assemble(&config, choices.clock).await?;
     let first_start = match config.mode {
         Mode::Dev => demo::make(&parts.engine).await?,
         Mode::Serve => None,
@@ -176,7 +192,7 @@ pub async fn serve_with_clock(
     let services = routes.prepare().into_axum_router().layer(access);
     let calls = GrpcCalls::new(services.clone(), config.request_timeout);
     let other = rest::router(services.clone())
-        .merge(mcp::router(Gateway::new(calls), mcp_settings(&config)))
+        .merge((choices.mcp)(Gateway::new(calls), mcp_settings(&config)))
         .merge(operations::router(Arc::clone(&parts.engine), metrics));
     let settings = FrontSettings {
         cors_origins: config.cors_allowed_origins.clone(),

@@ -20,6 +20,10 @@ mod budget;
 #[cfg(test)]
 mod caps;
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
+mod checker;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod contract;
@@ -57,6 +61,8 @@ mod plans;
 mod process;
 #[cfg(test)]
 mod protocol;
+#[cfg(test)]
+mod proxy;
 #[cfg(test)]
 mod race;
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! `QUETRA_MODEL_OPS` their length, and `QUETRA_SEED` runs a single one again. Not here: several
 //! processes, crashes (`crash`) and anything above the ledger.
 
-mod catalogue;
-mod commands;
+pub(crate) mod catalogue;
+pub(crate) mod commands;
 mod homes;
 mod sides;
 

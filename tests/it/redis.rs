@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quetra::app::serve_with_clock;
+use quetra::app::{Choices, serve_with};
 use quetra::clock::SystemClock;
 use quetra::config::{DatabaseUrl, DurabilityLevel, RedisConfig, Secret, ServerConfig};
 use quetra::proto::v1::{self, Decision};
@@ -396,7 +396,7 @@ async fn refusal(database: &DatabaseUrl, redis: Option<RedisConfig>) -> String {
     let folder = Folder::new();
     let config = ServerConfig { database: database.clone(), redis, ..config(&folder) };
     let never = std::future::pending();
-    let started = serve_with_clock(config, Arc::new(SystemClock), never, |_| {}).await;
+    let started = serve_with(config, Choices::default(), never, |_| {}).await;
     format!("{:#}", started.unwrap_err())
 }
 

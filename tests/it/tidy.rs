@@ -20,11 +20,11 @@ pub(super) const VENDORED: [&str; 2] =
     ["proto/buf/validate/validate.proto", "proto/google/rpc/error_details.proto"];
 
 /// A text file of the repository.
-pub(super) struct SourceFile {
+pub(crate) struct SourceFile {
     /// Relative to the root, with forward slashes.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Its content.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 impl SourceFile {
@@ -48,7 +48,7 @@ pub(super) fn root() -> PathBuf {
 }
 
 /// Every text file that could be committed, in path order.
-pub(super) fn files() -> Vec<SourceFile> {
+pub(crate) fn files() -> Vec<SourceFile> {
     let mut found = Vec::new();
     collect(&root(), &mut found);
     found.sort_by(|left, right| left.path.cmp(&right.path));

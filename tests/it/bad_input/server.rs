@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::wire::{Call, Http1};
 use super::{CANARY, CANARY_HEAD};
-use crate::harness::{Folder, ledger_check, unique};
+use crate::checker::read::check_file;
+use crate::harness::{Folder, unique};
 
 /// A running `quetra dev`.
 pub(crate) struct Server {
@@ -198,7 +199,7 @@ impl Server {
         assert_eq!(self.log_complaints(), Vec::<String>::new());
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
         assert!(log.contains("stopping"), "the log is not captured: {log}");
-        ledger_check::check(&self.folder.database()).await;
+        check_file(&self.folder.database()).await;
     }
 }
 

@@ -1,19 +1,21 @@
 //! Clients that spend, settle, void and repeat until they are told to stop, and write down all they
-//! see; and an administrator that pauses, resumes and moves limits meanwhile.
+//! see. `load/administer` has those who stop, start and change what they spend meanwhile.
 //!
 //! An outcome that is not known is asked again with the same key, as a client should. Not here:
 //! what happens to the server (`crash`) and whether the story is sound (`checker`).
 
+mod administer;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quetra::proto::v1;
 use tokio::sync::watch;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
-use super::history::{Call, Decided, Outcome, Request};
+use crate::checker::history::{Call, Decided, Outcome, Request, bare};
 use crate::dice::Dice;
 use crate::harness::{Clients, budget, link};
 use crate::process::Process;
@@ -28,12 +30,16 @@ const AMOUNT_MAX: i64 = 20;
 
 /// What all clients share.
 pub(crate) struct Shared {
-    pub(crate) agents: Vec<Target>,
+    agents: Vec<Target>,
     admin_key: String,
+    /// The admin's organization and the id of its key.
+    org: String,
+    by: String,
     /// Where the servers are; another address after each restart.
     urls: watch::Receiver<Vec<String>>,
     /// Counts every event.
     order: AtomicU64,
+    began: Instant,
     history: Mutex<Vec<Call>>,
     answered: AtomicUsize,
     stop: AtomicBool,
@@ -73,7 +79,7 @@ fn outcome_of(error: &Status) -> Outcome {
         Code::ResourceExhausted,
     ];
     if says_nothing_happened.contains(&error.code()) {
-        Outcome::Failed(error.to_string())
+        Outcome::Failed(format!("{:?}: {}", error.code(), error.message()))
     } else {
         Outcome::Unknown
     }
@@ -90,11 +96,16 @@ impl Shared {
                 admin.agent_with_mandate(budget(500, AMOUNT_MAX), Vec::new()).await;
             agents.push(Target { agent_id, mandate_id });
         }
+        let caller = admin.organization.get_caller(v1::GetCallerRequest {}).await;
+        let caller = caller.unwrap().into_inner();
         Arc::new(Self {
             agents,
             admin_key: admin_key.to_owned(),
+            org: bare(&caller.organization_id),
+            by: bare(&caller.api_key_id),
             urls,
-            order: AtomicU64::new(0),
+            order: AtomicU64::new(1),
+            began: Instant::now(),
             history: Mutex::default(),
             answered: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -125,8 +136,9 @@ impl Shared {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    fn tick(&self) -> u64 {
-        self.order.fetch_add(1, Ordering::SeqCst)
+    fn tick(&self) -> (u64, u64) {
+        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap();
+        (self.order.fetch_add(1, Ordering::SeqCst), ms)
     }
 
     /// Waits for a call and writes down how it ended.
@@ -135,7 +147,7 @@ impl Shared {
         request: Request,
         call: impl Future<Output = Result<Outcome, Status>>,
     ) -> Outcome {
-        let invoked = self.tick();
+        let (invoked, began) = self.tick();
         let outcome = match tokio::time::timeout(CALL_TIME, call).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => outcome_of(&error),
@@ -146,11 +158,12 @@ impl Shared {
         {
             victim.lock().unwrap().kill();
         }
-        let completed = self.tick();
+        let (completed, ended) = self.tick();
         if outcome != Outcome::Unknown {
             self.answered.fetch_add(1, Ordering::Relaxed);
         }
-        let call = Call { invoked, completed, request, outcome: outcome.clone() };
+        let ms = (began, ended);
+        let call = Call { invoked, completed, ms, request, outcome: outcome.clone() };
         self.history.lock().unwrap().push(call);
         outcome
     }
@@ -161,6 +174,8 @@ pub(crate) struct Client {
     shared: Arc<Shared>,
     urls: watch::Receiver<Vec<String>>,
     calls: Clients,
+    key: String,
+    by: String,
     dice: Dice,
     name: u64,
     asked: Vec<v1::EvaluateRequest>,
@@ -172,9 +187,10 @@ impl Client {
         let mut dice = Dice::new(name);
         let mut urls = shared.urls.clone();
         let url = dice.pick(urls.borrow_and_update().as_slice()).clone();
-        let calls = connect(&url, &shared.admin_key);
-        let shared = Arc::clone(shared);
-        Self { shared, urls, calls, dice, name, asked: Vec::new(), approved: Vec::new() }
+        let (key, by) = (shared.admin_key.clone(), shared.by.clone());
+        let (calls, shared) = (connect(&url, &key), Arc::clone(shared));
+        let (asked, approved) = (Vec::new(), Vec::new());
+        Self { shared, urls, calls, key, by, dice, name, asked, approved }
     }
 
     /// Spends until it is stopped; then nothing it asked is unknown.
@@ -222,7 +238,8 @@ impl Client {
     async fn decide(&mut self, request: v1::EvaluateRequest) {
         loop {
             let about = Request::Evaluate {
-                agent: request.agent_id.replace('-', ""),
+                by: self.by.clone(),
+                agent: bare(&request.agent_id),
                 key: request.idempotency_key.clone(),
                 amount: request.amount(),
                 vendor: request.vendor.clone(),
@@ -237,8 +254,8 @@ impl Client {
             match self.shared.note(about, call).await {
                 Outcome::Unknown => self.reconnect().await,
                 Outcome::Decided(decided) => {
-                    if decided.approved && !replayed {
-                        self.approved.push((decided.id, request.amount()));
+                    if decided.verdict == "approved" && !replayed {
+                        self.approved.push((format!("tx_{}", decided.id), request.amount()));
                     }
                     return;
                 }
@@ -256,7 +273,7 @@ impl Client {
             let (id, calls) = (transaction_id.clone(), &mut self.calls.transactions);
             let outcome = match settled {
                 Some(amount) => {
-                    let about = Request::Settle { id: id.clone(), amount };
+                    let about = Request::Settle { id: bare(&id), amount };
                     let amount = Some(amount);
                     let request = v1::SettleTransactionRequest { transaction_id: id, amount };
                     let call = async {
@@ -265,7 +282,7 @@ impl Client {
                     self.shared.note(about, call).await
                 }
                 None => {
-                    let about = Request::Void { id: id.clone() };
+                    let about = Request::Void { id: bare(&id) };
                     let request = v1::VoidTransactionRequest { transaction_id: id };
                     let call =
                         async { calls.void_transaction(request).await.map(|_| Outcome::Resolved) };
@@ -285,74 +302,6 @@ impl Client {
             drop(tokio::time::timeout(PAUSE, self.urls.changed()).await);
         }
         let url = self.dice.pick(self.urls.borrow_and_update().as_slice()).clone();
-        self.calls = connect(&url, &self.shared.admin_key);
+        self.calls = connect(&url, &self.key);
     }
-
-    /// Changes mandates until it is stopped, and leaves them active.
-    pub(crate) async fn administer(mut self) {
-        while self.shared.is_running() {
-            let target = self.dice.pick(&self.shared.agents).clone();
-            match self.dice.below(3) {
-                0 => {
-                    self.change(&target, Step::Pause).await;
-                    self.change(&target, Step::Resume).await;
-                }
-                _ => {
-                    let request = v1::GetBudgetRequest {
-                        mandate_id: target.mandate_id.clone(),
-                        ..Default::default()
-                    };
-                    let Ok(answer) = self.calls.budget.get_budget(request).await else {
-                        self.reconnect().await;
-                        continue;
-                    };
-                    let spent = answer.into_inner().budget.unwrap().spent;
-                    let total = (spent + self.dice.between(-100, 900)).max(AMOUNT_MAX);
-                    self.change(&target, Step::Total(total)).await;
-                }
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn change(&mut self, target: &Target, step: Step) {
-        loop {
-            let mandate_id = target.mandate_id.clone();
-            let about = Request::Change { mandate: mandate_id.clone() };
-            let calls = &mut self.calls.mandates;
-            let call = async {
-                let mandate = match step {
-                    Step::Pause => {
-                        let request = v1::PauseMandateRequest { mandate_id };
-                        calls.pause_mandate(request).await?.into_inner().mandate
-                    }
-                    Step::Resume => {
-                        let request = v1::ResumeMandateRequest { mandate_id };
-                        calls.resume_mandate(request).await?.into_inner().mandate
-                    }
-                    Step::Total(total) => {
-                        let request = v1::UpdateBudgetRequest {
-                            mandate_id,
-                            total: Some(total),
-                            ..Default::default()
-                        };
-                        calls.update_budget(request).await?.into_inner().mandate
-                    }
-                };
-                Ok(Outcome::Changed { version: mandate.unwrap().version })
-            };
-            if self.shared.note(about, call).await != Outcome::Unknown {
-                return;
-            }
-            self.reconnect().await;
-        }
-    }
-}
-
-/// What an administrator does to a mandate.
-#[derive(Clone, Copy)]
-enum Step {
-    Pause,
-    Resume,
-    Total(i64),
 }

@@ -25,7 +25,7 @@ pub(crate) struct Cluster {
     name: String,
     /// Of its first database, as its owner.
     pub(crate) url: String,
-    pub(super) data: PathBuf,
+    pub(crate) data: PathBuf,
 }
 
 fn services(arguments: &[&str]) -> Output {
@@ -52,7 +52,7 @@ impl Cluster {
     }
 
     /// Starts it, if it does not run, with settings such as `fsync=off`.
-    pub(super) fn start(&self, settings: &[&str]) -> String {
+    pub(crate) fn start(&self, settings: &[&str]) -> String {
         let settings = settings.iter().flat_map(|setting| ["-c", setting]);
         let arguments = ["own", &self.name].into_iter().chain(settings);
         let output = services(&arguments.collect::<Vec<_>>());
@@ -67,7 +67,7 @@ impl Cluster {
     }
 
     /// Ends it at once, as `pg_ctl stop -m immediate` does: no session is told why.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let (pid, until) = (self.pid(), Instant::now() + PATIENCE);
         shell(&format!("kill -QUIT {pid}"));
         while shell(&format!("kill -0 {pid} 2>/dev/null && echo alive")).contains("alive") {
@@ -77,19 +77,19 @@ impl Cluster {
     }
 
     /// Sends a signal to it and to all its sessions.
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid();
         shell(&format!("kill -{name} {pid}; pkill -{name} -P {pid}"));
     }
 
     /// Runs a statement in a database, as its owner.
-    pub(super) async fn run(&self, url: &str, sql: &str) {
+    pub(crate) async fn run(&self, url: &str, sql: &str) {
         let mut connection = PgConnection::connect(url).await.unwrap();
         connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
         connection.close().await.unwrap();
     }
 
-    pub(super) async fn ask(&self, sql: &str) -> String {
+    pub(crate) async fn ask(&self, sql: &str) -> String {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
         let sql = AssertSqlSafe(sql.to_owned());
         let answer = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
@@ -106,8 +106,8 @@ impl Drop for Cluster {
 
 /// A folder with what servers on one database need.
 pub(crate) struct Site {
-    pub(super) folder: Folder,
-    pub(super) database: String,
+    pub(crate) folder: Folder,
+    pub(crate) database: String,
     /// Of the admin of its organization.
     pub(crate) key: String,
 }
@@ -128,32 +128,43 @@ impl Site {
         site
     }
 
-    pub(super) fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     fn command(&self, command: &str) -> Command {
-        let mut command = quetra(&[command, "--database-url", &self.database]);
+        self.command_by(command, &self.database)
+    }
+
+    fn command_by(&self, command: &str, database: &str) -> Command {
+        let mut command = quetra(&[command, "--database-url", database]);
         command.arg("--master-key-file").arg(self.log("master.key"));
         command
     }
 
-    fn serving(&self) -> Command {
-        let mut command = self.command("serve");
+    fn serving(&self, database: &str) -> Command {
+        let mut command = self.command_by("serve", database);
         command.args(["--listen", "127.0.0.1:0", "--log", "info"]);
         command.args(["--request-timeout-ms", "2000"]);
         command
     }
 
     /// Starts a server; its name is that of its log.
-    pub(super) fn serve(&self, name: &str) -> Process {
-        Process::serve(self.serving(), &self.log(name))
+    pub(crate) fn serve(&self, name: &str) -> Process {
+        self.serve_by(name, &self.database, &[])
+    }
+
+    /// The same, of a server that reaches the database by another way and has more arguments.
+    pub(crate) fn serve_by(&self, name: &str, database: &str, arguments: &[String]) -> Process {
+        let mut command = self.serving(database);
+        command.args(arguments);
+        Process::serve(command, &self.log(name))
     }
 
     /// What a server says that does not start; how long that takes is bounded too.
-    pub(super) fn refused(&self) -> String {
+    pub(crate) fn refused(&self) -> String {
         let began = Instant::now();
-        let output = self.serving().output().unwrap();
+        let output = self.serving(&self.database).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "it did not refuse to start");
         assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
         String::from_utf8(output.stderr).unwrap()
@@ -161,7 +172,7 @@ impl Site {
 }
 
 /// That a server's log shows no password.
-pub(super) fn assert_silent(log: &Path, database: &str) {
+pub(crate) fn assert_silent(log: &Path, database: &str) {
     let text = fs::read_to_string(log).unwrap();
     let password = database.split([':', '@']).nth(2).unwrap();
     assert!(!text.contains(password), "the password is in {text}");

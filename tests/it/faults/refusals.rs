@@ -11,7 +11,9 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use super::cluster::{Cluster, Site};
-use crate::harness::{Clients, ask, budget, ledger_check, link};
+use crate::checker;
+use crate::checker::books::Books;
+use crate::harness::{Clients, ask, budget, link};
 use crate::process::Process;
 
 /// The server's own limit of a call (`Site`), and some time for a busy machine.
@@ -142,8 +144,7 @@ async fn a_postgres_that_turns_bad_at_work_approves_nothing_until_it_is_mended()
         assert!(!answer.replayed, "{what}: it was decided while it was refused");
     }
     end(&mut server);
-    let found = ledger_check::violations_shared(&site.database, None).await;
-    assert!(found.is_empty(), "{found:?}");
+    checker::acquit(&checker::of_books(&Books::of_server(&site.database).await));
 }
 
 /// The error of a call that took no longer than it may.
@@ -186,8 +187,7 @@ async fn while_postgres_hangs_every_call_ends_in_time_and_none_approves() {
     let answer = until(&mut calls, &asked, Result::is_ok).await.unwrap();
     assert_eq!(answer.decision(), v1::Decision::Approved);
     end(&mut server);
-    let found = ledger_check::violations_shared(&site.database, None).await;
-    assert!(found.is_empty(), "{found:?}");
+    checker::acquit(&checker::of_books(&Books::of_server(&site.database).await));
 }
 
 /// Longer than the server lets a statement take.
@@ -217,6 +217,5 @@ async fn a_commit_that_no_standby_has_confirmed_is_never_taken_for_done() {
     assert_eq!(answer.decision(), v1::Decision::Approved);
     assert!(answer.replayed, "it was decided twice");
     end(&mut server);
-    let found = ledger_check::violations_shared(&site.database, None).await;
-    assert!(found.is_empty(), "{found:?}");
+    checker::acquit(&checker::of_books(&Books::of_server(&site.database).await));
 }

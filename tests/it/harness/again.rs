@@ -15,14 +15,15 @@ use quetra::ledger::sql::sqlite::SqliteHome;
 use quetra::provider::maxmind::MaxMindCountries;
 use quetra::store::sqlite::SqliteStore;
 
-use super::{Folder, Server, config, ledger_check, run};
+use super::{Folder, Server, config, run};
+use crate::checker::read::check_file;
 
 impl Server {
     /// Stops gracefully, checks the books, and keeps the files.
     pub(crate) async fn stop_and_keep(mut self) -> (Folder, FirstStart) {
         drop(self.stop.take());
         self.task.await.unwrap().unwrap();
-        ledger_check::check(&self.folder.database()).await;
+        check_file(&self.folder.database()).await;
         (self.folder, self.first)
     }
 

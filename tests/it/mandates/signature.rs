@@ -16,25 +16,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Step, message, updated};
+use crate::checker::books::canonical;
 use crate::harness::{Clients, Server, budget, refused};
-
-/// RFC 8785 for objects with ASCII keys: sorted, no white space.
-fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(fields) => {
-            let mut keys = fields.keys().collect::<Vec<_>>();
-            keys.sort();
-            let fields = keys.iter().map(|key| {
-                format!("{}:{}", Value::from(key.as_str()), canonical(&fields[key.as_str()]))
-            });
-            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
-        }
-        Value::Array(items) => {
-            format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
-    }
-}
 
 fn hash(policy: &Value) -> String {
     hex::encode(Sha256::digest(canonical(policy)))

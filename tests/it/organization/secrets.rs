@@ -17,10 +17,11 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use super::start;
+use crate::checker::read::open;
 use crate::contract::{methods, pool};
 use crate::harness::raw::Raw;
 use crate::harness::witness::Witness;
-use crate::harness::{Bearer, Clients, Server, ask, ledger_check};
+use crate::harness::{Bearer, Clients, Server, ask};
 
 /// The spellings of secret bytes.
 fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
@@ -219,7 +220,7 @@ fn while_running(server: &Server, canaries: &[Vec<u8>]) {
 
 /// The keyed digests, which are stored and never shown.
 async fn digests(database: &Path) -> Vec<Vec<u8>> {
-    let pool = ledger_check::open(database).await;
+    let pool = open(database).await;
     let rows = sqlx::query("SELECT digest FROM api_key").fetch_all(&pool).await.unwrap();
     pool.close().await;
     rows.iter().map(|row| row.get("digest")).collect()

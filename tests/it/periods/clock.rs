@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tonic::Code;
 
 use super::*;
-use crate::harness::{Clients, Folder, config, ledger_check, link, run};
+use crate::checker::read::check_file;
+use crate::harness::{Clients, Folder, config, link, run};
 
 /// What a spend got, where it may also be that nothing could be decided.
 async fn verdict(admin: &mut Clients, agent_id: &str, amount: i64) -> Result<Decision, Code> {
@@ -98,7 +99,7 @@ async fn a_restart_with_a_clock_set_back_remembers_how_late_it_was() {
     assert_eq!(verdict(&mut admin, &agent_id, 1).await, Ok(Decision::Rejected));
     drop((stop, admin));
     task.await.unwrap().unwrap();
-    ledger_check::check(&folder.database()).await;
+    check_file(&folder.database()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

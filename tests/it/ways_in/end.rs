@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::harness::{Clients, Folder, ask, config, ledger_check, link, run, unique};
+use crate::checker::read::{check_file, open};
+use crate::harness::{Clients, Folder, ask, config, link, run, unique};
 
 /// Calls until the first error; the transactions that were answered.
 async fn calls_until_error(
@@ -97,8 +98,8 @@ async fn an_end_with_calls_in_flight_loses_no_answer_and_leaves_no_caller_waitin
     ended.expect("the server does not end").unwrap().unwrap();
     assert!(answered.len() >= 2 * CALLERS);
 
-    ledger_check::check(&folder.database()).await;
-    let pool = ledger_check::open(&folder.database()).await;
+    check_file(&folder.database()).await;
+    let pool = open(&folder.database()).await;
     let rows = sqlx::query_scalar::<_, String>("SELECT 'tx_' || lower(hex(id)) FROM spend");
     let recorded: BTreeSet<_> = rows.fetch_all(&pool).await.unwrap().into_iter().collect();
     pool.close().await;
@@ -114,5 +115,5 @@ async fn an_end_with_calls_in_flight_loses_no_answer_and_leaves_no_caller_waitin
     assert_eq!(admin.spend(ask(&agent_id, 1)).await.decision(), Decision::Approved);
     drop(stop);
     task.await.unwrap().unwrap();
-    ledger_check::check(&folder.database()).await;
+    check_file(&folder.database()).await;
 }

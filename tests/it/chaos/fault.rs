@@ -1,0 +1,71 @@
+//! What can fail, and for how long: one value for each fault, made from dice.
+//!
+//! Not here: how it is done to processes and wires (`scene`).
+
+use std::time::Duration;
+
+use super::scene::SERVERS;
+use crate::dice::Dice;
+use crate::proxy::Way;
+
+/// Which wire of a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wire {
+    /// Between clients and the server.
+    Front,
+    /// Between the server and its store.
+    Back,
+}
+
+/// A fault, on which server, for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    /// Killed at no particular point.
+    Kill(usize),
+    /// Killed while a client has a decision in its hands and nobody has anything else.
+    KillOnDecision(usize),
+    /// All killed at once.
+    KillAll,
+    /// Stopped, and let go on with what it believed before.
+    Freeze(usize, Duration),
+    FreezePostgres(Duration),
+    /// Ended without a word to any session, and started again.
+    StopPostgres(Duration),
+    /// One direction is cut.
+    Cut(usize, Wire, Way, Duration),
+    /// One direction is slow.
+    Slow(usize, Wire, Way, Duration),
+    /// Every connection of a wire ends.
+    End(usize, Wire),
+}
+
+impl Fault {
+    pub(super) const KINDS: usize = 12;
+
+    /// A fault of this kind, that lasts as long as this at most.
+    pub(super) fn new(kind: usize, longest: i64, dice: &mut Dice) -> Self {
+        let server = dice.below(SERVERS);
+        let way = if dice.chance(50) { Way::Up } else { Way::Down };
+        let ms = u64::try_from(dice.between(longest / 3, longest)).unwrap();
+        let time = Duration::from_millis(ms);
+        match kind {
+            0 => Self::Kill(server),
+            1 => Self::KillOnDecision(server),
+            2 => Self::KillAll,
+            3 => Self::Freeze(server, time),
+            4 => Self::FreezePostgres(time),
+            5 => Self::StopPostgres(time),
+            6 => Self::Cut(server, Wire::Front, way, time),
+            7 => Self::Cut(server, Wire::Back, Way::Up, time),
+            8 => Self::Cut(server, Wire::Back, Way::Down, time),
+            9 => Self::Slow(
+                server,
+                if dice.chance(50) { Wire::Front } else { Wire::Back },
+                way,
+                time,
+            ),
+            10 => Self::End(server, Wire::Front),
+            _ => Self::End(server, Wire::Back),
+        }
+    }
+}

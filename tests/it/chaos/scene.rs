@@ -1,0 +1,250 @@
+//! Three servers with a proxy on either side of each, their clients, and what is done to them.
+//!
+//! A home says on what the servers keep their ledger. Not here: which faults are made (`fault`),
+//! and what clients do (`crash/load`).
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::fault::{Fault, Wire};
+use crate::checker;
+use crate::checker::books::Books;
+use crate::checker::escrow::Escrow;
+use crate::checker::history::{Call, Outcome, Request, Switch};
+use crate::crash::load::{Client, Shared};
+use crate::faults::cluster::{Cluster, Site};
+use crate::process::Process;
+use crate::proxy::{Passage, Proxy};
+
+pub(super) const SERVERS: usize = 3;
+const CLIENTS: u64 = 12;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What servers keep their ledger on, beside Postgres.
+pub(super) struct Home {
+    /// More arguments for `quetra serve`.
+    arguments: Vec<String>,
+    /// The Redis that money is leased to.
+    redis: Option<SocketAddr>,
+}
+
+impl Home {
+    /// Postgres alone: every answer waits for its commit.
+    pub(super) const fn postgres() -> Self {
+        Self { arguments: Vec::new(), redis: None }
+    }
+}
+
+/// A server and its two wires.
+struct Replica {
+    log: String,
+    database: String,
+    process: Arc<Mutex<Process>>,
+    front: Proxy,
+    back: Proxy,
+}
+
+impl Replica {
+    fn wire(&self, wire: Wire) -> &Proxy {
+        match wire {
+            Wire::Front => &self.front,
+            Wire::Back => &self.back,
+        }
+    }
+}
+
+pub(super) struct Scene {
+    cluster: Cluster,
+    site: Site,
+    home: Home,
+    replicas: Vec<Replica>,
+    shared: Arc<Shared>,
+    spenders: JoinSet<Client>,
+    administrators: JoinSet<()>,
+}
+
+/// Where a URL points: host and port.
+fn address(url: &str) -> SocketAddr {
+    let rest = url.split_once("://").unwrap().1;
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    host.split('/').next().unwrap().parse().unwrap()
+}
+
+/// How many stops of organizations, agents, credentials and mandates were answered.
+pub(super) fn stops(history: &[Call]) -> [usize; 4] {
+    let mut stops = [0; 4];
+    for call in history.iter().filter(|call| !matches!(call.outcome, Outcome::Failed(_))) {
+        match &call.request {
+            Request::Switch { what, on: false, .. } => match what {
+                Switch::Organization => stops[0] += 1,
+                Switch::Agent => stops[1] += 1,
+                Switch::Credential => stops[2] += 1,
+            },
+            Request::Change { .. } => stops[3] += 1,
+            Request::Switch { .. }
+            | Request::Evaluate { .. }
+            | Request::Settle { .. }
+            | Request::Void { .. }
+            | Request::Refund { .. } => {}
+        }
+    }
+    stops
+}
+
+impl Scene {
+    /// With so many who stop and start things.
+    pub(super) async fn new(home: Home, controllers: u64) -> Self {
+        let cluster = Cluster::new().await;
+        let site = Site::new(&cluster.url);
+        let mut replicas = Vec::new();
+        for number in 0..SERVERS {
+            let back = Proxy::to(address(&cluster.url)).await;
+            let (real, log) = (address(&cluster.url), format!("server-{number}.log"));
+            let database = cluster.url.replace(&real.to_string(), &back.address().to_string());
+            let process = site.serve_by(&log, &database, &home.arguments);
+            let front = Proxy::to(address(&process.url)).await;
+            let process = Arc::new(Mutex::new(process));
+            replicas.push(Replica { log, database, process, front, back });
+        }
+        let urls = replicas.iter().map(|replica| format!("http://{}", replica.front.address()));
+        let (_, urls) = watch::channel(urls.collect());
+        let shared = Shared::new(urls, &site.key).await;
+        let (mut spenders, mut administrators) = (JoinSet::new(), JoinSet::new());
+        for name in 0..CLIENTS {
+            spenders.spawn(Client::new(&shared, name).spend());
+        }
+        administrators.spawn(Client::new(&shared, CLIENTS).administer());
+        for name in 1..=controllers {
+            administrators.spawn(Client::new(&shared, CLIENTS + name).control());
+        }
+        Self { cluster, site, home, replicas, shared, spenders, administrators }
+    }
+
+    /// Lets the clients get this many answers more.
+    pub(super) async fn work(&self, calls: usize) {
+        let (wanted, until) = (self.shared.answered() + calls, Instant::now() + PATIENCE);
+        while self.shared.answered() < wanted {
+            let errors = self.replicas.iter().map(|one| one.process.lock().unwrap().errors());
+            let made = self.shared.answered();
+            let is_late = Instant::now() >= until;
+            assert!(!is_late, "{made} of {wanted}: {}", errors.collect::<Vec<_>>().join("\n"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a server has ended, by whatever hand.
+    async fn end(&self, which: usize) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.replicas[which].process.lock().unwrap().ended();
+            if let Some(status) = ended {
+                return status;
+            }
+            assert!(Instant::now() < until, "the server does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn restart(&self, which: usize) {
+        let replica = &self.replicas[which];
+        let started = self.site.serve_by(&replica.log, &replica.database, &self.home.arguments);
+        replica.front.point_to(address(&started.url));
+        *replica.process.lock().unwrap() = started;
+    }
+
+    /// Waits for the end of a killed server, lets the others work alone, and starts it again.
+    async fn recover(&self, which: usize, meanwhile: usize) {
+        assert_eq!(self.end(which).await.code(), None, "it ended by itself");
+        self.work(meanwhile).await;
+        self.restart(which);
+    }
+
+    fn signal(&self, which: usize, name: &str) {
+        self.replicas[which].process.lock().unwrap().signal(name);
+    }
+
+    /// Makes a fault, and heals it; the servers that are left answer so many calls meanwhile.
+    pub(super) async fn make(&self, fault: Fault, meanwhile: usize) {
+        match fault {
+            Fault::Kill(which) => {
+                self.replicas[which].process.lock().unwrap().kill();
+                self.recover(which, meanwhile).await;
+            }
+            Fault::KillOnDecision(which) => {
+                self.shared.kill_on_decision(&self.replicas[which].process);
+                self.recover(which, meanwhile).await;
+            }
+            Fault::KillAll => {
+                for replica in &self.replicas {
+                    replica.process.lock().unwrap().kill();
+                }
+                for which in 0..SERVERS {
+                    self.recover(which, 0).await;
+                }
+            }
+            Fault::Freeze(which, time) => {
+                self.signal(which, "STOP");
+                tokio::time::sleep(time).await;
+                self.signal(which, "CONT");
+            }
+            Fault::FreezePostgres(time) => {
+                self.cluster.signal("STOP");
+                tokio::time::sleep(time).await;
+                self.cluster.signal("CONT");
+            }
+            Fault::StopPostgres(time) => {
+                self.cluster.stop();
+                tokio::time::sleep(time).await;
+                self.cluster.start(&[]);
+            }
+            Fault::Cut(which, wire, way, time) => {
+                let wire = self.replicas[which].wire(wire);
+                wire.set(way, Passage::Cut);
+                tokio::time::sleep(time).await;
+                wire.set(way, Passage::Open);
+            }
+            Fault::Slow(which, wire, way, time) => {
+                let wire = self.replicas[which].wire(wire);
+                wire.set(way, Passage::Slow(Duration::from_millis(40)));
+                tokio::time::sleep(time).await;
+                wire.set(way, Passage::Open);
+            }
+            Fault::End(which, wire) => self.replicas[which].wire(wire).end_all(),
+        }
+    }
+
+    /// Ends the load, asks some questions again, ends the servers and judges.
+    pub(super) async fn judge(mut self) -> Vec<Call> {
+        self.shared.stop();
+        while self.administrators.join_next().await.transpose().unwrap().is_some() {}
+        for client in std::mem::take(&mut self.spenders).join_all().await {
+            client.repeat(5).await;
+        }
+        for which in 0..SERVERS {
+            self.signal(which, "TERM");
+            let status = self.end(which).await;
+            let errors = self.replicas[which].process.lock().unwrap().errors();
+            assert_eq!(status.code(), Some(0), "{errors}");
+        }
+        let mut books = Books::of_server(&self.site.database).await;
+        if let Some(redis) = self.home.redis {
+            books.escrow = Some(Escrow::read(&self.site.database, redis).await);
+        }
+        let password = self.cluster.url.split([':', '@']).nth(2).unwrap();
+        books.secrets = vec![self.site.key.clone(), password.to_owned()];
+        for replica in &self.replicas {
+            let text = fs::read_to_string(self.site.log(&replica.log)).unwrap();
+            books.texts.push((replica.log.clone(), text));
+        }
+        let history = self.shared.history();
+        println!("{} calls, {} rows", history.len(), books.entries.len());
+        checker::acquit(&checker::violations(&history, &books));
+        history
+    }
+}
