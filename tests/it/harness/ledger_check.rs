@@ -26,8 +26,8 @@ FROM spend WHERE verdict <> 'rejected'";
 
 /// Each chain is dense and in the order of time: the whole record, or that of an organization.
 const RECORD: &str = "
-SELECT hex(org_id) AS chain, seq, hex(id) AS id, hex(mandate_id) AS mandate, decided_at, verdict, amount,
-  approvals_before, sum_before FROM spend ORDER BY chain, seq";
+SELECT hex(org_id) AS chain, seq, hex(id) AS id, hex(mandate_id) AS mandate, decided_at, verdict,
+  amount, approvals_before, sum_before FROM spend ORDER BY chain, seq";
 
 /// Where the next entry of each organization continues must be where the last one ended.
 const HEADS: &str = "
