@@ -11,6 +11,7 @@ COPY .cargo .cargo
 COPY proto proto
 COPY src src
 COPY tests/bench tests/bench
+COPY tests/mcp/fixtures tests/mcp/fixtures
 RUN cargo build --locked --release --bin quetra && strip target/release/quetra
 
 FROM debian:bookworm-slim

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +36,10 @@ mod operations;
 use database::Database;
 pub use demo::FirstStart;
 
+/// One of so many parts of the memory for agents and mandates is the ledger's: it remembers less of
+/// each.
+const CACHE_PARTS: u32 = 4;
+
 /// How often the uses of keys are written down, and readiness is looked at.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -56,6 +61,21 @@ pub struct InitOutcome {
     pub admin_key: String,
 }
 
+/// What tests may choose otherwise.
+#[derive(Debug)]
+pub struct Choices {
+    /// The clock that every decision is made by.
+    pub clock: Arc<dyn Clock>,
+    /// What answers the paths of MCP.
+    pub mcp: fn(Gateway, HttpSettings) -> Router,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), mcp: mcp::router }
+    }
+}
+
 /// Everything that lives as long as the server.
 struct Parts {
     engine: Arc<Engine>,
@@ -75,7 +95,9 @@ impl Parts {
         if config.mode == Mode::Serve {
             database.advise().await?;
         }
-        let (ledger, lanes) = database.ledger(Arc::clone(&clock)).await?;
+        let ledger_mib = config.cache_mib / CACHE_PARTS;
+        let ledger_bytes = usize::try_from(ledger_mib)?.saturating_mul(1 << 20);
+        let (ledger, lanes) = database.ledger(Arc::clone(&clock), ledger_bytes).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(lanes);
         let countries = MaxMindCountries::open(config.geo_database.as_deref())?;
@@ -87,6 +109,7 @@ impl Parts {
             master: master_key(config)?,
             countries: Arc::new(countries),
             requests_per_second: config.requests_per_second.map_or(0, Into::into),
+            cache_mib: config.cache_mib.saturating_sub(ledger_mib),
         }));
         let wrong_key = "the master key does not open what this database has sealed; \
              start with the key it was made with (master_key_file)";
@@ -131,16 +154,16 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(&Started),
 ) -> anyhow::Result<()> {
-    serve_with_clock(config, Arc::new(SystemClock), shutdown, ready).await
+    serve_with(config, Choices::default(), shutdown, ready).await
 }
 
-/// [`serve()`] by another clock, for tests that move time.
+/// [`serve()`] with other choices, such as a clock that a test moves.
 ///
 /// # Errors
 /// As [`serve()`].
-pub async fn serve_with_clock(
+pub async fn serve_with(
     config: ServerConfig,
-    clock: Arc<dyn Clock>,
+    choices: Choices,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(&Started),
 ) -> anyhow::Result<()> {
@@ -151,7 +174,7 @@ pub async fn serve_with_clock(
         private_folder(&config.data_dir)?;
     }
     let metrics = operations::recorder()?;
-    let parts = Parts::assemble(&config, clock).await?;
+    let parts = Parts::assemble(&config, choices.clock).await?;
     let first_start = match config.mode {
         Mode::Dev => demo::make(&parts.engine).await?,
         Mode::Serve => None,
@@ -163,7 +186,7 @@ pub async fn serve_with_clock(
     let services = routes.prepare().into_axum_router().layer(access);
     let calls = GrpcCalls::new(services.clone(), config.request_timeout);
     let other = rest::router(services.clone())
-        .merge(mcp::router(Gateway::new(calls), mcp_settings(&config)))
+        .merge((choices.mcp)(Gateway::new(calls), mcp_settings(&config)))
         .merge(operations::router(Arc::clone(&parts.engine), metrics));
     let settings = FrontSettings {
         cors_origins: config.cors_allowed_origins.clone(),

@@ -110,6 +110,9 @@ pub struct ServerConfig {
     pub max_concurrent_streams: u32,
     /// Calls of one API key in a second; `None` means no limit.
     pub requests_per_second: Option<NonZeroU32>,
+    /// The most memory, in MiB, for what decisions need of agents and mandates; what does not fit
+    /// is read from the database.
+    pub cache_mib: u32,
     /// Threads of the runtime; `None` means one for each core.
     pub worker_threads: Option<NonZeroUsize>,
 }

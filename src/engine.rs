@@ -178,6 +178,8 @@ pub struct EngineParts {
     pub countries: Arc<dyn Countries>,
     /// Calls a credential may make in a second; 0 means as many as it likes.
     pub requests_per_second: u32,
+    /// The most memory, in MiB, for what decisions need of agents and mandates.
+    pub cache_mib: u32,
 }
 
 impl std::fmt::Debug for EngineParts {
@@ -208,13 +210,20 @@ impl Engine {
     /// Puts it together.
     #[must_use]
     pub fn new(parts: EngineParts) -> Self {
-        let EngineParts { catalogue, ledger, clock, master, countries, requests_per_second } =
-            parts;
+        let EngineParts {
+            catalogue,
+            ledger,
+            clock,
+            master,
+            countries,
+            requests_per_second,
+            cache_mib,
+        } = parts;
         Self {
             access: access::Access::new(&master, requests_per_second, catalogue.keys_age_max()),
             signing: signing::Signing::new(master.clone()),
             pages: pages::PageTokens::new(&master),
-            snapshots: snapshots::Snapshots::default(),
+            snapshots: snapshots::Snapshots::new(cache_mib),
             catalogue,
             ledger,
             clock,

@@ -13,12 +13,14 @@ mod caller;
 mod failure;
 mod gateway;
 mod http;
+mod person;
 mod schema;
 mod stdio;
 mod table;
 mod text;
 mod tools;
 
+pub use self::adapter::Adapter;
 pub use self::gateway::Gateway;
-pub use self::http::{HttpSettings, router};
+pub use self::http::{HttpSettings, router, router_with};
 pub use self::stdio::{Local, StdioError, stdio};

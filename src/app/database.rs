@@ -78,10 +78,15 @@ impl Database {
         }
     }
 
-    pub(super) async fn ledger(&self, clock: Arc<dyn Clock>) -> Result<Running, StoreError> {
+    /// The ledger; `cache_bytes` is about the memory for what it remembers.
+    pub(super) async fn ledger(
+        &self,
+        clock: Arc<dyn Clock>,
+        cache_bytes: usize,
+    ) -> Result<Running, StoreError> {
         Ok(match self {
             Self::Sqlite(store) => {
-                let home = SqliteHome::new(store.clone());
+                let home = SqliteHome::new(store.clone(), cache_bytes);
                 let (ledger, lane) = SqlLedger::open(home, clock).await?;
                 (Arc::new(ledger), Box::pin(lane))
             }

@@ -45,6 +45,8 @@ pub enum Key {
     MaxConcurrentStreams,
     /// Calls of a key in a second.
     RequestsPerSecond,
+    /// Memory for what is kept of agents and mandates.
+    CacheMib,
     /// Threads.
     WorkerThreads,
 }
@@ -101,7 +103,7 @@ impl fmt::Display for Origin {
 
 impl Key {
     /// Every setting, in the order they are shown.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Listen,
         Self::DataDir,
         Self::DatabaseUrl,
@@ -117,6 +119,7 @@ impl Key {
         Self::MaxInFlight,
         Self::MaxConcurrentStreams,
         Self::RequestsPerSecond,
+        Self::CacheMib,
         Self::WorkerThreads,
     ];
 
@@ -139,6 +142,7 @@ impl Key {
             Self::MaxInFlight => "max_in_flight",
             Self::MaxConcurrentStreams => "max_concurrent_streams",
             Self::RequestsPerSecond => "requests_per_second",
+            Self::CacheMib => "cache_mib",
             Self::WorkerThreads => "worker_threads",
         }
     }
@@ -159,6 +163,7 @@ impl Key {
             | Self::MaxInFlight
             | Self::MaxConcurrentStreams
             | Self::RequestsPerSecond
+            | Self::CacheMib
             | Self::WorkerThreads => Kind::Number,
             Self::BehindTlsProxy => Kind::Switch,
             Self::CorsAllowedOrigins | Self::McpAllowedHosts => Kind::List,
@@ -178,6 +183,7 @@ impl Key {
             Self::RequestTimeoutMs => Some("10000"),
             Self::MaxInFlight => Some("4096"),
             Self::MaxConcurrentStreams => Some("1024"),
+            Self::CacheMib => Some("256"),
             Self::RequestsPerSecond | Self::WorkerThreads => Some("0"),
             Self::DatabaseUrl | Self::RedisUrl | Self::MasterKeyFile | Self::GeoDatabase => None,
         }
@@ -206,6 +212,7 @@ impl Key {
             Self::MaxInFlight => "Calls served at the same time",
             Self::MaxConcurrentStreams => "Streams open at the same time on one connection",
             Self::RequestsPerSecond => "Calls of one API key in a second; 0 means no limit",
+            Self::CacheMib => "Memory for agents and mandates that decide, at most, in MiB",
             Self::WorkerThreads => "Threads; 0 means one for each core",
         }
     }
@@ -235,6 +242,7 @@ impl Key {
             Self::MaxInFlight => "max-in-flight",
             Self::MaxConcurrentStreams => "max-concurrent-streams",
             Self::RequestsPerSecond => "requests-per-second",
+            Self::CacheMib => "cache-mib",
             Self::WorkerThreads => "worker-threads",
         }
     }
@@ -257,6 +265,7 @@ impl Key {
             | Self::MaxInFlight
             | Self::MaxConcurrentStreams
             | Self::RequestsPerSecond
+            | Self::CacheMib
             | Self::WorkerThreads => true,
         }
     }

@@ -192,6 +192,7 @@ dev   request_timeout_ms   0                         => outside 10 to 600000
 dev   max_in_flight        0                         => outside 1 to 1000000
 dev   max_concurrent_streams 0                       => outside 1 to 100000
 dev   requests_per_second  1000001                   => outside 0 to 1000000
+dev   cache_mib            0                         => outside 4 to 1048576
 dev   worker_threads       5000                      => outside 0 to 1024
 ";
 

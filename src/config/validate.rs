@@ -31,6 +31,7 @@ const MAX_CONCURRENT_STREAMS: RangeInclusive<u64> = 1..=100_000;
 /// Far above what one key can use.
 const REQUESTS_PER_SECOND: RangeInclusive<u64> = 0..=1_000_000;
 /// More threads than any machine has cores.
+const CACHE_MIB: RangeInclusive<u64> = 4..=1_048_576;
 const WORKER_THREADS: RangeInclusive<u64> = 0..=1024;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -69,6 +70,7 @@ impl Settings {
             requests_per_second: NonZeroU32::new(
                 check.small_number(Key::RequestsPerSecond, REQUESTS_PER_SECOND),
             ),
+            cache_mib: check.small_number(Key::CacheMib, CACHE_MIB),
             worker_threads: NonZeroUsize::new(
                 check.small_number(Key::WorkerThreads, WORKER_THREADS),
             ),

@@ -80,7 +80,7 @@ pub fn screen(case: &Case<'_>) -> Result<Screened, PeriodError> {
     let Some(compiled) = case.mandate else {
         return Ok(Screened { standing_reasons, slots: Vec::new(), budget: None, claim: None });
     };
-    let budget = &compiled.mandate.policy.budget;
+    let budget = &compiled.budget;
     let mut builder = ClaimBuilder::new(case, compiled);
     builder.slots.push(Slot::Tested(check::currency(case.spend, budget)));
     builder.slots.push(Slot::Tested(check::per_transaction(case.spend, budget)));
@@ -93,7 +93,7 @@ pub fn screen(case: &Case<'_>) -> Result<Screened, PeriodError> {
         currency: budget.currency,
         resets_at: window.ends_at,
     };
-    for rule in &compiled.rules {
+    for rule in compiled.rules.iter() {
         builder.rule(rule)?;
     }
     let ClaimBuilder { slots, mut claim, .. } = builder;
@@ -119,19 +119,18 @@ struct ClaimBuilder<'a> {
 
 impl<'a> ClaimBuilder<'a> {
     fn new(case: &'a Case<'a>, compiled: &CompiledMandate) -> Self {
-        let policy = &compiled.mandate.policy;
-        let edges = [Some(policy.valid_from), policy.valid_until];
+        let edges = [Some(compiled.valid_from), compiled.valid_until];
         Self {
             case,
             setting: Setting::new(
                 case.spend,
                 case.observed,
                 (case.zone, case.now),
-                policy.budget.currency,
+                compiled.budget.currency,
             ),
             slots: Vec::with_capacity(compiled.rules.len().saturating_add(3)),
             claim: Claim {
-                mandate: compiled.mandate.id,
+                mandate: compiled.id,
                 charges: Vec::with_capacity(2),
                 windows: Vec::new(),
                 admissible: false,
@@ -260,8 +259,7 @@ fn standing_reasons(case: &Case<'_>) -> Vec<Reason> {
         add(RejectionReason::NoActiveMandate, "mandate", detail.to_owned());
         return reasons;
     };
-    let policy = &compiled.mandate.policy;
-    let over = policy.valid_until.filter(|end| *end <= case.now);
+    let over = compiled.valid_until.filter(|end| *end <= case.now);
     match (standing.status, over) {
         (MandateStatus::Draft, _) => {
             let detail = "the mandate is a draft, an administrator must activate it".to_owned();
@@ -283,8 +281,8 @@ fn standing_reasons(case: &Case<'_>) -> Vec<Reason> {
         }
         (MandateStatus::Active, None) => {}
     }
-    if case.now < policy.valid_from {
-        let detail = format!("the mandate is valid from {}", policy.valid_from);
+    if case.now < compiled.valid_from {
+        let detail = format!("the mandate is valid from {}", compiled.valid_from);
         add(RejectionReason::MandateNotYetValid, "mandate", detail);
     }
     reasons

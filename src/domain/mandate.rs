@@ -3,6 +3,8 @@
 //! Every change makes a new version; old versions are never edited. Not here: how rules are tested
 //! (`rule`, `evaluate`) and who signs (`crypto`).
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -367,13 +369,19 @@ fn contradictions(rules: &[RuleSpec]) -> Vec<PolicyViolation> {
     violations
 }
 
-/// A mandate version that is ready to be evaluated.
+/// What a decision needs of a mandate version, and no more: very many are kept in memory.
 #[derive(Clone, Debug)]
 pub struct CompiledMandate {
-    /// The version.
-    pub mandate: Mandate,
-    /// Its rules, in the same order.
-    pub rules: Vec<CompiledRule>,
+    /// Whose version it is.
+    pub id: MandateId,
+    /// What may be spent.
+    pub budget: Budget,
+    /// From when on.
+    pub valid_from: Timestamp,
+    /// Until when; `None` for as long as it is not revoked.
+    pub valid_until: Option<Timestamp>,
+    /// The rules in the version's order, ready to be evaluated; mandates alike share them.
+    pub rules: Arc<[CompiledRule]>,
 }
 
 impl CompiledMandate {
@@ -381,9 +389,22 @@ impl CompiledMandate {
     ///
     /// # Errors
     /// Every violation of its policy.
-    pub fn try_new(mandate: Mandate) -> Result<Self, Vec<PolicyViolation>> {
+    pub fn try_new(mandate: &Mandate) -> Result<Self, Vec<PolicyViolation>> {
         let rules = mandate.policy.compile()?;
-        Ok(Self { mandate, rules })
+        Ok(Self::with_rules(mandate, rules.into()))
+    }
+
+    /// Prepares a version by rules that were compiled from the same budget and rules before.
+    #[must_use]
+    pub fn with_rules(mandate: &Mandate, rules: Arc<[CompiledRule]>) -> Self {
+        let Policy { budget, valid_from, valid_until, .. } = &mandate.policy;
+        Self {
+            id: mandate.id,
+            budget: budget.clone(),
+            valid_from: *valid_from,
+            valid_until: *valid_until,
+            rules,
+        }
     }
 }
 

@@ -337,7 +337,7 @@ impl Situation {
     }
 
     pub(crate) fn compiled(&self) -> Option<CompiledMandate> {
-        self.mandate.clone().map(|mandate| CompiledMandate::try_new(mandate).unwrap())
+        self.mandate.as_ref().map(|mandate| CompiledMandate::try_new(mandate).unwrap())
     }
 
     pub(crate) fn standing(&self) -> Standing {

@@ -193,7 +193,7 @@ impl Engine {
             Some((id, version)) => {
                 let stored = self.catalogue.mandate_version(record.org_id, id, version).await?;
                 let mandate = stored.ok_or(EngineError::Corrupt("a mandate's version"))?;
-                let compiled = CompiledMandate::try_new(mandate);
+                let compiled = CompiledMandate::try_new(&mandate);
                 Some(compiled.map_err(|_| EngineError::Corrupt("a mandate"))?)
             }
         };

@@ -20,7 +20,8 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use super::arguments::Arguments;
 use super::caller::Caller;
 use super::gateway::Gateway;
-use super::table::{self, Call};
+use super::person::Person;
+use super::table::{self, Call, Reply};
 
 /// The revisions that are served; the last one needs no handshake, the others begin with one.
 const REVISIONS: [ProtocolVersion; 4] = [
@@ -41,7 +42,7 @@ const INSTRUCTIONS: &str = "Quetra decides whether you may spend money. Before a
 
 /// Serves one client, or one request of one.
 #[derive(Clone, Debug)]
-pub(super) struct Adapter {
+pub struct Adapter {
     gateway: Gateway,
     /// The caller of the whole process; over HTTP each request brings its own.
     local: Option<Caller>,
@@ -70,6 +71,8 @@ impl ServerHandler for Adapter {
     fn get_info(&self) -> ServerConfig {
         let mut server = Implementation::new("quetra", env!("CARGO_PKG_VERSION"));
         server.title = Some("Quetra".to_owned());
+        // No `listChanged`: a key keeps its role and agent, so what it is shown never changes. A
+        // tool that depends on more than that, such as a stored credential, must announce it.
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(server)
             .with_instructions(INSTRUCTIONS)
@@ -101,22 +104,23 @@ impl ServerHandler for Adapter {
             let why = "there is no such tool for this key; see tools/list";
             return Err(ErrorData::invalid_params(why, None));
         };
+        let person = Person::of(&context, request.input_responses.as_ref());
         let mut arguments = Arguments::new(request.arguments.unwrap_or_default());
         let agent_id = match &caller.agent_id {
             Some(agent_id) => agent_id.clone(),
             None if row.per_agent => arguments.required_text("agentId"),
             None => String::new(),
         };
-        let call = Call { gateway: self.gateway.clone(), caller, arguments, agent_id };
-        let result = match (row.run)(call).await {
-            Ok(answer) => {
-                let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
-                result.structured_content = Some(answer.data);
-                result
+        let call = Call { gateway: self.gateway.clone(), caller, arguments, agent_id, person };
+        Ok(match (row.run)(call).await {
+            Ok(Reply::Answer { text, data }) => {
+                let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+                result.structured_content = Some(data);
+                result.into()
             }
-            Err(failure) => failure.into_result(row.on_failure),
-        };
-        Ok(result.into())
+            Ok(Reply::Ask(question)) => question.into(),
+            Err(failure) => failure.into_result(row.on_failure).into(),
+        })
     }
 
     async fn complete(

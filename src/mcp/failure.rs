@@ -17,12 +17,18 @@ pub(super) enum Failure {
     Arguments(Vec<String>),
     /// What was asked for is not there, in one sentence.
     NotFound(&'static str),
+    /// The person at the client does not want it asked for.
+    Declined,
     /// The server could not answer.
     Server(Status),
     /// The same for a purchase, which may have been decided all the same: whoever repeats it under
     /// this intent key learns of that decision.
     Purchase(Status, String),
 }
+
+const DECLINED: &str = "DECLINED: people would have to approve this purchase, and the person at \
+    this client chose not to ask them; this call recorded and held nothing; ask for it again only \
+    if the user wants that";
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
@@ -36,6 +42,7 @@ impl Failure {
         let what = match self {
             Self::Arguments(faults) => format!("INVALID_ARGUMENTS: {}", faults.join("; ")),
             Self::NotFound(what) => format!("NOT_FOUND: {what}"),
+            Self::Declined => DECLINED.to_owned(),
             Self::Server(status) => sentence(&status),
             Self::Purchase(status, key) if may_have_happened(status.code()) => {
                 format!("{}; the intentKey of this call is {key}", sentence(&status))

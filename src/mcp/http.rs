@@ -16,6 +16,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{any, get};
 use http::{HeaderName, Method, header};
+use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tonic::transport::server::TcpConnectInfo;
@@ -58,14 +59,26 @@ pub struct HttpSettings {
 }
 
 /// One client's way in.
-struct Entrance {
+struct Entrance<H: ServerHandler> {
     guard: Guard,
     gateway: Gateway,
-    service: StreamableHttpService<Adapter, NeverSessionManager>,
+    service: StreamableHttpService<H, NeverSessionManager>,
 }
 
 /// Serves `/mcp`, and the metadata that a 401 points to, by calling `gateway`.
 pub fn router(gateway: Gateway, settings: HttpSettings) -> Router {
+    router_with(gateway, settings, |adapter| adapter)
+}
+
+/// [`router()`] with something around the adapter that answers more than it does.
+///
+/// The fixtures that the official conformance suite asks for come in here: behind everything that
+/// stands before a call, and beside the tools.
+pub fn router_with<H: ServerHandler>(
+    gateway: Gateway,
+    settings: HttpSettings,
+    around: impl Fn(Adapter) -> H + Send + Sync + 'static,
+) -> Router {
     let cors = cors(&settings.allowed_origins);
     // Host and origin are checked in front, for the metadata too and with words that say what to
     // do; the SDK's own check would only repeat it.
@@ -76,7 +89,7 @@ pub fn router(gateway: Gateway, settings: HttpSettings) -> Router {
         .with_max_request_body_bytes(BODY_BYTES_MAX)
         .disable_allowed_hosts();
     let adapter = Adapter::remote(gateway.clone());
-    let make = move || Ok(adapter.clone());
+    let make = move || Ok(around(adapter.clone()));
     let service =
         StreamableHttpService::new(make, Arc::new(NeverSessionManager::default()), config);
     let entrance = Arc::new(Entrance { guard: Guard::new(settings), gateway, service });
@@ -107,7 +120,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     })
 }
 
-impl Entrance {
+impl<H: ServerHandler> Entrance<H> {
     fn metadata(&self, request: &Request) -> Response {
         match self.guard.admit(request) {
             Ok(origin) => challenge::metadata(&format!("{origin}{PATH}")),

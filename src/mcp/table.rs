@@ -14,6 +14,7 @@ use super::arguments::Arguments;
 use super::caller::Caller;
 use super::failure::Failure;
 use super::gateway::Gateway;
+use super::person::{Person, Question};
 use super::{schema, tools};
 
 /// One tool call of a known caller.
@@ -23,17 +24,25 @@ pub(super) struct Call {
     pub(super) arguments: Arguments,
     /// The agent that the call is about; empty for a tool that is about none.
     pub(super) agent_id: String,
+    pub(super) person: Person,
 }
 
-/// What a tool answers: text to read out, and the same as data.
+/// What a tool says.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) text: String,
-    pub(super) data: Value,
+pub(super) enum Reply {
+    /// Text to read out, and the same as data.
+    Answer {
+        /// The text.
+        text: String,
+        /// The data.
+        data: Value,
+    },
+    /// Nothing yet: the person at the client is asked, and then the call is made again.
+    Ask(Question),
 }
 
-/// What an answer becomes of a call.
-pub(super) type Answering = BoxFuture<'static, Result<Answer, Failure>>;
+/// What a reply becomes of a call.
+pub(super) type Replying = BoxFuture<'static, Result<Reply, Failure>>;
 
 /// What clients may assume of a tool without reading its description.
 #[derive(Clone, Copy)]
@@ -60,7 +69,7 @@ pub(super) struct Row {
     pub(super) output: fn() -> Map<String, Value>,
     /// What a failure means, for a model that reads no further.
     pub(super) on_failure: &'static str,
-    pub(super) run: fn(Call) -> Answering,
+    pub(super) run: fn(Call) -> Replying,
 }
 
 /// Every tool, in the order that clients see.

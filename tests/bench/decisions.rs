@@ -16,6 +16,7 @@
     reason = "a benchmark stops at the first surprise, reads the real clock and prints its table"
 )]
 
+mod copies;
 mod echo;
 mod loader;
 mod machine;

@@ -1,7 +1,8 @@
 //! What MCP adds to a decision: the same Evaluate by gRPC and as a tool call over HTTP, one call of
-//! each in turn on one server, and how long `quetra mcp` takes to its first answer.
+//! each in turn on one server; many calls at once; how long `quetra mcp` takes to its first answer.
 //!
-//! Clients of every day make the calls, so that both kinds pay for their own. Not here: throughput.
+//! Clients of every day make the calls, so that both kinds pay for their own. Not here: throughput,
+//! for which a loader must cost less than the server.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -21,6 +22,9 @@ use crate::table::{Figures, Table};
 /// Calls of each kind before any is measured, and then of each that count.
 const WARM_UP: usize = 100;
 const CALLS: usize = 1_000;
+/// Calls that are in flight at the same time, and how often that is done.
+const AT_ONCE: usize = 1_000;
+const WAVES: usize = 3;
 /// Starts of the local program, of which the median counts.
 const STARTS: usize = 11;
 
@@ -48,21 +52,7 @@ pub(crate) async fn measure(
         let grpc_time = started.elapsed();
         ensure!(made.decision() == v1::Decision::Approved, "{}", made.explanation);
 
-        let message = tool_call(number).to_string();
-        let started = Instant::now();
-        let answer = http
-            .post(format!("{address}/mcp"))
-            .bearer_auth(&key)
-            .header("content-type", "application/json")
-            .header("accept", "application/json, text/event-stream")
-            .body(message)
-            .send()
-            .await?
-            .bytes()
-            .await?;
-        let mcp_time = started.elapsed();
-        let answer: Value = serde_json::from_slice(&answer)?;
-        ensure!(answer["result"]["structuredContent"]["approved"] == true, "{answer}");
+        let mcp_time = spend_by_tool(&http, &address, &key, number).await?;
         if number >= WARM_UP {
             by_grpc.push(grpc_time);
             by_mcp.push(mcp_time);
@@ -76,10 +66,60 @@ pub(crate) async fn measure(
     let note = format!("{} µs more than gRPC; target < 1000 µs", more.as_micros());
     table.add("Evaluate by MCP over HTTP", &mcp, &note);
 
+    at_once(&http, &address, &key, table).await?;
+
     let mut starts = (0..STARTS).map(|_| start(&address, &key)).collect::<Result<Vec<_>, _>>()?;
     starts.sort_unstable();
     let note = "from before the process exists; target < 150 ms";
     table.add("quetra mcp to its first answer", &Figures::of_times(&starts), note);
+    Ok(())
+}
+
+/// One purchase by a tool call, and how long it took; anything but an approval is an error.
+async fn spend_by_tool(
+    http: &reqwest::Client,
+    address: &str,
+    key: &str,
+    number: usize,
+) -> anyhow::Result<Duration> {
+    let message = tool_call(number).to_string();
+    let started = Instant::now();
+    let answer = http
+        .post(format!("{address}/mcp"))
+        .bearer_auth(key)
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .body(message)
+        .send()
+        .await?
+        .bytes()
+        .await?;
+    let time = started.elapsed();
+    let answer: Value = serde_json::from_slice(&answer)?;
+    ensure!(answer["result"]["structuredContent"]["approved"] == true, "{answer}");
+    Ok(time)
+}
+
+/// Waves of calls that all start together, each on a connection of its own. The first error ends
+/// the measurement.
+async fn at_once(
+    http: &reqwest::Client,
+    address: &str,
+    key: &str,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    let started = Instant::now();
+    for wave in 1..=WAVES {
+        let first = (WARM_UP + CALLS) * 2 + wave * AT_ONCE;
+        let calls = (first..first + AT_ONCE).map(|call| spend_by_tool(http, address, key, call));
+        times.extend(futures::future::try_join_all(calls).await?);
+    }
+    let rate = times.len() as f64 / started.elapsed().as_secs_f64();
+    times.sort_unstable();
+    let figures = Figures { rate: Some(rate), ..Figures::of_times(&times) };
+    let note = format!("{WAVES} waves, no error; target: none; the client shares the cores");
+    table.add(format!("{AT_ONCE} MCP calls at once"), &figures, &note);
     Ok(())
 }
 

@@ -91,7 +91,7 @@ fn mandate(now: jiff::Timestamp) -> anyhow::Result<CompiledMandate> {
         updated_at: now,
         revocation_reason: String::new(),
     };
-    CompiledMandate::try_new(mandate).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))
+    CompiledMandate::try_new(&mandate).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))
 }
 
 /// Adds what one evaluation costs.
@@ -99,7 +99,7 @@ pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
     let now: jiff::Timestamp = "2026-11-20T12:00:00Z".parse()?;
     let zone = parse_zone("Europe/Zagreb")?;
     let mandate = mandate(now)?;
-    let (id, version, status) = (mandate.mandate.id, 1, MandateStatus::Active);
+    let (id, version, status) = (mandate.id, 1, MandateStatus::Active);
     let standing = Standing {
         org_version: 1,
         frozen: false,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use crate::copies;
 use crate::loader::{self, AgentId, Calls, Keys, Load, Pace};
 use crate::machine;
 use crate::options::Extent;
@@ -19,6 +20,8 @@ use crate::table::{Figures, Table, mebibytes, show_time, thousands};
 const IN_FLIGHT: usize = 64;
 /// Numbers of mandates at which a decision is measured, up to the one asked for.
 const STEPS: [usize; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
+/// Mandates that are made through the API; more are copied.
+const MADE_MAX: usize = 10_000;
 /// One stretch of filling up; in between the count is looked at.
 const STRETCH_MAX: Duration = Duration::from_secs(20);
 
@@ -33,6 +36,20 @@ pub(crate) fn memory(
     wanted: u64,
     table: &mut Table,
 ) -> anyhow::Result<()> {
+    let made = at_least(server, calls, wanted)?;
+    let stored = machine::folder_size(data)?;
+    let note = format!(
+        "memory {}; target < 150 MiB after 1,000,000; data folder {}, {} bytes each",
+        resident(server),
+        mebibytes(stored),
+        stored / made.max(1)
+    );
+    table.note(format!("after {} transactions", thousands(made)), &note);
+    Ok(())
+}
+
+/// Makes at least this many decisions, and says how many.
+fn at_least(server: &Server, calls: &Calls, wanted: u64) -> anyhow::Result<u64> {
     let mut made = 0;
     let mut stretch = Duration::from_secs(1);
     while made < wanted {
@@ -44,15 +61,7 @@ pub(crate) fn memory(
         let left = Duration::from_secs_f64(wanted.saturating_sub(made) as f64 / report.rate);
         stretch = left.clamp(Duration::from_millis(100), STRETCH_MAX);
     }
-    let stored = machine::folder_size(data)?;
-    let note = format!(
-        "memory {}; target < 150 MiB after 1,000,000; data folder {}, {} bytes each",
-        resident(server),
-        mebibytes(stored),
-        stored / made.max(1)
-    );
-    table.note(format!("after {} transactions", thousands(made)), &note);
-    Ok(())
+    Ok(made)
 }
 
 /// Grows a fresh server in steps and adds a row for each.
@@ -65,19 +74,31 @@ pub(crate) async fn mandates(
     extent: Extent,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    let server = Server::start(data).await?;
-    let target = server.target();
+    let mut server = Server::start(data).await?;
     let keys = Arc::new(Keys::new());
     let mut agents: Vec<AgentId> = Vec::new();
     let mut first: Option<Figures> = None;
-    let at_least = STEPS[1].min(wanted);
-    for step in STEPS.into_iter().filter(|step| (at_least..=wanted).contains(step)) {
+    let least = STEPS[1].min(wanted);
+    for step in STEPS.into_iter().filter(|step| (least..=wanted).contains(step)) {
         eprintln!("growing to {} mandates", thousands(step as u64));
         let (before, started) = (agents.len(), Instant::now());
-        agents.extend(prepare::agents(&target, before..step).await?);
-        let made_rate = (step - before) as f64 / started.elapsed().as_secs_f64();
+        let made = if step <= MADE_MAX {
+            agents.extend(prepare::agents(&server.target(), before..step).await?);
+            let rate = (step - before) as f64 / started.elapsed().as_secs_f64();
+            format!("made {} a second", thousands(rate as u64))
+        } else {
+            let (key, original) = (server.target().key, agents[0]);
+            server.stop()?;
+            agents.extend(copies::agents(&data.join("quetra.db"), &original, before..step)?);
+            let (again, _) = Server::start_cold(data, &key, &Calls::Echo).await?;
+            server = again;
+            "most are copies".to_owned()
+        };
+        let target = server.target();
 
         let calls = Calls::Evaluate(Arc::from(agents.as_slice()), Arc::clone(&keys));
+        // The first decision about an agent reads the database; that is not what is measured.
+        at_least(&server, &calls, step as u64)?;
         let load = Load::new(calls, Pace::InFlight(IN_FLIGHT), extent);
         let mut rounds = Vec::new();
         for _ in 0..extent.rounds {
@@ -88,11 +109,10 @@ pub(crate) async fn mandates(
         let cost = figures.cost().unwrap_or_default();
         let first = first.get_or_insert(figures).cost().unwrap_or_default();
         let note = format!(
-            "{} a decision, {:.2} × the first row; memory {}; made {} mandates a second",
+            "{} a decision, {:.2} × the first row; memory {}; {made}",
             show_time(cost),
             cost.as_secs_f64() / first.as_secs_f64(),
-            resident(&server),
-            thousands(made_rate as u64)
+            resident(&server)
         );
         table.add(format!("{} mandates", thousands(step as u64)), &figures, &note);
     }

@@ -102,8 +102,17 @@ fn nothing_but_the_front_is_reached_from_outside_and_only_from_this_machine() {
 #[test]
 fn the_image_is_built_from_what_there_is_and_runs_as_nobody() {
     let (file, ignored) = (read("Dockerfile"), read(".dockerignore"));
-    let rust = read("Cargo.toml");
-    let rust = rust.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
+    let manifest = read("Cargo.toml");
+    // What the manifest names must be there, even where it is not built.
+    for path in manifest.lines().filter_map(|line| line.strip_prefix("path = ")) {
+        let path = path.trim_matches('"');
+        let copied = |line: &str| {
+            let source = line.strip_prefix("COPY ").and_then(|line| line.split(' ').next());
+            source.is_some_and(|source| path.starts_with(&format!("{source}/")))
+        };
+        assert!(file.lines().any(copied), "{path} is not copied");
+    }
+    let rust = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
     assert!(file.contains(&format!("FROM rust:{}-slim", rust.trim_matches('"'))));
     let copies = file.lines().filter_map(|line| line.strip_prefix("COPY "));
     for copy in copies.filter(|copy| !copy.starts_with("--from")) {

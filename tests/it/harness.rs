@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quetra::app::{FirstStart, Started, serve_with_clock};
+use quetra::app::{Choices, FirstStart, Started, serve_with};
 use quetra::clock::{Clock, SystemClock};
 use quetra::config::{DatabaseUrl, LogFormat, MasterKeySource, Mode, Secret, ServerConfig};
 use quetra::proto::v1;
@@ -143,6 +143,7 @@ pub(crate) fn config(folder: &Folder) -> ServerConfig {
         max_in_flight: 4_096,
         max_concurrent_streams: 1_024,
         requests_per_second: None,
+        cache_mib: 16,
         worker_threads: None,
     }
 }
@@ -160,7 +161,8 @@ pub(crate) async fn run(
             let started = Started { addr: started.addr, first_start: started.first_start.clone() };
             drop(tell.send(started));
         };
-        serve_with_clock(config, clock, shutdown, ready).await
+        let choices = Choices { clock, ..Choices::default() };
+        serve_with(config, choices, shutdown, ready).await
     });
     match told.await {
         Ok(started) => (started, stop, task),

@@ -4,6 +4,7 @@
 //! and the official conformance suite run from `tests/mcp/run`. Not here: what the decisions are.
 
 mod answers;
+mod asking;
 mod doors;
 mod limits;
 mod local;
@@ -27,12 +28,20 @@ struct Mcp {
     url: String,
     key: String,
     revision: &'static str,
+    /// What it says that it can do.
+    capabilities: Value,
 }
 
 impl Mcp {
     fn new(server: &Server, key: &str) -> Self {
         let http = reqwest::Client::new();
-        Self { http, url: server.url(), key: key.to_owned(), revision: MODERN }
+        Self {
+            http,
+            url: server.url(),
+            key: key.to_owned(),
+            revision: MODERN,
+            capabilities: json!({}),
+        }
     }
 
     fn of_agent(server: &Server) -> Self {
@@ -43,12 +52,16 @@ impl Mcp {
         Self { revision: LEGACY, ..self }
     }
 
+    fn able(self, capabilities: Value) -> Self {
+        Self { capabilities, ..self }
+    }
+
     /// A message as this client's revision wants it.
     fn message(&self, method: &str, mut params: Value) -> Value {
         if self.revision == MODERN {
             params["_meta"] = json!({
                 "io.modelcontextprotocol/protocolVersion": MODERN,
-                "io.modelcontextprotocol/clientCapabilities": {},
+                "io.modelcontextprotocol/clientCapabilities": self.capabilities,
             });
         }
         json!({"jsonrpc": "2.0", "id": unique(), "method": method, "params": params})

@@ -1,5 +1,6 @@
 // The official TypeScript clients, the one of the handshake and the one of both kinds of revision,
-// over HTTP and over standard input. Arguments: the program, the server's address, an agent's key.
+// over HTTP and over standard input. Arguments: the program, the server's address, an agent's key,
+// and another's whose purchases of 100 and more wait for finance.
 // Not here: the conformance suite, and what needs no client library (tests/it/mcp).
 
 import assert from "node:assert/strict";
@@ -11,14 +12,15 @@ import { StdioClientTransport as OldStdio } from "@modelcontextprotocol/sdk/clie
 import { StreamableHTTPClientTransport as OldHttp } from
   "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const [program, address, key] = process.argv.slice(2);
+const [program, address, key, waitingKey] = process.argv.slice(2);
 const about = { name: "quetra-checks", version: "1" };
-const local = {
+const localWith = (ownKey) => ({
   command: program,
   args: ["mcp"],
-  env: { QUETRA_GATEWAY_URL: address, QUETRA_API_KEY: key },
+  env: { QUETRA_GATEWAY_URL: address, QUETRA_API_KEY: ownKey },
   stderr: "inherit",
-};
+});
+const local = localWith(key);
 const bearer = { requestInit: { headers: { authorization: `Bearer ${key}` } } };
 const inPath = new URL(`${address}/${key}/mcp`);
 const inHeader = new URL(`${address}/mcp`);
@@ -100,6 +102,34 @@ for (const [name, make, transport] of ways) {
   }
   await client.close();
   console.log(`${name}: ok`);
+}
+
+// A client that can ask the person in front of it: it is told to, and what they say decides whether
+// anything is asked for, and never whether it is approved.
+const chair = { amount: 500, vendor: "acme.com", description: "a chair" };
+for (const transport of [
+  () => new StreamableHTTPClientTransport(new URL(`${address}/${waitingKey}/mcp`)),
+  () => new StdioClientTransport(localWith(waitingKey)),
+]) {
+  const asked = [];
+  let says = { action: "decline" };
+  const client = new Client(about, { ...either, capabilities: { elicitation: { form: {} } } });
+  client.setRequestHandler("elicitation/create", (request) => {
+    asked.push(request.params.message);
+    return says;
+  });
+  await client.connect(transport());
+  const declined = await call(client, "quetra_evaluate", chair);
+  assert.equal(declined.isError, true);
+  assert.match(declined.content[0].text, /DECLINED/);
+  says = { action: "accept", content: {} };
+  const waiting = await call(client, "quetra_evaluate", chair);
+  assert.equal(waiting.structuredContent.approved, false);
+  assert.equal(waiting.structuredContent.decision, "pending_approval");
+  assert.equal(asked.length, 2);
+  assert.match(asked[1], /\$5\.00 at “acme\.com”, for “a chair”\. The mandate lets finance decide/);
+  await client.close();
+  console.log("client 2, asks the person: ok");
 }
 
 const stranger = new OldClient(about);

@@ -1,14 +1,16 @@
 """The official Python client over HTTP and standard input, in each way to agree on a revision.
 
-Arguments: the program, the server's address, an agent's key. Not here: the TypeScript clients.
+Arguments: the program, the server's address, an agent's key, and another's whose purchases of 100 and
+more wait for finance. Not here: the TypeScript clients.
 """
 
 import asyncio
 import sys
 
 from mcp import Client, StdioServerParameters
+from mcp.types import ElicitResult
 
-PROGRAM, ADDRESS, KEY = sys.argv[1:4]
+PROGRAM, ADDRESS, KEY, WAITING_KEY = sys.argv[1:5]
 LOCAL = StdioServerParameters(
     command=PROGRAM,
     args=["mcp"],
@@ -41,6 +43,12 @@ async def check(client):
 
     fraction = await ask(client, "quetra_evaluate", amount=2.5, vendor="firecrawl.dev")
     assert fraction.is_error and "1500 for $15.00" in fraction.content[0].text, fraction
+    huge = await ask(client, "quetra_can_spend", amount=1, vendor="x" * 5_000)
+    assert huge.is_error and "INVALID_FIELDS" in huge.content[0].text, huge
+    given_up = asyncio.create_task(ask(client, "quetra_check_budget"))
+    await asyncio.sleep(0.001)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
     many = await asyncio.gather(*(ask(client, "quetra_check_budget") for _ in range(50)))
     assert all(answer.structured_content["status"] == "active" for answer in many)
     try:
@@ -51,12 +59,29 @@ async def check(client):
         raise AssertionError(f"a tool that does not exist answered {unknown}")
 
 
+async def check_asking():
+    """A client that can ask the person in front of it is told to."""
+    asked = []
+
+    async def accept(_context, params):
+        asked.append(params.message)
+        return ElicitResult(action="accept", content={})
+
+    target = f"{ADDRESS}/{WAITING_KEY}/mcp"
+    async with Client(target, mode="2026-07-28", elicitation_callback=accept) as client:
+        waiting = await ask(client, "quetra_evaluate", amount=500, vendor="acme.com")
+    assert waiting.structured_content["decision"] == "pending_approval", waiting
+    assert len(asked) == 1 and "Accepting approves nothing" in asked[0], asked
+    print("python, asks the person: ok")
+
+
 async def main():
     for place, target in [("http", f"{ADDRESS}/{KEY}/mcp"), ("stdio", LOCAL)]:
         for mode in ["legacy", "auto", "2026-07-28"]:
             async with Client(target, mode=mode) as client:
                 await check(client)
             print(f"python, {place}, {mode}: ok")
+    await check_asking()
 
 
 asyncio.run(main())

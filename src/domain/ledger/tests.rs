@@ -32,7 +32,7 @@ fn book() -> Book {
 }
 
 fn command(policy: &Policy, key: u8, spend: Spend, now: Timestamp) -> Decide {
-    let compiled = CompiledMandate::try_new(mandate(1, policy.clone())).unwrap();
+    let compiled = CompiledMandate::try_new(&mandate(1, policy.clone())).unwrap();
     let standing = Standing {
         org_version: 1,
         frozen: false,

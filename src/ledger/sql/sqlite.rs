@@ -57,6 +57,7 @@ const HEAD: &str = "SELECT seq, decided_at FROM spend WHERE seq = (SELECT max(se
 pub struct SqliteHome {
     store: SqliteStore,
     reader: Arc<Mutex<Option<Connection>>>,
+    cache_bytes: usize,
 }
 
 fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
@@ -83,10 +84,11 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl SqliteHome {
-    /// The ledger of a database that is migrated.
+    /// The ledger of a database that is migrated. How agents and mandates stand is remembered in
+    /// about as many bytes as this.
     #[must_use]
-    pub fn new(store: SqliteStore) -> Self {
-        Self { store, reader: Arc::default() }
+    pub fn new(store: SqliteStore, cache_bytes: usize) -> Self {
+        Self { store, reader: Arc::default(), cache_bytes }
     }
 }
 
@@ -96,7 +98,7 @@ impl Home for SqliteHome {
 
     /// The one writer, which knows where the record ends.
     async fn writers(&self) -> Result<Vec<SqliteLane>, StoreError> {
-        let store = self.store.clone();
+        let (store, cache_bytes) = (self.store.clone(), self.cache_bytes);
         blocking(move || {
             let connection = connect(&store, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             let found = connection
@@ -109,7 +111,7 @@ impl Home for SqliteHome {
             let (recorded, entries) = mpsc::channel();
             let checkpoints = Some(Checkpoints::new(store.clone(), entries));
             let head = Head { seq, floor };
-            let seen = Seen::default();
+            let seen = Seen::new(cache_bytes);
             Ok(vec![SqliteLane { store, connection, head, seen, recorded, checkpoints }])
         })
         .await
@@ -133,7 +135,7 @@ impl Home for SqliteHome {
             // first, as an entry leaves it when the indexes have it; and as a copy, for the lane
             // would have to wait until a long sum is read.
             let tail = store.tail().only(claim.mandate);
-            let read = load::load(&connection, &tail, &mut Seen::default(), &needs, now);
+            let read = load::load(&connection, &tail, &mut Seen::new(0), &needs, now);
             *reader = Some(connection);
             let (page, _) = read?;
             Ok(page.book.peek(&claim, now))

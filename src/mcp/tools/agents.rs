@@ -10,7 +10,7 @@ use crate::mcp::Gateway;
 use crate::mcp::caller::Caller;
 use crate::mcp::failure::Failure;
 use crate::mcp::schema;
-use crate::mcp::table::{Answer, Call, Effect, Row};
+use crate::mcp::table::{Call, Effect, Reply, Row};
 use crate::mcp::text::{DESCRIPTION_MAX, NAME_MAX, clean};
 use crate::proto::v1;
 
@@ -53,7 +53,7 @@ fn output() -> Map<String, Value> {
     schema::object(properties, &["agents"])
 }
 
-async fn list(mut call: Call) -> Result<Answer, Failure> {
+async fn list(mut call: Call) -> Result<Reply, Failure> {
     let page_token = call.arguments.text("cursor");
     let Call { gateway, caller, arguments, .. } = call;
     arguments.finish()?;
@@ -72,7 +72,7 @@ async fn list(mut call: Call) -> Result<Answer, Failure> {
             .collect::<Vec<_>>(),
         "nextCursor": next,
     });
-    Ok(Answer { text: text(&agents), data: present(data) })
+    Ok(Reply::Answer { text: text(&agents), data: present(data) })
 }
 
 /// What is left to an agent, which the list does not say. A mandate that ended meanwhile has none.

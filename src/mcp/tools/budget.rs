@@ -6,7 +6,7 @@ use super::{budget_data, budget_text, name, present, time};
 use crate::forms::{Time, Word, money_text};
 use crate::mcp::failure::Failure;
 use crate::mcp::schema;
-use crate::mcp::table::{Answer, Call, Effect, Row};
+use crate::mcp::table::{Call, Effect, Reply, Row};
 use crate::mcp::text::{NAME_MAX, clean};
 use crate::proto::v1;
 
@@ -47,7 +47,7 @@ fn output() -> Map<String, Value> {
     schema::object(properties, &["mandateId", "mandateName", "status", "budget", "caps"])
 }
 
-async fn check(call: Call) -> Result<Answer, Failure> {
+async fn check(call: Call) -> Result<Reply, Failure> {
     call.arguments.finish()?;
     let request = v1::GetBudgetRequest { agent_id: call.agent_id, mandate_id: String::new() };
     let request = call.caller.request(request);
@@ -61,7 +61,7 @@ async fn check(call: Call) -> Result<Answer, Failure> {
         "validUntil": time(found.valid_until.as_ref()),
         "caps": found.caps.iter().map(cap).collect::<Vec<_>>(),
     });
-    Ok(Answer { text: text(&found, status), data: present(data) })
+    Ok(Reply::Answer { text: text(&found, status), data: present(data) })
 }
 
 fn cap(cap: &v1::CapStatus) -> Value {

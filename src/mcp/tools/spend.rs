@@ -10,14 +10,17 @@ use crate::forms::Word;
 use crate::mcp::Gateway;
 use crate::mcp::caller::Caller;
 use crate::mcp::failure::Failure;
+use crate::mcp::person::Person;
 use crate::mcp::schema;
-use crate::mcp::table::{Answer, Call, Effect, Row};
+use crate::mcp::table::{Call, Effect, Reply, Row};
 use crate::proto::v1;
 
+mod consent;
 mod judged;
 mod pending;
 
 use self::judged::Judged;
+use self::pending::Waiting;
 
 pub(in crate::mcp) const EVALUATE: Row = Row {
     name: "quetra_evaluate",
@@ -172,11 +175,21 @@ async fn currency(
     }
 }
 
-async fn evaluate(mut call: Call) -> Result<Answer, Failure> {
+async fn evaluate(mut call: Call) -> Result<Reply, Failure> {
     let mut request = spend(&mut call);
     let given = call.arguments.text("intentKey");
     call.arguments.finish()?;
     request.currency = currency(&call.gateway, &call.caller, &request).await?;
+    match call.person {
+        Person::Refused => return Err(Failure::Declined),
+        Person::Reachable => {
+            let (gateway, caller) = (&call.gateway, &call.caller);
+            if let Some(asked) = consent::question(gateway, caller, &request, &given).await {
+                return Ok(Reply::Ask(asked));
+            }
+        }
+        Person::Unreachable | Person::Heard => {}
+    }
     request.idempotency_key = if given.is_empty() { fresh_key() } else { given };
     let message = call.caller.request(request.clone());
     let made = call.gateway.evaluate().evaluate(message).await;
@@ -192,7 +205,7 @@ async fn evaluate(mut call: Call) -> Result<Answer, Failure> {
         data.insert("replayed".to_owned(), made.replayed.into());
         data.insert("intentKey".to_owned(), request.idempotency_key.clone().into());
         if made.decision() == v1::Decision::PendingApproval {
-            let waiting = pending::read(&call.gateway, &call.caller, &request, &made).await;
+            let waiting = Waiting::read(&call.gateway, &call.caller, &request, &made).await;
             text.push_str(&waiting.text());
             data.insert("approval".to_owned(), waiting.data());
         }
@@ -205,34 +218,40 @@ async fn evaluate(mut call: Call) -> Result<Answer, Failure> {
              new intentKey.",
         );
     }
-    Ok(Answer { text, data })
+    Ok(Reply::Answer { text, data })
 }
 
-async fn can_spend(mut call: Call) -> Result<Answer, Failure> {
+async fn can_spend(mut call: Call) -> Result<Reply, Failure> {
     let mut request = spend(&mut call);
     call.arguments.finish()?;
     request.currency = currency(&call.gateway, &call.caller, &request).await?;
-    let asked = request.clone();
-    let message = call.caller.request(v1::CanSpendRequest {
-        agent_id: request.agent_id,
-        amount: request.amount,
-        currency: request.currency,
-        vendor: request.vendor,
-        category: request.category,
-        description: request.description,
-        protocol: request.protocol,
-        idempotency_key: String::new(),
-        metadata: request.metadata,
-        mandate_id: request.mandate_id,
-    });
+    let message = call.caller.request(request.clone().into());
     let found = call.gateway.evaluate().can_spend(message).await?.into_inner();
-    let judged = Judged::of_can_spend(&asked, &found);
+    let judged = Judged::of_can_spend(&request, &found);
     let mut data = judged.data();
     if let Some(data) = data.as_object_mut() {
         data.insert("wouldBeApproved".to_owned(), judged.approved().into());
     }
     let text = format!("Nothing was deducted. Asked now, the answer is: {}", judged.text());
-    Ok(Answer { text, data })
+    Ok(Reply::Answer { text, data })
+}
+
+/// The same spend, asked about.
+impl From<v1::EvaluateRequest> for v1::CanSpendRequest {
+    fn from(spend: v1::EvaluateRequest) -> Self {
+        Self {
+            agent_id: spend.agent_id,
+            amount: spend.amount,
+            currency: spend.currency,
+            vendor: spend.vendor,
+            category: spend.category,
+            description: spend.description,
+            protocol: spend.protocol,
+            idempotency_key: String::new(),
+            metadata: spend.metadata,
+            mandate_id: spend.mandate_id,
+        }
+    }
 }
 
 /// Without an intent key each call is a purchase of its own.

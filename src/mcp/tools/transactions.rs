@@ -9,7 +9,7 @@ use super::{name, present, time};
 use crate::forms::{Time, Word, money_text};
 use crate::mcp::failure::Failure;
 use crate::mcp::schema;
-use crate::mcp::table::{Answer, Call, Effect, Row};
+use crate::mcp::table::{Call, Effect, Reply, Row};
 use crate::mcp::text::{NAME_MAX, SENTENCE_MAX, clean};
 use crate::proto::v1;
 
@@ -71,11 +71,11 @@ fn output() -> Map<String, Value> {
     schema::object(properties, &["transactions", "more"])
 }
 
-async fn list(mut call: Call) -> Result<Answer, Failure> {
+async fn list(mut call: Call) -> Result<Reply, Failure> {
     let limit = call.arguments.count("limit", COUNT_DEFAULT, COUNT_MAX);
     let decision = call.arguments.word::<v1::Decision>("decision");
     let id = call.arguments.text("transactionId");
-    let Call { gateway, caller, arguments, agent_id } = call;
+    let Call { gateway, caller, arguments, agent_id, person: _ } = call;
     arguments.finish()?;
     let one = !id.is_empty();
     let (found, more) = if one {
@@ -98,7 +98,7 @@ async fn list(mut call: Call) -> Result<Answer, Failure> {
         "transactions": found.iter().map(|found| data(found, one)).collect::<Vec<_>>(),
         "more": more,
     });
-    Ok(Answer { text: text(&found, one), data })
+    Ok(Reply::Answer { text: text(&found, one), data })
 }
 
 fn data(found: &v1::Transaction, one: bool) -> Value {

@@ -44,7 +44,7 @@ struct Maker {
     is_shared: bool,
     floors: HashMap<String, Timestamp>,
     order: Vec<TransactionId>,
-    versions: HashMap<(MandateId, i64), CompiledMandate>,
+    versions: HashMap<(MandateId, i64), Mandate>,
     charges: HashMap<CounterKey, Charge>,
     /// Whose each id is: a key of another agent would be another id.
     agents: HashMap<TransactionId, AgentId>,
@@ -81,8 +81,8 @@ pub(super) fn run(seed: u64, operations: u64) -> Run {
         history: Vec::new(),
     };
     let first = maker.catalogue.mandates.clone();
-    for compiled in first {
-        maker.version(&compiled.mandate);
+    for mandate in first {
+        maker.version(&mandate);
     }
     maker.stand();
     for _ in 0..operations {
@@ -128,14 +128,13 @@ impl Maker {
         let agents = catalogue.agents.iter();
         let agents = agents.map(|agent| (agent.id, (agent.status, agent.current_mandate)));
         self.book.agents = agents.collect();
-        let mandates = catalogue.mandates.iter().map(|compiled| &compiled.mandate);
+        let mandates = catalogue.mandates.iter();
         let standing = |mandate: &Mandate| (mandate.id, (mandate.version, mandate.status));
         self.book.mandates = mandates.map(standing).collect();
     }
 
     fn version(&mut self, mandate: &Mandate) {
-        let compiled = CompiledMandate::try_new(mandate.clone()).unwrap();
-        self.versions.insert((mandate.id, mandate.version), compiled);
+        self.versions.insert((mandate.id, mandate.version), mandate.clone());
     }
 
     /// Writes a call down that had, or would have had, its effect now.
@@ -264,9 +263,10 @@ impl Maker {
     fn answer(&self, record: &TransactionRecord) -> history::Decided {
         let evidence = &record.evidence;
         let compiled = record.mandate().map(|key| &self.versions[&key]);
+        let compiled = compiled.map(|mandate| CompiledMandate::try_new(mandate).unwrap());
         let case = Case {
             standing: &evidence.standing,
-            mandate: compiled,
+            mandate: compiled.as_ref(),
             spend: &record.spend,
             observed: &evidence.observed,
             zone: &parse_zone(&evidence.zone).unwrap(),
@@ -304,8 +304,8 @@ impl Maker {
             let floor = self.floors[&org].as_microsecond();
             Head { org, seq, floor }
         });
-        let versions = self.versions.iter().map(|((id, version), compiled)| {
-            let document = serde_json::to_value(&compiled.mandate).unwrap();
+        let versions = self.versions.iter().map(|((id, version), mandate)| {
+            let document = serde_json::to_value(mandate).unwrap();
             let terms = Terms { seal: None, ..Terms::of(&document) };
             ((text(id.as_bytes()), *version), terms)
         });

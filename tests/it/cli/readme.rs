@@ -130,6 +130,18 @@ fn asked_by(server: &Value, folder: &Path, environment: [(&str, &str); 2]) -> Va
     serde_json::from_str(&answer).unwrap()
 }
 
+/// Asks the server at an address for the budget.
+fn asked_at(url: &str, header: &str, folder: &Path) -> Value {
+    let ask = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":
+        {"name":"quetra_check_budget","arguments":{}}}"#;
+    let ask = ask.replace('\n', " ");
+    let call = format!(
+        "curl -sS '{url}' -H '{header}' -H 'content-type: application/json' \
+         -H 'accept: application/json, text/event-stream' -d '{ask}'"
+    );
+    serde_json::from_str(&bash(folder, &call).ok()).unwrap()
+}
+
 #[test]
 fn the_settings_for_mcp_clients_work_as_they_stand() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -159,7 +171,13 @@ fn the_settings_for_mcp_clients_work_as_they_stand() {
             } else {
                 assert_eq!(server["url"], "http://127.0.0.1:7070/mcp", "{server}");
                 let bearer = server["headers"]["Authorization"].as_str().unwrap();
-                assert!(bearer.starts_with("Bearer "), "{server}");
+                // Each client has its own way to write an environment variable.
+                let held = ["${QUETRA_API_KEY}", "${env:QUETRA_API_KEY}", "sk_agent_…"];
+                let written = held.iter().find(|held| bearer.contains(**held)).unwrap();
+                let header = format!("Authorization: {}", bearer.replace(written, key));
+                let answer = asked_at(&format!("{}/mcp", process.url), &header, folder.path());
+                let budget = &answer["result"]["structuredContent"]["budget"];
+                assert_eq!(budget["total"], 10_000, "{answer}");
                 remote += 1;
             }
         }

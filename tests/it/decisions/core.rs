@@ -134,7 +134,7 @@ impl<'a> Core<'a> {
             self.book.mandates.insert(mandate.id, (mandate.version, mandate.status));
         }
         let compiled =
-            self.mandate.clone().map(|mandate| CompiledMandate::try_new(mandate).unwrap());
+            self.mandate.as_ref().map(|mandate| CompiledMandate::try_new(mandate).unwrap());
         let zone = &self.vector.organization.timezone;
         let observed = Observed {
             vendor_country: self.vector.observed.vendor_country.clone(),

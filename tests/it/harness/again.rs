@@ -53,7 +53,7 @@ impl Server {
 /// Makes an organization in the files of a stopped server; its admin key.
 async fn add_organization(folder: &Folder, name: &str, clock: Arc<dyn Clock>) -> String {
     let store = SqliteStore::open(&folder.database()).await.unwrap();
-    let home = SqliteHome::new(store.clone());
+    let home = SqliteHome::new(store.clone(), 0);
     let (ledger, lane) = SqlLedger::open(home, Arc::clone(&clock)).await.unwrap();
     let lane = tokio::spawn(lane);
     let master = read_master_key(&folder.path().join("master.key")).unwrap();
@@ -64,6 +64,7 @@ async fn add_organization(folder: &Folder, name: &str, clock: Arc<dyn Clock>) ->
         master: MasterKey::new(*master.expose()),
         countries: Arc::new(MaxMindCountries::open(None).unwrap()),
         requests_per_second: 0,
+        cache_mib: 1,
     });
     let (_, key) = engine.create_organization(name, "UTC").await.unwrap();
     drop(engine);

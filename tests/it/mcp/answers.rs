@@ -214,7 +214,7 @@ async fn a_key_of_every_agent_names_the_agent_in_each_call() {
     assert_eq!(left["budget"]["remaining"], 200);
     let own = mcp.data("quetra_transactions", json!({"agentId": other})).await;
     let id = own["transactions"][0]["transactionId"].clone();
-    let lent = json!({"agentId": server.agent_id(), "transactionId": id});
+    let lent = json!({"agentId": server.agent_id(), "transactionId": &id});
     let why = mcp.failure("quetra_transactions", lent).await;
     assert!(why.contains("no such transaction"), "{why}");
     let why = mcp.failure("quetra_check_budget", json!({})).await;
@@ -222,6 +222,8 @@ async fn a_key_of_every_agent_names_the_agent_in_each_call() {
 
     // A key that is bound to one agent never reaches another.
     let bound = Mcp::of_agent(&server);
+    let why = bound.failure("quetra_transactions", json!({"transactionId": id})).await;
+    assert!(why.contains("NOT_FOUND"), "{why}");
     let why = bound.failure("quetra_check_budget", json!({"agentId": other})).await;
     assert!(why.contains("there is no argument `agentId`"), "{why}");
     let found = bound.send("tools/call", json!({"name": "quetra_list_agents"})).await;

@@ -1,8 +1,13 @@
 //! What a model or a client gets wrong, and how much of it the server bears.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use quetra::clock::SystemClock;
+use quetra::config::ServerConfig;
 use serde_json::{Value, json};
 
-use super::{Mcp, agent_key};
+use super::{LEGACY, Mcp, agent_key};
 use crate::harness::{Server, budget};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,6 +71,15 @@ async fn malformed_messages_get_the_errors_of_the_protocol() {
     request.headers_mut().remove("mcp-method");
     let request = reqwest::RequestBuilder::from_parts(mcp.http.clone(), request);
     assert_eq!(answer(request).await, (400, Some(-32020)));
+    let mut request = mcp.request(&good).build().unwrap();
+    request.headers_mut().insert("mcp-protocol-version", LEGACY.parse().unwrap());
+    let request = reqwest::RequestBuilder::from_parts(mcp.http.clone(), request);
+    assert_eq!(answer(request).await, (400, Some(-32020)));
+    let legacy = mcp.clone().legacy();
+    let mut request = legacy.request(&legacy.message("tools/list", json!({}))).build().unwrap();
+    request.headers_mut().insert("mcp-protocol-version", "1999-01-01".parse().unwrap());
+    let request = reqwest::RequestBuilder::from_parts(mcp.http.clone(), request);
+    assert_eq!(answer(request).await.0, 400);
     // A revision that nobody speaks.
     let mut unknown = good.clone();
     unknown["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = "2099-01-01".into();
@@ -115,7 +129,9 @@ async fn malformed_messages_get_the_errors_of_the_protocol() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_calls_at_once_are_all_decided_exactly() {
     const CALLS: i64 = 1_000;
-    let server = Server::start().await;
+    // The last of them waits for all the others, on a machine that has other things to do as well.
+    let patient = |config: &mut ServerConfig| config.request_timeout = Duration::from_secs(120);
+    let server = Server::with(patient, Arc::new(SystemClock)).await;
     let mut admin = server.admin().await;
     let (agent_id, _) = admin.agent_with_mandate(budget(CALLS * 10 / 2, 10), vec![]).await;
     let mcp = Mcp::new(&server, &agent_key(&mut admin, &agent_id).await);
@@ -166,9 +182,15 @@ async fn a_client_that_hangs_up_leaves_the_books_right() {
     };
     for key in 0..40 {
         let request = mcp.request(&mcp.message("tools/call", spend(key)));
-        let patience = std::time::Duration::from_micros(200 * u64::try_from(key).unwrap());
+        let patience = Duration::from_micros(200 * u64::try_from(key).unwrap());
         let _given_up = tokio::time::timeout(patience, request.send()).await;
     }
+    // Clients of the revisions before say that they gave up; without sessions it is only heard.
+    let legacy = mcp.clone().legacy();
+    let params = json!({"requestId": 1, "reason": "the user changed his mind"});
+    let mut cancelled = legacy.message("notifications/cancelled", params);
+    cancelled.as_object_mut().unwrap().remove("id");
+    assert_eq!(legacy.request(&cancelled).send().await.unwrap().status(), 202);
     // Whatever became of each, repeating it decides it once.
     for key in 0..40 {
         let answer = mcp.result("tools/call", spend(key)).await;

@@ -172,6 +172,50 @@ async fn calls_in_flight_are_answered_together_and_garbage_is_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_call_leaves_the_books_right_and_huge_input_is_refused() {
+    const CALLS: i64 = 20;
+    let server = Server::start().await;
+    let mut local = Local::start(command(&server.url(), &server.first.agent_key, ""));
+    local.open();
+    let spend = |key: i64| {
+        json!({"name": "quetra_evaluate", "arguments": {
+            "amount": 10, "vendor": "firecrawl.dev", "category": "research",
+            "intentKey": format!("cancelled-{key:04}"),
+        }})
+    };
+    for id in 1..=CALLS {
+        local.request(id, "tools/call", &spend(id));
+        let params = json!({"requestId": id, "reason": "the user changed his mind"});
+        let cancel =
+            json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+        local.write(&cancel.to_string());
+    }
+    let huge = json!({"name": "quetra_can_spend", "arguments": {
+        "amount": 1, "vendor": "x".repeat(1_000_000),
+    }});
+    local.request(CALLS + 1, "tools/call", &huge);
+    // Whatever became of each, repeating it decides it once.
+    for id in 1..=CALLS {
+        local.request(1_000 + id, "tools/call", &spend(id));
+    }
+    let mut left: std::collections::BTreeSet<_> = (1_001..=1_000 + CALLS).collect();
+    left.insert(CALLS + 1);
+    while !left.is_empty() {
+        let answer = local.read();
+        let id = answer["id"].as_i64().unwrap();
+        let refused = answer["result"]["isError"] == true;
+        assert_eq!(refused, id == CALLS + 1, "{answer}");
+        left.remove(&id);
+    }
+    let mut admin = server.admin().await;
+    let request = v1::GetBudgetRequest { agent_id: server.agent_id(), ..Default::default() };
+    let budget = admin.budget.get_budget(request).await.unwrap().into_inner().budget.unwrap();
+    assert_eq!(budget.spent, 10 * CALLS);
+    local.close();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_setting_is_a_sentence_on_standard_error() {
     let server = Server::start().await;
     let mut admin = server.admin().await;

@@ -3,11 +3,35 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::harness::Folder;
+use super::LEGACY;
+use crate::harness::{Folder, Server};
 use crate::process::{Process, quetra};
+
+/// What `quetra mcp` writes to both its outputs, at the finest level of its log.
+fn heard_locally(url: &str, key: &str) -> String {
+    let mut command = quetra(&["mcp"]);
+    command.env("QUETRA_GATEWAY_URL", url).env("QUETRA_API_KEY", key).env("QUETRA_LOG", "trace");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let open = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": LEGACY,
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    }});
+    let opened = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let ask = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {
+        "name": "quetra_check_budget", "arguments": {},
+    }});
+    // With a key that is refused it may have ended already.
+    let messages = format!("{open}\n{opened}\n{ask}\n");
+    drop(child.stdin.take().unwrap().write_all(messages.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
 
 /// The part of a key that nobody else has.
 fn canary(key: &str) -> &str {
@@ -83,4 +107,23 @@ fn no_key_appears_in_any_log_or_answer() {
         assert!(!log.contains(canary), "a key is in the log");
         assert!(!answers.iter().any(|answer| answer.contains(canary)), "a key is in an answer");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_appears_in_what_the_local_program_says() {
+    let server = Server::start().await;
+    let (agent, admin) = (&server.first.agent_key, &server.first.admin_key);
+    let by_agent = heard_locally(&server.url(), agent);
+    assert!(by_agent.contains("\"total\":10000"), "{by_agent}");
+    assert!(by_agent.contains("TRACE"), "the log is not at its finest level: {by_agent}");
+    let unknown = agent.replace(canary(agent), &canary(agent).to_uppercase());
+    for heard in
+        [by_agent, heard_locally(&server.url(), admin), heard_locally(&server.url(), &unknown)]
+    {
+        let heard = heard.to_lowercase();
+        for key in [agent, admin] {
+            assert!(!heard.contains(&canary(key).to_lowercase()), "a key is in {heard}");
+        }
+    }
+    server.stop().await;
 }

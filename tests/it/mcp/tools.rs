@@ -128,6 +128,11 @@ async fn both_kinds_of_revision_are_served_at_one_address() {
         (&json!("private"), &json!("complete"))
     );
 
+    // What a key is shown never changes, so there is nothing to announce and nothing to listen to.
+    let wish = json!({"notifications": {"toolsListChanged": true}});
+    let listen = modern.send("subscriptions/listen", wish).await;
+    assert_eq!(listen.status(), 404);
+
     let legacy = modern.legacy();
     for (asked, answered) in
         [(LEGACY, LEGACY), ("2025-06-18", "2025-06-18"), ("1999-01-01", LEGACY)]

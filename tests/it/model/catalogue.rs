@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use quetra::domain::agent::{Agent, AgentStatus};
 use quetra::domain::id::{AgentId, MandateId, OrgId};
-use quetra::domain::mandate::{Budget, CompiledMandate, Mandate, MandateStatus, Policy};
+use quetra::domain::mandate::{Budget, Mandate, MandateStatus, Policy};
 use quetra::domain::money::Currency;
 use quetra::domain::organization::Organization;
 use quetra::domain::period::Period;
@@ -44,7 +44,7 @@ const PERIODS: [Period; 4] = [Period::None, Period::Daily, Period::Weekly, Perio
 pub(crate) struct Scene {
     pub(crate) org: Organization,
     pub(crate) agent: Agent,
-    pub(crate) mandate: Option<CompiledMandate>,
+    pub(crate) mandate: Option<Mandate>,
     pub(crate) named: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Scene {
 pub(crate) struct Catalogue {
     pub(crate) orgs: Vec<Organization>,
     pub(crate) agents: Vec<Agent>,
-    pub(crate) mandates: Vec<CompiledMandate>,
+    pub(crate) mandates: Vec<Mandate>,
     past: Vec<Scene>,
 }
 
@@ -74,10 +74,9 @@ impl Catalogue {
             let org_id = catalogue.orgs[number % 2].id;
             let mut agent = agent(number, org_id, now);
             for which in 0..2 {
-                let mandate = mandate(number * 2 + which, &agent, dice, now);
-                catalogue.mandates.push(CompiledMandate::try_new(mandate).unwrap());
+                catalogue.mandates.push(mandate(number * 2 + which, &agent, dice, now));
             }
-            let current = &mut catalogue.mandates[number * 2].mandate;
+            let current = &mut catalogue.mandates[number * 2];
             current.status = MandateStatus::Active;
             agent.current_mandate = Some(current.id);
             catalogue.agents.push(agent);
@@ -93,8 +92,7 @@ impl Catalogue {
             let (id, made) = (org.id, Change::CreateOrg(org.clone(), key.clone()));
             let agents = self.agents.iter().filter(|agent| agent.org_id == id);
             let agents = agents.map(|agent| Change::CreateAgent(agent.clone()));
-            let mandates = self.mandates.iter().map(|compiled| &compiled.mandate);
-            let mandates = mandates.filter(|mandate| mandate.org_id == id);
+            let mandates = self.mandates.iter().filter(|mandate| mandate.org_id == id);
             let mandates = mandates.map(|mandate| Change::CreateMandate(mandate.clone()));
             std::iter::once(made).chain(agents).chain(mandates).collect()
         };
@@ -105,10 +103,10 @@ impl Catalogue {
         let agent = self.agents[agent].clone();
         let org = self.orgs.iter().find(|org| org.id == agent.org_id).unwrap().clone();
         let wanted = match mandate {
-            Some(index) => Some(self.mandates[index].mandate.id),
+            Some(index) => Some(self.mandates[index].id),
             None => agent.current_mandate,
         };
-        let found = self.mandates.iter().find(|compiled| Some(compiled.mandate.id) == wanted);
+        let found = self.mandates.iter().find(|mandate| Some(mandate.id) == wanted);
         Scene { org, agent, mandate: found.cloned(), named: mandate.is_some() }
     }
 
@@ -191,13 +189,13 @@ impl Catalogue {
         let other = if next == other { other + 1 } else { other };
         let mut changes = Vec::new();
         for (index, status) in [(other, MandateStatus::Paused), (next, MandateStatus::Active)] {
-            let mandate = &mut self.mandates[index].mandate;
+            let mandate = &mut self.mandates[index];
             mandate.status = status;
             mandate.version += 1;
             changes.push(Change::ReplaceMandate(mandate.clone(), mandate.version - 1));
         }
         let agent = &mut self.agents[number];
-        agent.current_mandate = (!dice.chance(15)).then(|| self.mandates[next].mandate.id);
+        agent.current_mandate = (!dice.chance(15)).then(|| self.mandates[next].id);
         agent.version += 1;
         changes.push(Change::ReplaceAgent(agent.clone(), agent.version - 1));
         changes
@@ -209,11 +207,11 @@ impl Catalogue {
         change: impl FnOnce(&mut Mandate, &mut Dice),
     ) -> Vec<Change> {
         let index = dice.below(self.mandates.len());
-        let mut mandate = self.mandates[index].mandate.clone();
+        let mut mandate = self.mandates[index].clone();
         change(&mut mandate, dice);
         let version = mandate.version;
         mandate.version += 1;
-        self.mandates[index] = CompiledMandate::try_new(mandate.clone()).unwrap();
+        self.mandates[index] = mandate.clone();
         vec![Change::ReplaceMandate(mandate, version)]
     }
 }

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use quetra::domain::evaluate::{Case, screen};
 use quetra::domain::id::{AgentId, OrgId, TransactionId};
 use quetra::domain::ledger::{Act, Claim, Decide, MandateStanding, Resolve, Standing};
+use quetra::domain::mandate::CompiledMandate;
 use quetra::domain::money::Currency;
 use quetra::domain::period::parse_zone;
 use quetra::domain::spend::{Observed, Protocol, Spend};
@@ -157,17 +158,18 @@ fn decide(scene: &Scene, spend: Spend, id: TransactionId, screened_at: Timestamp
         org_version: scene.org.version,
         frozen: scene.org.frozen,
         agent: scene.agent.status,
-        mandate: scene.mandate.as_ref().map(|compiled| MandateStanding {
-            id: compiled.mandate.id,
-            version: compiled.mandate.version,
-            status: compiled.mandate.status,
+        mandate: scene.mandate.as_ref().map(|mandate| MandateStanding {
+            id: mandate.id,
+            version: mandate.version,
+            status: mandate.status,
         }),
     };
     let spend = Spend { agent_id: scene.agent.id, ..spend };
     let observed = Observed::default();
+    let compiled = scene.mandate.as_ref().map(|mandate| CompiledMandate::try_new(mandate).unwrap());
     let screened = screen(&Case {
         standing: &standing,
-        mandate: scene.mandate.as_ref(),
+        mandate: compiled.as_ref(),
         spend: &spend,
         observed: &observed,
         zone: &parse_zone(&scene.org.timezone).unwrap(),

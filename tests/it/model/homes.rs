@@ -20,6 +20,9 @@ use crate::harness::Engine;
 use crate::harness::application_database;
 use crate::harness::postgres::as_owner;
 
+/// Memory of the lane in bytes: enough for two agents of the four, so that it forgets all the time.
+const REMEMBERED: usize = 512;
+
 /// What the rows beside the record must be; as text, to be compared and shown.
 const SQLITE_STATE: &str = "SELECT json_object(
   'spends', (SELECT count(*) FROM spend),
@@ -117,7 +120,7 @@ pub(super) async fn open(place: &Place, clock: Arc<dyn Clock>) -> Open {
             let path = folder.path().join("quetra.db");
             let store = SqliteStore::open(&path).await.unwrap();
             store.migrate().await.unwrap();
-            let home = SqliteHome::new(store.clone());
+            let home = SqliteHome::new(store.clone(), REMEMBERED);
             let (ledger, lanes) = SqlLedger::open(home, clock).await.unwrap();
             let options = SqliteConnectOptions::new().filename(&path).read_only(true);
             let probe = SqlitePool::connect_lazy_with(options);

@@ -98,7 +98,7 @@ impl Sides {
         let agents = catalogue.agents.iter();
         let standing = |agent: &quetra::domain::agent::Agent| (agent.status, agent.current_mandate);
         self.book.agents = agents.map(|agent| (agent.id, standing(agent))).collect();
-        let mandates = catalogue.mandates.iter().map(|compiled| &compiled.mandate);
+        let mandates = catalogue.mandates.iter();
         self.book.mandates =
             mandates.map(|mandate| (mandate.id, (mandate.version, mandate.status))).collect();
     }

@@ -37,7 +37,7 @@ pub(super) struct World {
     zone: String,
     calendar: TimeZone,
     now: Timestamp,
-    mandates: BTreeMap<u8, CompiledMandate>,
+    mandates: BTreeMap<u8, Mandate>,
     /// What the ledger told, which must be what it keeps.
     history: BTreeMap<TransactionId, Arc<TransactionRecord>>,
     /// No mandate and no window was changed so far: the limits hold for everything there is.
@@ -94,7 +94,7 @@ impl World {
     }
 
     fn replace(&mut self, number: u8, change: impl FnOnce(&mut Mandate)) {
-        let mut mandate = self.mandates[&number].mandate.clone();
+        let mut mandate = self.mandates[&number].clone();
         change(&mut mandate);
         mandate.version += 1;
         self.book.mandates.insert(mandate.id, (mandate.version, mandate.status));
@@ -103,15 +103,16 @@ impl World {
 
     fn standing(&self, number: u8) -> Standing {
         let (org_version, frozen) = self.book.orgs[&org()];
-        let Mandate { id, version, status, .. } = self.mandates[&number].mandate;
+        let Mandate { id, version, status, .. } = self.mandates[&number];
         let mandate = Some(MandateStanding { id, version, status });
         Standing { org_version, frozen, agent: AgentStatus::Active, mandate }
     }
 
     fn screen(&self, number: u8, spend: &Spend, evidence: &Evidence) -> Screened {
+        let compiled = CompiledMandate::try_new(&self.mandates[&number]).unwrap();
         screen(&Case {
             standing: &evidence.standing,
-            mandate: Some(&self.mandates[&number]),
+            mandate: Some(&compiled),
             spend,
             observed: &evidence.observed,
             zone: &parse_zone(&evidence.zone).unwrap(),
@@ -207,7 +208,7 @@ impl World {
 
     /// Every rule that counts, counted from the history alone.
     fn second_opinion(&self, number: u8, record: &TransactionRecord, decision: &Decision) {
-        let policy = &self.mandates[&number].mandate.policy;
+        let policy = &self.mandates[&number].policy;
         let (amount, now) = (i128::from(record.spend.amount), record.decided_at);
         let fits = |committed: i64, limit: i64| i128::from(committed) + amount <= limit.into();
         let told = |place: usize| decision.rule_results[place].passed();
@@ -288,7 +289,7 @@ impl World {
             let kept = &self.book.transactions[id];
             assert!(Arc::ptr_eq(kept, record) || kept == record, "{kept:?} is not {record:?}");
         }
-        for (number, CompiledMandate { mandate, .. }) in &self.mandates {
+        for (number, mandate) in &self.mandates {
             let budget = &mandate.policy.budget;
             let Window { starts_at, ends_at } = self.window(budget.reset);
             let (subject, period) = (Subject::Budget, budget.reset);
@@ -312,9 +313,9 @@ impl World {
 }
 
 /// As it would be read back from a store.
-fn stored(mandate: &Mandate) -> CompiledMandate {
+fn stored(mandate: &Mandate) -> Mandate {
     let mandate = serde_json::to_string(mandate).unwrap();
-    CompiledMandate::try_new(serde_json::from_str(&mandate).unwrap()).unwrap()
+    serde_json::from_str(&mandate).unwrap()
 }
 
 fn concluded(screened: &Screened, record: &TransactionRecord) -> Decision {

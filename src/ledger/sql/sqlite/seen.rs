@@ -1,7 +1,8 @@
 //! What the lane has read and nobody has changed since.
 //!
-//! Whatever another connection commits, SQLite tells by a number that is read in each batch: then
-//! nothing of this is believed any more. Not here: counters (`store::sqlite::tail`).
+//! Whether another connection has committed, SQLite tells by a number that is read in each batch;
+//! whether that changed how anybody stands, triggers count. Then no standing is believed any more.
+//! Not here: counters (`store::sqlite::tail`).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,12 +18,12 @@ use crate::domain::ledger::{Approval, WindowTest};
 use crate::domain::mandate::MandateStatus;
 use crate::store::StoreError;
 
-/// The most of each kind, some 10 MiB together; then it begins anew.
-const MOST: usize = 65_536;
+/// What is remembered of one mandate and its agent, in bytes, with the room that tables leave.
+const MANDATE_BYTES: usize = 256;
 
 const DATA_VERSION: &str = "PRAGMA data_version";
 
-const FORGOTTEN: &str = "SELECT forgotten FROM indexed";
+const CHANGED: &str = "SELECT standings, forgotten FROM indexed";
 
 const ORG: &str = "SELECT version, frozen FROM organization WHERE id = ?1";
 
@@ -33,12 +34,14 @@ const MANDATE: &str = "SELECT version, status FROM mandate WHERE id = ?1";
 const LOAD: &str = "load a batch";
 
 /// What was read before.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Seen {
+    /// The most of each kind; then that kind begins anew.
+    most: usize,
     /// What SQLite said when it was read.
     data_version: Option<i64>,
-    /// How many counters had been deleted then.
-    forgotten: Option<i64>,
+    /// How often a standing had changed, and how many counters had been deleted then.
+    changed: Option<(i64, i64)>,
     orgs: HashMap<OrgId, (i64, bool)>,
     agents: HashMap<AgentId, (AgentStatus, Option<MandateId>)>,
     mandates: HashMap<MandateId, (i64, MandateStatus)>,
@@ -47,24 +50,38 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Nothing yet, and never much more than these bytes.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            most: bytes.checked_div(MANDATE_BYTES).unwrap_or_default(),
+            data_version: None,
+            changed: None,
+            orgs: HashMap::new(),
+            agents: HashMap::new(),
+            mandates: HashMap::new(),
+            firsts: HashMap::new(),
+        }
+    }
+
     /// Forgets what others may have changed. Whether counters were deleted, which then must be
     /// forgotten too. To be asked within the transaction that goes by it.
     pub(super) fn renew(&mut self, connection: &Connection) -> Result<bool, StoreError> {
-        let ask = |sql| {
-            let mut statement = connection.prepare_cached(sql).map_err(failed(LOAD))?;
-            statement.query_row((), |row| row.get(0)).map_err(failed(LOAD))
-        };
-        let now = Some(ask(DATA_VERSION)?);
-        if self.data_version == now {
+        let mut statement = connection.prepare_cached(DATA_VERSION).map_err(failed(LOAD))?;
+        let now = statement.query_row((), |row| row.get(0)).map_err(failed(LOAD))?;
+        if self.data_version == Some(now) {
             return Ok(false);
         }
-        self.orgs.clear();
-        self.agents.clear();
-        self.mandates.clear();
-        let forgotten = Some(ask(FORGOTTEN)?);
-        let is_more = self.forgotten != forgotten;
-        (self.data_version, self.forgotten) = (now, forgotten);
-        Ok(is_more)
+        let mut statement = connection.prepare_cached(CHANGED).map_err(failed(LOAD))?;
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (standings, forgotten) = statement.query_row((), read).map_err(failed(LOAD))?;
+        let before = self.changed.replace((standings, forgotten));
+        self.data_version = Some(now);
+        if before.is_none_or(|(before, _)| before != standings) {
+            self.orgs.clear();
+            self.agents.clear();
+            self.mandates.clear();
+        }
+        Ok(before.is_none_or(|(_, before)| before != forgotten))
     }
 
     /// Version and kill switch of an organization, if there is one.
@@ -74,7 +91,7 @@ impl Seen {
         id: OrgId,
     ) -> Result<Option<(i64, bool)>, StoreError> {
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        recall(&mut self.orgs, id, || find(connection, ORG, id.as_bytes(), read))
+        recall(&mut self.orgs, self.most, id, || find(connection, ORG, id.as_bytes(), read))
     }
 
     /// Status and current mandate of an agent, if there is one.
@@ -84,7 +101,7 @@ impl Seen {
         id: AgentId,
     ) -> Result<Option<(AgentStatus, Option<MandateId>)>, StoreError> {
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        recall(&mut self.agents, id, || {
+        recall(&mut self.agents, self.most, id, || {
             let found = find(connection, AGENT, id.as_bytes(), read)?;
             let Some((status, current)): Option<(String, Option<[u8; 16]>)> = found else {
                 return Ok(None);
@@ -100,7 +117,7 @@ impl Seen {
         id: MandateId,
     ) -> Result<Option<(i64, MandateStatus)>, StoreError> {
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        recall(&mut self.mandates, id, || {
+        recall(&mut self.mandates, self.most, id, || {
             let found = find(connection, MANDATE, id.as_bytes(), read)?;
             let Some((version, status)): Option<(i64, String)> = found else { return Ok(None) };
             Ok(Some((version, word(&status)?)))
@@ -118,13 +135,14 @@ impl Seen {
         if self.firsts.get(&key).is_some_and(|first| first.at <= start) {
             self.firsts.remove(&key);
         }
-        recall(&mut self.firsts, key, || read(start))
+        recall(&mut self.firsts, self.most, key, || read(start))
     }
 }
 
 /// What is remembered, or else is read and remembered if it exists.
 fn recall<K: Eq + Hash, V: Copy>(
     seen: &mut HashMap<K, V>,
+    most: usize,
     key: K,
     read: impl FnOnce() -> Result<Option<V>, StoreError>,
 ) -> Result<Option<V>, StoreError> {
@@ -132,7 +150,7 @@ fn recall<K: Eq + Hash, V: Copy>(
         return Ok(Some(*value));
     }
     let Some(value) = read()? else { return Ok(None) };
-    if seen.len() >= MOST {
+    if seen.len() >= most {
         seen.clear();
     }
     seen.insert(key, value);

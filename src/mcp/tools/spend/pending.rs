@@ -17,8 +17,11 @@ use crate::proto::v1;
 pub(super) struct Waiting<'a> {
     asked: &'a v1::EvaluateRequest,
     transaction_id: &'a str,
-    approval: Option<v1::ApprovalRule>,
+    approval: Approval,
 }
+
+/// What the mandate says of approvals; nothing, if that could not be read.
+pub(super) struct Approval(Option<v1::ApprovalRule>);
 
 pub(super) fn output() -> Value {
     let asked = json!({
@@ -45,29 +48,46 @@ pub(super) fn output() -> Value {
     Value::Object(schema)
 }
 
-/// Reads what the mandate says of approvals.
-pub(super) async fn read<'a>(
-    gateway: &Gateway,
-    caller: &Caller,
-    asked: &'a v1::EvaluateRequest,
-    made: &'a v1::EvaluateResponse,
-) -> Waiting<'a> {
-    let request = caller.request(v1::GetMandateRequest {
-        mandate_id: made.mandate_id.clone(),
-        version: made.mandate_version,
-    });
-    let mandate = gateway.mandates().get_mandate(request).await;
-    let mandate = mandate.ok().and_then(|found| found.into_inner().mandate).unwrap_or_default();
-    let approval = mandate.rules.into_iter().find_map(|rule| {
-        if let Some(v1::rule::Kind::Approval(approval)) = rule.kind { Some(approval) } else { None }
-    });
-    Waiting { asked, transaction_id: &made.transaction_id, approval }
+impl Approval {
+    /// Reads this mandate in this version.
+    pub(super) async fn read(
+        gateway: &Gateway,
+        caller: &Caller,
+        (mandate_id, version): (String, i64),
+    ) -> Self {
+        let request = caller.request(v1::GetMandateRequest { mandate_id, version });
+        let mandate = gateway.mandates().get_mandate(request).await;
+        let mandate = mandate.ok().and_then(|found| found.into_inner().mandate).unwrap_or_default();
+        Self(mandate.rules.into_iter().find_map(|rule| match rule.kind {
+            Some(v1::rule::Kind::Approval(approval)) => Some(approval),
+            Some(_) | None => None,
+        }))
+    }
+
+    fn roles(&self) -> Vec<String> {
+        let roles = self.0.iter().flat_map(|approval| &approval.approver_roles);
+        roles.map(|role| clean(role, NAME_MAX)).collect()
+    }
+
+    /// Who decides, for a sentence.
+    pub(super) fn who(&self) -> String {
+        match self.roles().as_slice() {
+            [] => "whoever manages the mandate".to_owned(),
+            roles => roles.join(" or "),
+        }
+    }
 }
 
-impl Waiting<'_> {
-    fn roles(&self) -> Vec<String> {
-        let roles = self.approval.iter().flat_map(|approval| &approval.approver_roles);
-        roles.map(|role| clean(role, NAME_MAX)).collect()
+impl<'a> Waiting<'a> {
+    pub(super) async fn read(
+        gateway: &Gateway,
+        caller: &Caller,
+        asked: &'a v1::EvaluateRequest,
+        made: &'a v1::EvaluateResponse,
+    ) -> Self {
+        let mandate = (made.mandate_id.clone(), made.mandate_version);
+        let approval = Approval::read(gateway, caller, mandate).await;
+        Self { asked, transaction_id: &made.transaction_id, approval }
     }
 
     pub(super) fn data(&self) -> Value {
@@ -85,18 +105,15 @@ impl Waiting<'_> {
         );
         present(json!({
             "asked": asked,
-            "decidedBy": self.roles(),
-            "timeoutMinutes": self.approval.as_ref().map(|approval| approval.timeout_minutes),
+            "decidedBy": self.approval.roles(),
+            "timeoutMinutes": self.approval.0.as_ref().map(|approval| approval.timeout_minutes),
             "howToLearn": learn,
         }))
     }
 
     pub(super) fn text(&self) -> String {
         let amount = money_text(self.asked.amount.unwrap_or_default(), &self.asked.currency);
-        let who = match self.roles().as_slice() {
-            [] => "whoever manages the mandate".to_owned(),
-            roles => roles.join(" or "),
-        };
+        let who = self.approval.who();
         format!(
             " Do not spend yet: {amount} is held until {who} decides. Ask quetra_transactions for \
              this transactionId to learn the outcome."
