@@ -12,6 +12,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+mod webhook_secret;
+
+pub use webhook_secret::{WebhookSecret, WebhookSecretError};
+
 type HmacSha256 = Hmac<Sha256>;
 
 /// What can go wrong here; never says with which bytes.
@@ -189,13 +193,20 @@ pub fn random_id() -> [u8; 16] {
 /// HMAC-SHA-256.
 #[must_use]
 pub fn keyed_digest(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    keyed_digest_of(key, &[message])
+}
+
+/// HMAC-SHA-256 with a key of up to 64 bytes, of parts as if they were one.
+fn keyed_digest_of(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut block = [0; 64];
     for (padded, byte) in block.iter_mut().zip(key) {
         *padded = *byte; // RFC 2104: a shorter key is padded with zeros to the block size
     }
     let mut mac = HmacSha256::new(&block.into());
     block.zeroize();
-    mac.update(message);
+    for part in parts {
+        mac.update(part);
+    }
     mac.finalize().into_bytes().into()
 }
 

@@ -1,11 +1,13 @@
-//! What others know and we ask them for: for now, in which country a host or an address is.
+//! Others, and how we reach them: in which country a host or an address is, and the one road for
+//! calls that leave this server.
 //!
-//! Not here: when it is asked (`engine`) and what follows from it (`domain`).
+//! Not here: when they are asked (`engine`, `webhook`) and what follows from it (`domain`).
 
 use std::net::IpAddr;
 
 use async_trait::async_trait;
 
+pub mod egress;
 pub mod maxmind;
 
 /// Finds countries; `None` means unknown, and an unknown country fails a geo rule.

@@ -27,6 +27,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger/redis", &["domain", "ledger", "clock", "store"]),
     ("provider", &["domain"]),
     ("engine", &["domain", "store", "ledger", "provider", "clock", "crypto"]),
+    // It delivers what the store has, by the one road out.
+    ("webhook", &["domain", "store", "provider", "clock", "crypto"]),
     ("grpc", &["proto", "engine", "domain"]),
     ("forms", &["proto"]),
     ("rest", &["proto", "grpc::status", "grpc::codec", "forms"]),
