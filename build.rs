@@ -6,13 +6,14 @@
 use std::path::PathBuf;
 
 /// Every file with a service or a message of the product; imports are found from these.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "quetra/v1/agents_service.proto",
     "quetra/v1/budget_service.proto",
     "quetra/v1/evaluate_service.proto",
     "quetra/v1/mandates_service.proto",
     "quetra/v1/organization_service.proto",
     "quetra/v1/transactions_service.proto",
+    "quetra/v1/webhooks_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

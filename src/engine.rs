@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, MasterKey};
@@ -17,8 +18,10 @@ use crate::domain::money::Minor;
 use crate::domain::period::PeriodError;
 use crate::domain::transaction::TransactionState;
 use crate::ledger::{Ledger, LedgerError};
+use crate::domain::webhook::ENDPOINTS_MAX;
 use crate::provider::Countries;
-use crate::store::Catalogue;
+use crate::provider::egress::EgressRules;
+use crate::store::{Catalogue, EventStore};
 
 pub mod access;
 pub mod agents;
@@ -31,11 +34,13 @@ pub mod receipts;
 pub mod signing;
 mod snapshots;
 pub mod transactions;
+pub mod webhooks;
 
-/// The words of the traits that callers of the engine need.
+/// The words of the traits, and the one secret, that callers of the engine need.
+pub use crate::crypto::WebhookSecret;
 pub use crate::ledger::Durability;
 pub use crate::store::{
-    ApiKey, MandateFilter, Role, StoreError, StoreErrorKind, TransactionFilter,
+    ApiKey, DeliveryFilter, MandateFilter, Role, StoreError, StoreErrorKind, TransactionFilter,
 };
 
 /// How often a change that lost a race is tried again before the caller is told.
@@ -112,6 +117,12 @@ pub enum EngineError {
     /// Not a page token of this list.
     #[error("the page token is not of this list")]
     PageToken,
+    /// No more fit.
+    #[error("an organization has at most {ENDPOINTS_MAX} webhook endpoints")]
+    TooManyEndpoints,
+    /// Nothing is sent to it.
+    #[error("the webhook endpoint is disabled")]
+    EndpointDisabled,
     /// Too much is queued.
     #[error("the server is busy")]
     Overloaded,
@@ -180,6 +191,12 @@ pub struct EngineParts {
     pub master: MasterKey,
     /// Where hosts and addresses are.
     pub countries: Arc<dyn Countries>,
+    /// What happened, for those who are told of it.
+    pub events: Arc<dyn EventStore>,
+    /// Which URLs may be called.
+    pub egress: Arc<EgressRules>,
+    /// Rouses whoever delivers webhooks.
+    pub deliveries: Arc<Notify>,
     /// Calls a credential may make in a second; 0 means as many as it likes.
     pub requests_per_second: u32,
     /// The most memory, in MiB, for what decisions need of agents and mandates.
@@ -198,6 +215,10 @@ pub struct Engine {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     countries: Arc<dyn Countries>,
+    events: Arc<dyn EventStore>,
+    egress: Arc<EgressRules>,
+    deliveries: Arc<Notify>,
+    master: MasterKey,
     access: access::Access,
     signing: signing::Signing,
     pages: pages::PageTokens,
@@ -220,6 +241,9 @@ impl Engine {
             clock,
             master,
             countries,
+            events,
+            egress,
+            deliveries,
             requests_per_second,
             cache_mib,
         } = parts;
@@ -232,6 +256,10 @@ impl Engine {
             ledger,
             clock,
             countries,
+            events,
+            egress,
+            deliveries,
+            master,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::proto::v1::evaluate_service_server::{self, EvaluateServiceServer};
 use crate::proto::v1::mandates_service_server::{self, MandatesServiceServer};
 use crate::proto::v1::organization_service_server::{self, OrganizationServiceServer};
 use crate::proto::v1::transactions_service_server::{self, TransactionsServiceServer};
+use crate::proto::v1::webhooks_service_server::{self, WebhooksServiceServer};
 
 pub mod access;
 pub mod agents;
@@ -29,6 +30,7 @@ pub mod organization;
 pub(crate) mod schema;
 pub mod status;
 pub mod transactions;
+pub mod webhooks;
 
 /// Bytes of the largest request message; pass it to `max_decoding_message_size` of every service.
 ///
@@ -40,13 +42,14 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of the product, as health knows them.
-pub const SERVICE_NAMES: [&str; 6] = [
+pub const SERVICE_NAMES: [&str; 7] = [
     agents_service_server::SERVICE_NAME,
     budget_service_server::SERVICE_NAME,
     evaluate_service_server::SERVICE_NAME,
     mandates_service_server::SERVICE_NAME,
     organization_service_server::SERVICE_NAME,
     transactions_service_server::SERVICE_NAME,
+    webhooks_service_server::SERVICE_NAME,
 ];
 
 /// Every service of the product, without health, reflection and the access check.
@@ -67,6 +70,7 @@ pub fn services(engine: &Arc<Engine>, durability: Durability) -> Routes {
         .add_service(limited!(MandatesServiceServer, mandates::MandatesApi::new(own())))
         .add_service(limited!(AgentsServiceServer, agents::AgentsApi::new(own())))
         .add_service(limited!(OrganizationServiceServer, organization::OrganizationApi::new(own())))
+        .add_service(limited!(WebhooksServiceServer, webhooks::WebhooksApi::new(own())))
 }
 
 /// How a mutation is told from a repetition of it: the method and every field of the request.

@@ -22,6 +22,14 @@ use crate::domain::transaction::{TransactionRecord, TransactionState};
 pub mod postgres;
 pub(crate) mod sql;
 pub mod sqlite;
+mod events;
+mod webhooks;
+
+pub use events::EventStore;
+pub use webhooks::{
+    DeliveryFilter, DeliveryStore, OwnedEndpoint, Told, ToldEndpoint, WebhookChange, WebhookStore,
+    delivery_place,
+};
 
 /// What went wrong in a store, as far as a caller can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +178,8 @@ pub enum Change {
     RevokeKey(OrgId, KeyId, Timestamp),
     /// Revokes every credential bound to an agent.
     RevokeKeysOf(OrgId, AgentId, Timestamp),
+    /// What is told to whom.
+    Webhook(WebhookChange),
 }
 
 /// How an organization, an agent or a mandate stands, as far as a decision compares it.
@@ -393,11 +403,17 @@ pub struct TransactionPage {
 
 /// Everything the engine reads and writes, in one object.
 pub trait Catalogue:
-    CatalogueWriter + OrgStore + AgentStore + MandateStore + KeyStore + TransactionStore
+    CatalogueWriter + OrgStore + AgentStore + MandateStore + KeyStore + TransactionStore + WebhookStore
 {
 }
 
 impl<T> Catalogue for T where
-    T: CatalogueWriter + OrgStore + AgentStore + MandateStore + KeyStore + TransactionStore
+    T: CatalogueWriter
+        + OrgStore
+        + AgentStore
+        + MandateStore
+        + KeyStore
+        + TransactionStore
+        + WebhookStore
 {
 }

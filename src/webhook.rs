@@ -1,6 +1,11 @@
 //! Webhooks: events that leave the server, signed, until their receivers have them.
 //!
-//! Not here: the calls themselves (`provider::egress`), and what events there are (`domain`).
+//! Not here: endpoints and their administration (`engine::webhooks`), the calls themselves
+//! (`provider::egress`), and what events there are (`domain`).
 
+mod attempt;
+pub mod deliver;
+mod lane;
+mod record;
 pub mod schedule;
 pub mod sign;

@@ -96,8 +96,33 @@ prefixed_id! {
     KeyId, "key_", "an API key id (key_ and 32 hexadecimal digits)"
 }
 prefixed_id! {
+    /// An event, `evt_…`.
+    EventId, "evt_", "an event id (evt_ and 32 hexadecimal digits)"
+}
+prefixed_id! {
+    /// Where events are sent, `whe_…`.
+    WebhookEndpointId, "whe_", "a webhook endpoint id (whe_ and 32 hexadecimal digits)"
+}
+prefixed_id! {
+    /// One event on its way to one endpoint, `whd_…`; derived, never random.
+    WebhookDeliveryId, "whd_", "a webhook delivery id (whd_ and 32 hexadecimal digits)"
+}
+prefixed_id! {
     /// The record of a decision, `tx_…`; derived, never random.
     TransactionId, "tx_", "a transaction id (tx_ and 32 hexadecimal digits)"
+}
+
+impl WebhookDeliveryId {
+    /// Of an event to an endpoint, however often it is put on its way. The ids of events are
+    /// uniform, so these are as well.
+    #[must_use]
+    pub fn of(endpoint: WebhookEndpointId, event: EventId) -> Self {
+        let mut bytes = *event.as_bytes();
+        for (byte, other) in bytes.iter_mut().zip(endpoint.as_bytes()) {
+            *byte ^= other;
+        }
+        Self::from_bytes(bytes)
+    }
 }
 
 impl TransactionId {

@@ -30,6 +30,8 @@ pub struct OrganizationPatch {
     pub timezone: Option<String>,
     /// See [`Organization::frozen`].
     pub frozen: Option<bool>,
+    /// Where its events are sent; empty sends them nowhere.
+    pub webhook_url: Option<String>,
 }
 
 /// A key to make.
@@ -119,15 +121,23 @@ impl Engine {
             }
             after.default_currency = patch.default_currency.unwrap_or(after.default_currency);
             after.frozen = patch.frozen.unwrap_or(after.frozen);
-            if after == before && idempotency.key.is_none() {
+            let webhook = match &patch.webhook_url {
+                Some(url) => self.default_webhook_change(caller.org_id, url).await?,
+                None => None,
+            };
+            if after == before && webhook.is_none() && idempotency.key.is_none() {
                 self.catalogue.confirm(Stand::Org(before.clone())).await?;
                 return Ok(before);
             }
             after.version = before.version.saturating_add(1);
             after.updated_at = self.clock.now();
-            let changes = vec![Change::ReplaceOrg(after.clone(), before.version)];
+            let mut changes = vec![Change::ReplaceOrg(after.clone(), before.version)];
+            changes.extend(webhook);
             match self.commit(caller.org_id, changes, idempotency, &after).await {
-                Ok(()) => return Ok(after),
+                Ok(()) => {
+                    self.deliveries.notify_one();
+                    return Ok(after);
+                }
                 Err(error) if error.is_conflict() => {
                     if let Some(org) =
                         self.replay::<Organization>(caller.org_id, idempotency).await?

@@ -93,12 +93,19 @@ impl PageTokens {
         }
         items.truncate(size);
         let next = items.last().map_or_else(String::new, |last| {
-            let position = position(last);
-            let mut bytes = self.tag(org, query, position.as_bytes()).to_vec();
-            bytes.extend_from_slice(position.as_bytes());
-            URL_SAFE_NO_PAD.encode(bytes)
+            self.token(org, query, &position(last))
         });
         Paged { items, next }
+    }
+
+    /// The token of a position; of none it is none.
+    pub(super) fn token(&self, org: OrgId, query: &str, position: &str) -> String {
+        if position.is_empty() {
+            return String::new();
+        }
+        let mut bytes = self.tag(org, query, position.as_bytes()).to_vec();
+        bytes.extend_from_slice(position.as_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 
     fn tag(&self, org: OrgId, query: &str, position: &[u8]) -> [u8; TAG_LENGTH] {

@@ -20,6 +20,7 @@ pub(super) mod organization;
 pub(super) mod rule;
 pub(super) mod spend;
 pub(super) mod transaction;
+pub(super) mod webhook;
 
 /// Collects what is wrong with a request, so that all of it is reported at once.
 #[derive(Debug, Default)]

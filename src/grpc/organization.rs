@@ -32,7 +32,8 @@ impl OrganizationApi {
 
     async fn shown(&self, org: Organization) -> EngineResult<Option<v1::Organization>> {
         let keys = self.engine.public_keys(org.id).await?;
-        Ok(Some(organization(org, keys)))
+        let webhook = self.engine.default_webhook_endpoint(org.id).await?;
+        Ok(Some(organization(org, keys, webhook)))
     }
 
     async fn switch(

@@ -209,6 +209,14 @@ pub fn status_of(error: EngineError) -> Status {
             let message = format!("{message}; unfreeze it first");
             refusal(Code::FailedPrecondition, R::OrganizationFrozen, message)
         }
+        EngineError::TooManyEndpoints => {
+            let message = format!("{message}; delete one that is not needed first");
+            refusal(Code::FailedPrecondition, R::WebhookLimitReached, message)
+        }
+        EngineError::EndpointDisabled => {
+            let message = format!("{message}; enable it first");
+            refusal(Code::FailedPrecondition, R::WebhookEndpointDisabled, message)
+        }
         EngineError::KeyReused => {
             let message = format!("{message}; use a new key for a new request");
             refusal(Code::AlreadyExists, R::IdempotencyKeyReused, message)
@@ -297,6 +305,8 @@ fn general_refusal(error: EngineError) -> Refusal {
         | EngineError::LastAdminKey
         | EngineError::OpenHolds
         | EngineError::OrganizationFrozen
+        | EngineError::TooManyEndpoints
+        | EngineError::EndpointDisabled
         | EngineError::Crypto(_)
         | EngineError::Corrupt(_)) => {
             tracing::error!(error = %chain(&error), "an engine invariant is broken");

@@ -298,6 +298,15 @@ impl PostgresStore {
         Ok(writing)
     }
 
+    /// Starts a transaction that writes rows of an organization on which no decision depends.
+    async fn begin_beside(
+        &self,
+        org: OrgId,
+        operation: &'static str,
+    ) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.writing(Some(org), operation).await
+    }
+
     /// Commits. When it returns, the transaction survives a power loss.
     ///
     /// # Errors

@@ -255,6 +255,15 @@ impl SqliteStore {
         self.begin(operation).await
     }
 
+    /// [`Self::begin`]; to write beside the catalogue takes the same turn.
+    async fn begin_beside(
+        &self,
+        _org: OrgId,
+        operation: &'static str,
+    ) -> Result<Writing, StoreError> {
+        self.begin(operation).await
+    }
+
     /// Waits for the turn to write, for a connection that is not of these pools; never on a thread
     /// of the runtime.
     pub(crate) fn wait_for_turn(&self) -> OwnedMutexGuard<()> {

@@ -3,13 +3,20 @@
 use super::{Violations, defined, mask, timestamp};
 use crate::domain::organization::Organization;
 use crate::domain::period::parse_zone;
+use crate::domain::webhook::WebhookEndpoint;
 use crate::engine::EngineResult;
 use crate::engine::organization::{NewKey, OrganizationPatch};
 use crate::engine::signing::PublicKey;
 use crate::engine::{ApiKey, Role};
 use crate::proto::v1;
 
-pub(in crate::grpc) fn organization(org: Organization, keys: Vec<PublicKey>) -> v1::Organization {
+pub(in crate::grpc) fn organization(
+    org: Organization,
+    keys: Vec<PublicKey>,
+    webhook: Option<WebhookEndpoint>,
+) -> v1::Organization {
+    let (webhook_url, webhook_endpoint_id) =
+        webhook.map(|webhook| (webhook.url, webhook.id.to_string())).unwrap_or_default();
     let signing_key = |key: PublicKey| v1::SigningKey {
         key_id: key.key_id,
         algorithm: "EdDSA".to_owned(),
@@ -25,13 +32,15 @@ pub(in crate::grpc) fn organization(org: Organization, keys: Vec<PublicKey>) -> 
         created_at: Some(timestamp(org.created_at)),
         updated_at: Some(timestamp(org.updated_at)),
         signing_keys: keys.into_iter().map(signing_key).collect(),
+        webhook_url,
+        webhook_endpoint_id,
     }
 }
 
 pub(in crate::grpc) fn patch(
     request: v1::UpdateOrganizationRequest,
 ) -> EngineResult<OrganizationPatch> {
-    const KNOWN: [&str; 3] = ["name", "default_currency", "timezone"];
+    const KNOWN: [&str; 4] = ["name", "default_currency", "timezone", "webhook_url"];
     let mut wrong = Violations::default();
     let paths = mask(request.update_mask.as_ref(), &KNOWN, &mut wrong);
     let named = |path: &str| paths.iter().any(|named| named == path);
@@ -49,6 +58,7 @@ pub(in crate::grpc) fn patch(
         }
         patch.timezone = Some(request.timezone);
     }
+    patch.webhook_url = named("webhook_url").then_some(request.webhook_url);
     wrong.finish(Some(patch))
 }
 

@@ -12,14 +12,17 @@ use super::keys::shard_of;
 use super::shards::Trouble;
 use super::standing::{Shared, stands_of};
 use crate::domain::agent::{Agent, AgentStatus};
-use crate::domain::id::{AgentId, KeyId, MandateId, OrgId, TransactionId};
+use crate::domain::id::{
+    AgentId, KeyId, MandateId, OrgId, TransactionId, WebhookDeliveryId, WebhookEndpointId,
+};
 use crate::domain::mandate::Mandate;
 use crate::domain::organization::Organization;
 use crate::domain::transaction::TransactionRecord;
+use crate::domain::webhook::{WebhookDelivery, WebhookEndpoint};
 use crate::store::{
-    AgentStore, ApiKey, Catalogue, CatalogueWriter, Change, KeyStore, KeyUse, MandateFilter,
-    MandateStore, OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand, StoreError,
-    StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore,
+    AgentStore, ApiKey, Catalogue, CatalogueWriter, Change, DeliveryFilter, KeyStore, KeyUse,
+    MandateFilter, MandateStore, OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand,
+    StoreError, StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore, WebhookStore,
 };
 
 /// The catalogue over another one.
@@ -222,5 +225,48 @@ impl TransactionStore for ToldCatalogue {
     ) -> Result<i64, StoreError> {
         self.settle(org).await?;
         self.inner.count_transactions(org, filter).await
+    }
+}
+
+#[async_trait]
+impl WebhookStore for ToldCatalogue {
+    async fn webhook_endpoint(
+        &self,
+        org: OrgId,
+        id: WebhookEndpointId,
+    ) -> Result<Option<WebhookEndpoint>, StoreError> {
+        self.inner.webhook_endpoint(org, id).await
+    }
+
+    async fn webhook_endpoints(
+        &self,
+        org: OrgId,
+        page: Page,
+    ) -> Result<Vec<WebhookEndpoint>, StoreError> {
+        self.inner.webhook_endpoints(org, page).await
+    }
+
+    async fn default_webhook_endpoint(
+        &self,
+        org: OrgId,
+    ) -> Result<Option<WebhookEndpoint>, StoreError> {
+        self.inner.default_webhook_endpoint(org).await
+    }
+
+    async fn webhook_delivery(
+        &self,
+        org: OrgId,
+        id: WebhookDeliveryId,
+    ) -> Result<Option<WebhookDelivery>, StoreError> {
+        self.inner.webhook_delivery(org, id).await
+    }
+
+    async fn webhook_deliveries(
+        &self,
+        org: OrgId,
+        filter: DeliveryFilter,
+        page: Page,
+    ) -> Result<Vec<WebhookDelivery>, StoreError> {
+        self.inner.webhook_deliveries(org, filter, page).await
     }
 }

@@ -87,7 +87,8 @@ pub(super) fn stands_of(changes: &[Change]) -> Vec<Stand> {
         | Change::DeleteDraft(..)
         | Change::CreateKey(_)
         | Change::RevokeKey(..)
-        | Change::RevokeKeysOf(..) => None,
+        | Change::RevokeKeysOf(..)
+        | Change::Webhook(_) => None,
     };
     changes.iter().filter_map(stand).collect()
 }

@@ -29,3 +29,49 @@ pub(super) const REVOKE_KEY: &str = "UPDATE api_key SET revoked_at = $3
         SELECT 1 FROM api_key other
         WHERE other.org_id = $2 AND other.role = 'admin' AND other.revoked_at IS NULL
         AND other.id <> $1 AND (other.expires_at IS NULL OR other.expires_at > $3)))";
+
+// By the clock of the database: servers' own may differ.
+pub(super) const OWN_ENDPOINTS: Option<&str> = Some(
+    "UPDATE webhook_cursor
+    SET owner = $1, owned_until = clock_timestamp() + interval '6 s'
+    WHERE endpoint_id IN (SELECT endpoint_id FROM webhook_cursor
+        WHERE owned_until < clock_timestamp()
+            OR (owner = $1 AND owned_until < clock_timestamp() + interval '4 s')
+        FOR UPDATE SKIP LOCKED)",
+);
+
+pub(super) const DISOWN_ENDPOINTS: Option<&str> =
+    Some("UPDATE webhook_cursor SET owned_until = '-infinity' WHERE owner = $1");
+
+pub(super) const OWNED_ENDPOINTS: &str = "SELECT e.org_id, e.id, e.version,
+        (SELECT min(d.next_at) FROM webhook_delivery d
+            WHERE d.endpoint_id = e.id AND d.state = 'pending')
+    FROM webhook_cursor c JOIN webhook_endpoint e ON e.id = c.endpoint_id
+    WHERE c.owner = $1 AND c.owned_until > clock_timestamp() AND e.enabled";
+
+pub(super) const TELL_ENDPOINTS: &str = "UPDATE webhook_cursor
+    SET after_seq = greatest(after_seq, told.after), failing_since = told.failing
+    FROM json_to_recordset($2::json) AS told (endpoint TEXT, after BIGINT, failing BIGINT)
+    WHERE endpoint_id = decode(told.endpoint, 'hex') AND org_id = $1";
+
+pub(super) const LIST_DELIVERIES_BY_ENDPOINT: &str = "SELECT document FROM webhook_delivery
+    WHERE org_id = $1 AND endpoint_id = $2 AND (created_at, id) < ($3, $4) AND created_at >= $5
+        AND ($6 = '' OR state = $6) AND ($7 = '' OR event_type = $7)
+    ORDER BY created_at DESC, id DESC LIMIT $8";
+
+pub(super) const RECORD_DELIVERIES: &str = "INSERT INTO webhook_delivery
+        (id, org_id, endpoint_id, state, event_type, next_at, created_at, document)
+    SELECT decode(made.id, 'hex'), $1, e.id, made.state, made.type, made.next, made.created,
+        made.document
+    FROM json_to_recordset($2::json) AS made (id TEXT, endpoint TEXT, state TEXT, type TEXT,
+        next BIGINT, created BIGINT, document TEXT)
+    JOIN webhook_endpoint e ON e.id = decode(made.endpoint, 'hex') AND e.org_id = $1
+    ON CONFLICT (id) DO UPDATE
+    SET state = excluded.state, next_at = excluded.next_at, document = excluded.document";
+
+pub(super) const FORGET_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE id IN (
+    SELECT id FROM webhook_delivery d
+    WHERE d.org_id = $1 AND d.endpoint_id = $2 AND d.state <> 'pending'
+        AND d.created_at < greatest($3, coalesce((SELECT k.created_at FROM webhook_delivery k
+            WHERE k.endpoint_id = $2 ORDER BY k.created_at DESC LIMIT 1 OFFSET $4), $3))
+    ORDER BY d.created_at LIMIT $5)";

@@ -10,7 +10,7 @@ use super::{PostgresStore, Refused, failed, refuse};
 use crate::store::StoreError;
 
 /// Everything that a server does with each table.
-const PRIVILEGES: [(&str, &str); 14] = [
+const PRIVILEGES: [(&str, &str); 17] = [
     ("organization", "SELECT, INSERT, UPDATE"),
     ("ledger_head", "SELECT, INSERT, UPDATE"),
     ("signing_key", "SELECT, INSERT"),
@@ -29,6 +29,9 @@ const PRIVILEGES: [(&str, &str); 14] = [
     ("shard_authority", "SELECT, INSERT, UPDATE"),
     ("shard_epoch", "SELECT, INSERT, UPDATE"),
     ("lease", "SELECT, INSERT, UPDATE"),
+    ("webhook_endpoint", "SELECT, INSERT, UPDATE, DELETE"),
+    ("webhook_cursor", "SELECT, INSERT, UPDATE, DELETE"),
+    ("webhook_delivery", "SELECT, INSERT, UPDATE, DELETE"),
     ("_sqlx_migrations", "SELECT"),
 ];
 

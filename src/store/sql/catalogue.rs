@@ -16,6 +16,7 @@ mod keys;
 mod mandates;
 mod organizations;
 pub(super) mod statement;
+mod webhooks;
 mod write;
 
 type DriverRow = <Driver as sqlx::Database>::Row;

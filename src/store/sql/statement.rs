@@ -105,4 +105,49 @@ statements! {
     REVOKE_KEY = super::super::dialect::REVOKE_KEY;
     REVOKE_KEYS_OF = "UPDATE api_key SET revoked_at = $3
         WHERE agent_id = $2 AND org_id = $1 AND revoked_at IS NULL";
+
+    // Webhooks: their endpoints, of which an organization has few.
+    READ_ENDPOINT = "SELECT e.document, e.secret, e.previous_secret, e.previous_until,
+            c.after_seq, c.failing_since
+        FROM webhook_endpoint e JOIN webhook_cursor c ON c.endpoint_id = e.id
+        WHERE e.id = $2 AND e.org_id = $1";
+    LIST_ENDPOINTS = "SELECT e.document, e.secret, e.previous_secret, e.previous_until,
+            c.after_seq, c.failing_since
+        FROM webhook_endpoint e JOIN webhook_cursor c ON c.endpoint_id = e.id
+        WHERE e.org_id = $1 AND e.id < $2 ORDER BY e.id DESC LIMIT $3";
+    READ_DEFAULT_ENDPOINT = "SELECT e.document, e.secret, e.previous_secret, e.previous_until,
+            c.after_seq, c.failing_since
+        FROM webhook_endpoint e JOIN webhook_cursor c ON c.endpoint_id = e.id
+        WHERE e.org_id = $1 AND e.is_default";
+    CREATE_ENDPOINT = "INSERT INTO webhook_endpoint (id, org_id, is_default, enabled, version,
+            secret, previous_secret, previous_until, document)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+        WHERE (SELECT count(*) FROM webhook_endpoint WHERE org_id = $2) < $10";
+    CREATE_CURSOR = "INSERT INTO webhook_cursor (endpoint_id, org_id, after_seq)
+        VALUES ($1, $2, $3)";
+    REPLACE_ENDPOINT = "UPDATE webhook_endpoint
+        SET is_default = $3, enabled = $4, version = $5, secret = $6, previous_secret = $7,
+            previous_until = $8, document = $9
+        WHERE id = $1 AND org_id = $2 AND version = $10 AND version < $5";
+    // What was told stays told: a cursor never moves back.
+    RESTART_CURSOR = "UPDATE webhook_cursor SET after_seq = $3, failing_since = NULL
+        WHERE endpoint_id = $1 AND org_id = $2 AND after_seq <= $3";
+    DELETE_ENDPOINT = "DELETE FROM webhook_endpoint WHERE id = $1 AND org_id = $2";
+    DELETE_CURSOR = "DELETE FROM webhook_cursor WHERE endpoint_id = $1 AND org_id = $2";
+    DELETE_DELIVERIES = "DELETE FROM webhook_delivery WHERE endpoint_id = $1 AND org_id = $2";
+    OWNED_ENDPOINTS = super::super::dialect::OWNED_ENDPOINTS;
+    TELL_ENDPOINTS = super::super::dialect::TELL_ENDPOINTS;
+
+    // Webhooks: deliveries.
+    READ_DELIVERY = "SELECT document FROM webhook_delivery WHERE id = $2 AND org_id = $1";
+    LIST_DELIVERIES = "SELECT document FROM webhook_delivery
+        WHERE org_id = $1 AND org_id = $2 AND (created_at, id) < ($3, $4) AND created_at >= $5
+            AND ($6 = '' OR state = $6) AND ($7 = '' OR event_type = $7)
+        ORDER BY created_at DESC, id DESC LIMIT $8";
+    LIST_DELIVERIES_BY_ENDPOINT = super::super::dialect::LIST_DELIVERIES_BY_ENDPOINT;
+    DUE_DELIVERIES = "SELECT document FROM webhook_delivery
+        WHERE endpoint_id = $2 AND state = 'pending' AND next_at <= $3 AND org_id = $1
+        ORDER BY next_at LIMIT $4";
+    RECORD_DELIVERIES = super::super::dialect::RECORD_DELIVERIES;
+    FORGET_DELIVERIES = super::super::dialect::FORGET_DELIVERIES;
 }

@@ -24,6 +24,7 @@ mod agents;
 mod credentials;
 mod mandates;
 mod organizations;
+mod webhooks;
 
 /// A migrated store of its own.
 struct Fixture {

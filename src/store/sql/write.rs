@@ -14,7 +14,7 @@ use super::statement::{
     KEEP_MANDATE_VERSION, READ_ORG, REPLACE_AGENT, REPLACE_MANDATE, REPLACE_ORG, REVOKE_KEY,
     REVOKE_KEYS_OF, TOUCH_KEY,
 };
-use super::{DriverConnection, from_document, to_document};
+use super::{DriverConnection, from_document, to_document, webhooks};
 use crate::domain::agent::Agent;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
 use crate::domain::mandate::Mandate;
@@ -59,11 +59,12 @@ impl CatalogueWriter for Store {
     }
 }
 
-fn micros(time: Option<Timestamp>) -> Option<i64> {
+pub(super) fn micros(time: Option<Timestamp>) -> Option<i64> {
     time.map(Timestamp::as_microsecond)
 }
 
-type Statement<'a> = Query<'a, Driver, <Driver as sqlx::Database>::Arguments>;
+pub(super) type Arguments = <Driver as sqlx::Database>::Arguments;
+type Statement<'a> = Query<'a, Driver, Arguments>;
 
 /// Whose rows are about to change, each once and in order, so that two commits cannot wait for each
 /// other.
@@ -76,13 +77,14 @@ fn orgs_of(changes: &[Change], receipt: Option<&Receipt>) -> Vec<OrgId> {
         Change::DeleteDraft(org, _, _)
         | Change::RevokeKey(org, _, _)
         | Change::RevokeKeysOf(org, _, _) => *org,
+        Change::Webhook(change) => change.org(),
     };
     let orgs = changes.iter().map(org).chain(receipt.map(|receipt| receipt.org_id));
     orgs.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
 /// Runs a statement and returns how many rows it wrote.
-async fn run(
+pub(super) async fn run(
     query: Statement<'_>,
     connection: &mut DriverConnection,
     operation: &'static str,
@@ -92,7 +94,7 @@ async fn run(
 }
 
 /// Runs a statement that writes a row, unless what it compares has changed.
-async fn run_compared(
+pub(super) async fn run_compared(
     query: Statement<'_>,
     connection: &mut DriverConnection,
     operation: &'static str,
@@ -119,6 +121,7 @@ async fn apply(connection: &mut DriverConnection, change: &Change) -> Result<(),
         Change::CreateKey(key) => create_key(connection, key).await,
         Change::RevokeKey(org, id, at) => revoke_key(connection, *org, *id, *at).await,
         Change::RevokeKeysOf(org, agent, at) => revoke_keys_of(connection, *org, *agent, *at).await,
+        Change::Webhook(change) => webhooks::apply(connection, change).await,
     }
 }
 

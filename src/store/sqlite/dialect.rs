@@ -29,3 +29,40 @@ pub(super) const REVOKE_KEY: &str = "UPDATE api_key SET revoked_at = $3
         SELECT 1 FROM api_key other INDEXED BY api_key_admin
         WHERE other.org_id = $2 AND other.role = 'admin' AND other.revoked_at IS NULL
         AND other.id <> $1 AND (other.expires_at IS NULL OR other.expires_at > $3)))";
+
+// There is one server, which tells every endpoint.
+pub(super) const OWN_ENDPOINTS: Option<&str> = None;
+pub(super) const DISOWN_ENDPOINTS: Option<&str> = None;
+
+pub(super) const OWNED_ENDPOINTS: &str = "SELECT e.org_id, e.id, e.version,
+        (SELECT min(d.next_at) FROM webhook_delivery d
+            WHERE d.endpoint_id = e.id AND d.state = 'pending')
+    FROM webhook_endpoint e WHERE e.enabled AND length($1) = 16";
+
+pub(super) const TELL_ENDPOINTS: &str = "UPDATE webhook_cursor
+    SET after_seq = max(after_seq, told.value ->> 'after'), failing_since = told.value ->> 'failing'
+    FROM json_each($2) told
+    WHERE endpoint_id = unhex(told.value ->> 'endpoint') AND org_id = $1";
+
+// A `+` keeps a column from any index.
+pub(super) const LIST_DELIVERIES_BY_ENDPOINT: &str = "SELECT document FROM webhook_delivery
+    WHERE +org_id = $1 AND endpoint_id = $2 AND (created_at, id) < ($3, $4) AND created_at >= $5
+        AND ($6 = '' OR state = $6) AND ($7 = '' OR event_type = $7)
+    ORDER BY created_at DESC, id DESC LIMIT $8";
+
+pub(super) const RECORD_DELIVERIES: &str = "INSERT INTO webhook_delivery
+        (id, org_id, endpoint_id, state, event_type, next_at, created_at, document)
+    SELECT unhex(made.value ->> 'id'), $1, e.id, made.value ->> 'state', made.value ->> 'type',
+        made.value ->> 'next', made.value ->> 'created', made.value ->> 'document'
+    FROM json_each($2) made
+    JOIN webhook_endpoint e ON e.id = unhex(made.value ->> 'endpoint') AND e.org_id = $1
+    WHERE true
+    ON CONFLICT (id) DO UPDATE
+    SET state = excluded.state, next_at = excluded.next_at, document = excluded.document";
+
+pub(super) const FORGET_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE id IN (
+    SELECT id FROM webhook_delivery d
+    WHERE +d.org_id = $1 AND d.endpoint_id = $2 AND d.state <> 'pending'
+        AND d.created_at < max($3, coalesce((SELECT k.created_at FROM webhook_delivery k
+            WHERE k.endpoint_id = $2 ORDER BY k.created_at DESC LIMIT 1 OFFSET $4), $3))
+    ORDER BY d.created_at LIMIT $5)";

@@ -177,7 +177,8 @@ impl Maker {
                 | Change::DeleteDraft(..)
                 | Change::CreateKey(_)
                 | Change::RevokeKey(..)
-                | Change::RevokeKeysOf(..) => {}
+                | Change::RevokeKeysOf(..)
+                | Change::Webhook(_) => {}
             }
         }
         self.stand();

@@ -1,0 +1,123 @@
+//! Sending again what was sent before, or was never sent: one delivery, or a time range of events.
+//!
+//! Not here: attempts that follow from the schedule (`webhook`).
+
+use jiff::Timestamp;
+
+use super::super::access::Principal;
+use super::super::pages::{PageAsk, Paged};
+use super::super::{Engine, EngineError, EngineResult};
+use crate::domain::event::Event;
+use crate::domain::id::{OrgId, WebhookDeliveryId, WebhookEndpointId};
+use crate::domain::webhook::{WebhookDelivery, WebhookEndpoint};
+
+/// The most deliveries that one call sends again, and the most events that it looks at.
+const SENT_MAX: usize = 1_000;
+const LOOKED_AT_MAX: u32 = 10_000;
+const READ_AT_ONCE: u32 = 500;
+
+/// Which events to send again.
+#[derive(Clone, Debug)]
+pub struct RedeliveryAsk {
+    /// To which endpoint.
+    pub endpoint: WebhookEndpointId,
+    /// What happened at or after this time.
+    pub since: Timestamp,
+    /// What happened before this time.
+    pub until: Timestamp,
+    /// Where a call before this one ended.
+    pub page_token: String,
+}
+
+impl Engine {
+    /// Sends one delivery again, with the same event id.
+    ///
+    /// # Errors
+    /// When there is none, or its endpoint is disabled.
+    pub async fn redeliver_webhook(
+        &self,
+        caller: &Principal,
+        id: WebhookDeliveryId,
+    ) -> EngineResult<WebhookDelivery> {
+        let mut delivery = self.webhook_delivery(caller, id).await?;
+        self.enabled_endpoint(caller, delivery.endpoint_id).await?;
+        delivery.restart(self.clock.now());
+        self.send(caller, vec![delivery.clone()]).await?;
+        Ok(delivery)
+    }
+
+    /// Sends events of a time range to an endpoint that wants them, whether they were sent before
+    /// or not: a bounded number, then says how to go on.
+    ///
+    /// # Errors
+    /// When there is no such endpoint, it is disabled, or the token is not of this range.
+    pub async fn redeliver_webhooks(
+        &self,
+        caller: &Principal,
+        ask: &RedeliveryAsk,
+    ) -> EngineResult<Paged<WebhookDelivery>> {
+        let endpoint = self.enabled_endpoint(caller, ask.endpoint).await?;
+        if ask.until <= ask.since {
+            return Err(EngineError::invalid("until", "must be after since"));
+        }
+        let range = format!("redelivery {} {} {}", ask.endpoint, ask.since, ask.until);
+        let token = PageAsk { size: 0, token: ask.page_token.clone() };
+        let page = self.pages.open(caller.org_id, &range, &token)?;
+        let mut after = match page.after.as_deref().map(str::parse) {
+            None => self.before_time(caller.org_id, ask.since).await?,
+            Some(Ok(after)) => after,
+            Some(Err(_)) => return Err(EngineError::PageToken),
+        };
+        let (mut sent, mut looked_at, mut is_over) = (Vec::new(), 0_u32, false);
+        while !is_over && sent.len() < SENT_MAX && looked_at < LOOKED_AT_MAX {
+            let events = self.events.events(caller.org_id, after, READ_AT_ONCE).await?;
+            is_over = events.is_empty();
+            for event in events {
+                if event.at >= ask.until || sent.len() >= SENT_MAX {
+                    is_over = event.at >= ask.until;
+                    break;
+                }
+                (after, looked_at) = (event.seq, looked_at.saturating_add(1));
+                if endpoint.wants(event.kind) {
+                    sent.push(self.again(&endpoint, &event).await?);
+                }
+            }
+        }
+        self.send(caller, sent.clone()).await?;
+        let next = if is_over { String::new() } else { after.to_string() };
+        let next = self.pages.token(caller.org_id, &range, &next);
+        Ok(Paged { items: sent, next })
+    }
+
+    /// The delivery of an event, due now; what there was of it is kept.
+    async fn again(
+        &self,
+        endpoint: &WebhookEndpoint,
+        event: &Event,
+    ) -> EngineResult<WebhookDelivery> {
+        let id = WebhookDeliveryId::of(endpoint.id, event.id);
+        let now = self.clock.now();
+        let known = self.catalogue.webhook_delivery(endpoint.org_id, id).await?;
+        let mut delivery = known.unwrap_or_else(|| {
+            let event = (event.id, Some(event.seq), event.kind.word(), event.at);
+            WebhookDelivery::due((id, endpoint), event, now)
+        });
+        delivery.restart(now);
+        Ok(delivery)
+    }
+
+    /// The place in front of the first event at or after a time, found by halving: events are dense
+    /// and in the order of time.
+    async fn before_time(&self, org: OrgId, time: Timestamp) -> EngineResult<i64> {
+        let (mut low, mut high) = (0, self.last_event_seq(org).await?);
+        while low < high {
+            let middle = low.midpoint(high);
+            let found = self.events.events(org, middle, 1).await?;
+            match found.first() {
+                Some(event) if event.at < time => low = event.seq,
+                Some(_) | None => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
