@@ -92,9 +92,8 @@ impl PageTokens {
             return Paged { items, next: String::new() };
         }
         items.truncate(size);
-        let next = items.last().map_or_else(String::new, |last| {
-            self.token(org, query, &position(last))
-        });
+        let next =
+            items.last().map_or_else(String::new, |last| self.token(org, query, &position(last)));
         Paged { items, next }
     }
 

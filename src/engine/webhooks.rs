@@ -219,8 +219,7 @@ impl Engine {
         let now = self.clock.now();
         let event = EventId::from_bytes(random_id());
         let id = WebhookDeliveryId::of(endpoint.id, event);
-        let delivery =
-            WebhookDelivery::due((id, &endpoint), (event, None, TEST_EVENT, now), now);
+        let delivery = WebhookDelivery::due((id, &endpoint), (event, None, TEST_EVENT, now), now);
         self.send(caller, vec![delivery.clone()]).await?;
         Ok(delivery)
     }
@@ -318,11 +317,7 @@ impl Engine {
         if endpoint.enabled { Ok(endpoint) } else { Err(EngineError::EndpointDisabled) }
     }
 
-    async fn send(
-        &self,
-        caller: &Principal,
-        deliveries: Vec<WebhookDelivery>,
-    ) -> EngineResult<()> {
+    async fn send(&self, caller: &Principal, deliveries: Vec<WebhookDelivery>) -> EngineResult<()> {
         if deliveries.is_empty() {
             return Ok(());
         }

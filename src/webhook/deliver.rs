@@ -19,12 +19,13 @@ use super::lane;
 use super::record::{self, Entry, QUEUE};
 use crate::clock::Clock;
 use crate::crypto::{MasterKey, random_id};
+use crate::domain::actor::Actor;
 use crate::domain::id::{OrgId, WebhookEndpointId};
 use crate::domain::webhook::{DisabledReason, WebhookEndpoint};
 use crate::provider::egress::Egress;
 use crate::store::{
-    CatalogueWriter, Change, DeliveryStore, EventStore, OwnedEndpoint, StoreError, StoreErrorKind,
-    WebhookChange,
+    Author, CatalogueWriter, Change, DeliveryStore, EventStore, OwnedEndpoint, StoreError,
+    StoreErrorKind, WebhookChange,
 };
 
 /// Attempts under way at once, to all endpoints together.
@@ -102,7 +103,8 @@ impl Shared {
             ..endpoint.clone()
         };
         let change = Change::Webhook(WebhookChange::Replace(disabled, endpoint.version, None));
-        match self.parts.catalogue.commit(vec![change], None).await {
+        let author = Author { actor: Actor::System, at: now };
+        match self.parts.catalogue.commit(vec![change], None, author).await {
             Err(error) if error.kind == StoreErrorKind::Conflict => Ok(()),
             result => result,
         }

@@ -101,9 +101,9 @@ pub(in crate::grpc) fn rotation(
 ) -> EngineResult<(Option<WebhookSecret>, SignedDuration)> {
     let mut wrong = Violations::default();
     let secret: Option<WebhookSecret> = wrong.parse_optional("secret", &request.secret);
-    let overlap = request.overlap.map_or(OVERLAP_DEFAULT, |overlap| {
-        SignedDuration::new(overlap.seconds, overlap.nanos)
-    });
+    let overlap = request
+        .overlap
+        .map_or(OVERLAP_DEFAULT, |overlap| SignedDuration::new(overlap.seconds, overlap.nanos));
     if overlap.is_negative() || overlap > OVERLAP_MAX {
         wrong.refuse("overlap", "must be from zero to seven days");
     }

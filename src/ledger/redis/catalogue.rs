@@ -20,8 +20,8 @@ use crate::domain::organization::Organization;
 use crate::domain::transaction::TransactionRecord;
 use crate::domain::webhook::{WebhookDelivery, WebhookEndpoint};
 use crate::store::{
-    AgentStore, ApiKey, Catalogue, CatalogueWriter, Change, DeliveryFilter, KeyStore, KeyUse,
-    MandateFilter, MandateStore, OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand,
+    AgentStore, ApiKey, Author, Catalogue, CatalogueWriter, Change, DeliveryFilter, KeyStore,
+    KeyUse, MandateFilter, MandateStore, OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand,
     StoreError, StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore, WebhookStore,
 };
 
@@ -68,9 +68,10 @@ impl CatalogueWriter for ToldCatalogue {
         &self,
         changes: Vec<Change>,
         receipt: Option<Receipt>,
+        author: Author,
     ) -> Result<(), StoreError> {
         let stands = stands_of(&changes);
-        self.inner.commit(changes, receipt).await?;
+        self.inner.commit(changes, receipt, author).await?;
         self.tell(&stands).await
     }
 

@@ -75,3 +75,10 @@ pub(super) const FORGET_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE i
         AND d.created_at < greatest($3, coalesce((SELECT k.created_at FROM webhook_delivery k
             WHERE k.endpoint_id = $2 ORDER BY k.created_at DESC LIMIT 1 OFFSET $4), $3))
     ORDER BY d.created_at LIMIT $5)";
+
+// Under the lock of the row that it raises.
+pub(super) const RECORD_ACT: &str = "WITH head AS (
+        UPDATE ledger_head SET act_seq = act_seq + 1 WHERE org_id = $1 RETURNING act_seq, seq)
+    INSERT INTO act
+        (org_id, seq, after_spend, at, kind, subject, actor_key, actor_role, document)
+    SELECT $1, head.act_seq, head.seq, $2, $3, $4, $5, $6, $7 FROM head";

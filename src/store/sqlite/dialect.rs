@@ -66,3 +66,8 @@ pub(super) const FORGET_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE i
         AND d.created_at < max($3, coalesce((SELECT k.created_at FROM webhook_delivery k
             WHERE k.endpoint_id = $2 ORDER BY k.created_at DESC LIMIT 1 OFFSET $4), $3))
     ORDER BY d.created_at LIMIT $5)";
+
+// The lane writes through the same turn, so nothing is recorded between the number and the commit.
+pub(super) const RECORD_ACT: &str = "INSERT INTO act
+        (org_id, after_spend, at, kind, subject, actor_key, actor_role, document)
+    VALUES ($1, (SELECT coalesce(max(seq), 0) FROM spend), $2, $3, $4, $5, $6, $7)";
