@@ -1,7 +1,8 @@
 //! The composition root: the only place that chooses implementations and puts a server together.
 //!
 //! What must outlive a request is started and ended here, in order: the listener first stops
-//! taking calls, those in flight finish, the ledger answers what is queued, then the store closes.
+//! taking calls, those in flight finish, the ledger answers what is queued, webhooks under way are
+//! noted, then the store closes.
 //! Not here: settings (`config`), the port's protocols (`serve`), what is printed (`cli`).
 
 use std::future::Future;
@@ -25,9 +26,11 @@ use crate::engine::{Engine, EngineParts};
 use crate::grpc;
 use crate::grpc::access::{AccessLayer, AccessTable};
 use crate::mcp::{self, Gateway, HttpSettings};
+use crate::provider::egress::{Egress, EgressLimits, EgressRules, SystemResolver};
 use crate::provider::maxmind::MaxMindCountries;
 use crate::rest;
 use crate::serve::{self, FrontSettings, GrpcCalls, ServeLimits, front, standard_services};
+use crate::webhook::deliver::{self, DeliveryParts};
 
 mod database;
 mod demo;
@@ -87,6 +90,8 @@ struct Parts {
     database: Database,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Until they are delivered: not by a server that only makes its first organization.
+    webhooks: Option<DeliveryParts>,
 }
 
 impl Parts {
@@ -106,21 +111,49 @@ impl Parts {
             database.ledger(redis, Arc::clone(&clock), ledger_bytes).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(lanes);
+        let (master, stop) = (master_key(config)?, CancellationToken::new());
+        let rules = EgressRules::new(config.egress.allows_http, config.egress.allowed.clone());
+        let rules = Arc::new(rules);
+        let webhooks = DeliveryParts {
+            store: database.deliveries(),
+            catalogue: Arc::clone(&catalogue),
+            events: database.events(),
+            egress: Egress::new(
+                Arc::clone(&rules),
+                EgressLimits::default(),
+                config.egress.authorities.clone(),
+                Arc::new(SystemResolver),
+            )?,
+            clock: Arc::clone(&clock),
+            master: master.clone(),
+            wake: Arc::default(),
+            happened: Arc::default(),
+        };
         let countries = MaxMindCountries::open(config.geo_database.as_deref())?;
         let durability = ledger.durability();
         let engine = Arc::new(Engine::new(EngineParts {
             catalogue,
             ledger,
             clock,
-            master: master_key(config)?,
+            master,
             countries: Arc::new(countries),
+            events: Arc::clone(&webhooks.events),
+            egress: rules,
+            deliveries: Arc::clone(&webhooks.wake),
             requests_per_second: config.requests_per_second.map_or(0, Into::into),
             cache_mib: config.cache_mib.saturating_sub(ledger_mib),
         }));
         let wrong_key = "the master key does not open what this database has sealed; \
              start with the key it was made with (master_key_file)";
         engine.check_master_key().await.context(wrong_key)?;
-        Ok(Self { engine, durability, database, tasks, stop: CancellationToken::new() })
+        Ok(Self { engine, durability, database, tasks, stop, webhooks: Some(webhooks) })
+    }
+
+    /// Delivers webhooks until the server stops.
+    fn start_webhooks(&mut self) {
+        if let Some(webhooks) = self.webhooks.take() {
+            self.tasks.spawn(deliver::run(webhooks, self.stop.clone()));
+        }
     }
 
     /// Runs until the server stops: writes down key uses, and tells health what is so.
@@ -145,6 +178,7 @@ impl Parts {
         }
         // The lanes end when the last handle to the ledger is gone, after all it was asked.
         drop(self.engine);
+        drop(self.webhooks);
         self.tasks.close();
         self.tasks.wait().await;
         self.database.close().await;
@@ -180,7 +214,7 @@ pub async fn serve_with(
         private_folder(&config.data_dir)?;
     }
     let metrics = operations::recorder()?;
-    let parts = Parts::assemble(&config, choices.clock).await?;
+    let mut parts = Parts::assemble(&config, choices.clock).await?;
     let first_start = match config.mode {
         Mode::Dev => demo::make(&parts.engine).await?,
         Mode::Serve => None,
@@ -205,6 +239,7 @@ pub async fn serve_with(
     let addr = listener.local_addr()?;
     report(&health, true).await;
     parts.start_upkeep(health);
+    parts.start_webhooks();
     ready(&Started { addr, first_start });
     let served = serve::serve(listener, front, limits, shutdown).await;
     parts.close().await;

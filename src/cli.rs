@@ -25,6 +25,7 @@ mod server;
 mod setting_flags;
 mod spend;
 mod transactions;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -74,6 +75,8 @@ enum Command {
     Keys(Managed<keys::KeysCommand>),
     /// Look at transactions, settle, void or refund them
     Transactions(Managed<transactions::TransactionsCommand>),
+    /// Manage webhook endpoints, look at deliveries, send again
+    Webhooks(Managed<webhooks::WebhooksCommand>),
     /// Look at budgets
     Budget(Managed<budget::BudgetCommand>),
     /// Ask for a spend: decided, charged and recorded
@@ -162,6 +165,7 @@ fn dispatch(
         Command::Mandates(group) => ask(group.into(), environment, output, mandates::run),
         Command::Keys(group) => ask(group.into(), environment, output, keys::run),
         Command::Transactions(group) => ask(group.into(), environment, output, transactions::run),
+        Command::Webhooks(group) => ask(group.into(), environment, output, webhooks::run),
         Command::Budget(group) => ask(group.into(), environment, output, budget::run),
         Command::Evaluate(args) => ask(args.into(), environment, output, spend::evaluate),
         Command::CanSpend(args) => ask(args.into(), environment, output, spend::can_spend),

@@ -6,6 +6,7 @@
 //! Not here: parsing of the command line (`cli`), and making what the configuration names, such as
 //! the key file of a development server (`app`).
 
+mod egress;
 mod environment;
 mod file;
 mod key_file;
@@ -20,6 +21,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 pub use environment::Environment;
@@ -97,6 +100,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// What may be called beside https to the internet.
+#[derive(Clone, Debug, Default)]
+pub struct EgressConfig {
+    /// Http too.
+    pub allows_http: bool,
+    /// These ranges, however special they are.
+    pub allowed: Vec<IpNet>,
+    /// Who is trusted beside the public authorities.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
 /// A validated configuration: whoever holds one may start.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -119,6 +133,8 @@ pub struct ServerConfig {
     /// Names, with or without a port, by which MCP clients may call this server, beside those of
     /// the machine itself.
     pub mcp_allowed_hosts: Vec<String>,
+    /// What may be called beside https to the internet.
+    pub egress: EgressConfig,
     /// Whether something in front terminates TLS; required for a public listener.
     pub behind_tls_proxy: bool,
     /// A tracing filter.

@@ -18,6 +18,7 @@ mod rule_fields;
 mod scalar;
 mod spend;
 mod transaction;
+mod webhook;
 mod words;
 
 pub use agent::{AgentForm, AgentPatch, AgentView};
@@ -33,6 +34,11 @@ pub use rule::{Expression, RuleForm};
 pub use scalar::{Hour, Time, Whole};
 pub use spend::{PaymentRequestForm, RefundForm, RevokeForm, SettleForm, SpendForm};
 pub use transaction::{TransactionView, TransactionWithBudgetView};
+pub use webhook::{
+    RedeliverForm, RedeliveredView, RotateSecretForm, WebhookAttemptView, WebhookDeliveryView,
+    WebhookEndpointForm, WebhookEndpointPatch, WebhookEndpointView, WebhookSecretView,
+    WrittenSecret,
+};
 pub use words::{RuleKind, Vocabulary, Word};
 
 /// Why a message of the server cannot be shown as a form.

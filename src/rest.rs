@@ -4,7 +4,7 @@
 //! answer into JSON. Authentication, validation and limits are therefore exactly those of gRPC.
 //!
 //! Not here: the JSON forms (`crate::forms`), any decision, any state, CORS, tracing, and the
-//! payment paths (x402, ACP, Stripe) and webhooks, which have no service yet.
+//! payment paths (x402, ACP, Stripe), which have no service yet.
 
 mod agents;
 mod answer;
@@ -20,6 +20,7 @@ mod query;
 mod routes;
 mod transactions;
 mod tree;
+mod webhooks;
 
 use std::collections::BTreeMap;
 

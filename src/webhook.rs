@@ -9,3 +9,6 @@ mod lane;
 mod record;
 pub mod schedule;
 pub mod sign;
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use crate::ledger::sql::sqlite::SqliteHome;
 use crate::ledger::{Durability, Ledger};
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Catalogue, StoreError};
+use crate::store::{Catalogue, DeliveryStore, EventStore, StoreError};
 
 /// A ledger, the catalogue of a server with it, and what must run beside it.
 type Running = (Arc<dyn Ledger>, Arc<dyn Catalogue>, BoxFuture<'static, ()>);
@@ -82,6 +82,22 @@ impl Database {
     }
 
     fn catalogue(&self) -> Arc<dyn Catalogue> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// Where webhooks move on.
+    pub(super) fn deliveries(&self) -> Arc<dyn DeliveryStore> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// What happened.
+    pub(super) fn events(&self) -> Arc<dyn EventStore> {
         match self {
             Self::Sqlite(store) => Arc::new(store.clone()),
             Self::Postgres(store) => Arc::new(store.clone()),

@@ -25,6 +25,7 @@ use crate::proto::v1::evaluate_service_client::EvaluateServiceClient;
 use crate::proto::v1::mandates_service_client::MandatesServiceClient;
 use crate::proto::v1::organization_service_client::OrganizationServiceClient;
 use crate::proto::v1::transactions_service_client::TransactionsServiceClient;
+use crate::proto::v1::webhooks_service_client::WebhooksServiceClient;
 
 /// Where a server is if nobody says.
 pub(super) const URL_DEFAULT: &str = "http://127.0.0.1:7070";
@@ -192,6 +193,10 @@ impl<'a> Session<'a> {
 
     pub(super) fn organization(&self) -> OrganizationServiceClient<Wire> {
         OrganizationServiceClient::new(self.wire.clone())
+    }
+
+    pub(super) fn webhooks(&self) -> WebhooksServiceClient<Wire> {
+        WebhooksServiceClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(super) fn transactions(&self) -> TransactionsServiceClient<Wire> {

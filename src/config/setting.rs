@@ -35,6 +35,12 @@ pub enum Key {
     CorsAllowedOrigins,
     /// Host names of the MCP endpoint.
     McpAllowedHosts,
+    /// Outbound calls without TLS.
+    EgressAllowHttp,
+    /// Special addresses that may be called.
+    EgressAllow,
+    /// Authorities that outbound calls trust besides.
+    EgressCaFile,
     /// The log filter.
     Log,
     /// The log shape.
@@ -105,7 +111,7 @@ impl fmt::Display for Origin {
 
 impl Key {
     /// Every setting, in the order they are shown.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Listen,
         Self::DataDir,
         Self::DatabaseUrl,
@@ -116,6 +122,9 @@ impl Key {
         Self::GeoDatabase,
         Self::CorsAllowedOrigins,
         Self::McpAllowedHosts,
+        Self::EgressAllowHttp,
+        Self::EgressAllow,
+        Self::EgressCaFile,
         Self::Log,
         Self::LogFormat,
         Self::RequestTimeoutMs,
@@ -140,6 +149,9 @@ impl Key {
             Self::GeoDatabase => "geo_database",
             Self::CorsAllowedOrigins => "cors_allowed_origins",
             Self::McpAllowedHosts => "mcp_allowed_hosts",
+            Self::EgressAllowHttp => "egress_allow_http",
+            Self::EgressAllow => "egress_allow",
+            Self::EgressCaFile => "egress_ca_file",
             Self::Log => "log",
             Self::LogFormat => "log_format",
             Self::RequestTimeoutMs => "request_timeout_ms",
@@ -162,6 +174,7 @@ impl Key {
             | Self::Durability
             | Self::MasterKeyFile
             | Self::GeoDatabase
+            | Self::EgressCaFile
             | Self::Log
             | Self::LogFormat => Kind::Text,
             Self::RequestTimeoutMs
@@ -170,8 +183,8 @@ impl Key {
             | Self::RequestsPerSecond
             | Self::CacheMib
             | Self::WorkerThreads => Kind::Number,
-            Self::BehindTlsProxy => Kind::Switch,
-            Self::CorsAllowedOrigins | Self::McpAllowedHosts => Kind::List,
+            Self::BehindTlsProxy | Self::EgressAllowHttp => Kind::Switch,
+            Self::CorsAllowedOrigins | Self::McpAllowedHosts | Self::EgressAllow => Kind::List,
         }
     }
 
@@ -181,8 +194,8 @@ impl Key {
         match self {
             Self::Listen => Some("127.0.0.1:7070"),
             Self::DataDir => Some(".quetra"),
-            Self::BehindTlsProxy => Some("false"),
-            Self::CorsAllowedOrigins | Self::McpAllowedHosts => Some(""),
+            Self::BehindTlsProxy | Self::EgressAllowHttp => Some("false"),
+            Self::CorsAllowedOrigins | Self::McpAllowedHosts | Self::EgressAllow => Some(""),
             Self::Log => Some("info"),
             Self::LogFormat => Some("text"),
             Self::RequestTimeoutMs => Some("10000"),
@@ -191,7 +204,11 @@ impl Key {
             Self::CacheMib => Some("256"),
             Self::RequestsPerSecond | Self::WorkerThreads => Some("0"),
             Self::Durability => Some("durable"),
-            Self::DatabaseUrl | Self::RedisUrl | Self::MasterKeyFile | Self::GeoDatabase => None,
+            Self::DatabaseUrl
+            | Self::RedisUrl
+            | Self::MasterKeyFile
+            | Self::GeoDatabase
+            | Self::EgressCaFile => None,
         }
     }
 
@@ -213,6 +230,9 @@ impl Key {
                 "Web origins that may call, such as https://app.example.com"
             }
             Self::McpAllowedHosts => "Host names of MCP clients' URLs, such as mcp.example.com",
+            Self::EgressAllowHttp => "Webhooks may be sent by http too, unencrypted",
+            Self::EgressAllow => "Special ranges that may be called, such as 10.0.0.0/8",
+            Self::EgressCaFile => "PEM file of authorities that outbound calls trust besides",
             Self::Log => "Log filter, such as info,quetra=debug",
             Self::LogFormat => "Shape of log lines: text or json",
             Self::RequestTimeoutMs => "Longest time of one call, in milliseconds",
@@ -244,6 +264,9 @@ impl Key {
             Self::GeoDatabase => "geo-database",
             Self::CorsAllowedOrigins => "cors-allowed-origins",
             Self::McpAllowedHosts => "mcp-allowed-hosts",
+            Self::EgressAllowHttp => "egress-allow-http",
+            Self::EgressAllow => "egress-allow",
+            Self::EgressCaFile => "egress-ca-file",
             Self::Log => "log",
             Self::LogFormat => "log-format",
             Self::RequestTimeoutMs => "request-timeout-ms",
@@ -269,6 +292,9 @@ impl Key {
             | Self::GeoDatabase
             | Self::CorsAllowedOrigins
             | Self::McpAllowedHosts
+            | Self::EgressAllowHttp
+            | Self::EgressAllow
+            | Self::EgressCaFile
             | Self::Log
             | Self::LogFormat
             | Self::RequestTimeoutMs

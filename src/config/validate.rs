@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::setting::{Key, Origin, Settings};
 use super::{
-    ConfigError, DatabaseUrl, LogFormat, MasterKeySource, Mode, Purpose, Secret, ServerConfig,
-    read_master_key, shown,
+    ConfigError, DatabaseUrl, EgressConfig, LogFormat, MasterKeySource, Mode, Purpose, Secret,
+    ServerConfig, read_master_key, shown,
 };
 
 /// The name of the embedded database inside the data directory.
@@ -59,6 +59,7 @@ impl Settings {
             geo_database: check.geo_database(),
             cors_allowed_origins: check.origins(),
             mcp_allowed_hosts: check.mcp_hosts(),
+            egress: check.egress(),
             behind_tls_proxy: self.switch(Key::BehindTlsProxy),
             log: check.log(),
             log_format: check.log_format(),

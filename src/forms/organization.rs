@@ -1,14 +1,11 @@
 //! The organization and its keys, as they are written and shown.
 //!
-//! Not here: webhooks, which have no form yet.
+//! Not here: endpoints of webhooks beside the organization's own (`webhook`).
 
-use std::convert::Infallible;
-
-use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use super::decision::present;
-use super::patch::{given, masked};
+use super::patch::{Patch, given, masked};
 use super::scalar::Time;
 use super::words::Word;
 use crate::proto::v1;
@@ -26,17 +23,8 @@ pub struct OrganizationPatch {
     /// An IANA time zone name.
     #[serde(deserialize_with = "given")]
     pub timezone: Option<String>,
-    /// Published, but webhooks are not served yet.
-    #[serde(deserialize_with = "no_webhook")]
-    pub webhook_url: Option<Infallible>,
-}
-
-/// A webhook that is silently not set up would be waited for, so it is an error that says so.
-fn no_webhook<'de, D>(_deserializer: D) -> Result<Option<Infallible>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    Err(de::Error::custom("webhooks are not served yet; leave `webhookUrl` out"))
+    /// Where its events are sent; null sends them nowhere.
+    pub webhook_url: Patch<String>,
 }
 
 impl OrganizationPatch {
@@ -49,6 +37,7 @@ impl OrganizationPatch {
             name: masked(self.name, "name", &mut mask).unwrap_or_default(),
             default_currency: currency.unwrap_or_default(),
             timezone: masked(self.timezone, "timezone", &mut mask).unwrap_or_default(),
+            webhook_url: self.webhook_url.masked("webhook_url", &mut mask).unwrap_or_default(),
             idempotency_key,
             update_mask: Some(mask),
         }
@@ -71,6 +60,10 @@ pub struct OrganizationView {
     pub timezone: String,
     /// Nothing is approved.
     pub frozen: bool,
+    /// Where its events are sent; null if nowhere.
+    pub webhook_url: Option<String>,
+    /// The endpoint of that URL, `whe_…`; null if there is none.
+    pub webhook_endpoint_id: Option<String>,
     /// The public keys its mandates are signed with.
     pub signing_keys: Vec<SigningKeyView>,
     /// When it was made.
@@ -88,6 +81,8 @@ impl From<v1::Organization> for OrganizationView {
             default_currency: organization.default_currency,
             timezone: organization.timezone,
             frozen: organization.frozen,
+            webhook_url: present(organization.webhook_url),
+            webhook_endpoint_id: present(organization.webhook_endpoint_id),
             signing_keys: organization.signing_keys.into_iter().map(Into::into).collect(),
             created_at: Time::from_proto(organization.created_at.as_ref()),
             updated_at: Time::from_proto(organization.updated_at.as_ref()),

@@ -227,6 +227,11 @@ impl Vocabulary for v1::TransactionState {
     ];
 }
 
+impl Vocabulary for v1::WebhookDeliveryState {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("pending", Self::Pending), ("delivered", Self::Delivered), ("failed", Self::Failed)];
+}
+
 impl Vocabulary for v1::Durability {
     const WORDS: &'static [(&'static str, Self)] =
         &[("fast", Self::Fast), ("durable", Self::Durable), ("strict", Self::Strict)];

@@ -24,6 +24,7 @@ use crate::proto::v1::evaluate_service_client::EvaluateServiceClient;
 use crate::proto::v1::mandates_service_client::MandatesServiceClient;
 use crate::proto::v1::organization_service_client::OrganizationServiceClient;
 use crate::proto::v1::transactions_service_client::TransactionsServiceClient;
+use crate::proto::v1::webhooks_service_client::WebhooksServiceClient;
 
 /// Names one request across logs and answers.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -104,6 +105,7 @@ impl Call {
     client!(mandates, MandatesServiceClient, "The service of mandates.");
     client!(organization, OrganizationServiceClient, "The service of the organization.");
     client!(transactions, TransactionsServiceClient, "The service of transactions.");
+    client!(webhooks, WebhooksServiceClient, "The service of webhooks.");
 
     /// The message with the credential, the request id and the deadline of this request.
     pub(super) fn request<M>(&self, message: M) -> tonic::Request<M> {

@@ -89,6 +89,12 @@ impl Failure {
         )
     }
 
+    /// 404 for the secret of a webhook URL that is not set.
+    pub(super) fn no_webhook() -> Self {
+        let error = "the organization has no webhook; set `webhookUrl` first";
+        Self::new(StatusCode::NOT_FOUND, ErrorReason::NotFound, error)
+    }
+
     /// 404 for a path that is not served.
     pub(super) fn unknown_path() -> Self {
         let error = "there is no such path; see /openapi.json";

@@ -1,6 +1,6 @@
 //! `/organization` and `/api-keys`: the tenant, its kill switch and its keys.
 //!
-//! Not here: webhooks, which have no service yet; asking for one is refused and says so.
+//! Not here: endpoints of webhooks beside the organization's own (`webhooks`).
 
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::page::{LIMIT_MAX, Window, walk};
 use super::query::Query;
 use super::routes::Outcome;
+use super::webhooks;
 use crate::forms::{
     ApiKeyCreatedView, ApiKeyForm, ApiKeyView, FormError, OrganizationPatch, OrganizationView,
 };
@@ -49,6 +50,15 @@ pub(super) async fn unfreeze(call: Call) -> Outcome {
     let request = call.request(v1::UnfreezeOrganizationRequest {});
     let response = call.message(call.organization().unfreeze_organization(request).await)?;
     Answer::ok(&view(response.organization)?)
+}
+
+/// Rotates the secret of the endpoint that the organization's webhook URL manages.
+pub(super) async fn rotate_webhook_secret(call: Call) -> Outcome {
+    let endpoint = current(&call).await?.webhook_endpoint_id;
+    if endpoint.is_empty() {
+        return Err(Failure::no_webhook());
+    }
+    webhooks::rotate_of(&call, endpoint).await
 }
 
 pub(super) async fn create_key(call: Call) -> Outcome {

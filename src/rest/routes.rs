@@ -9,7 +9,7 @@ use axum::routing::MethodFilter;
 use super::answer::Answer;
 use super::call::Call;
 use super::failure::Failure;
-use super::{agents, gateway, mandates, organization, transactions};
+use super::{agents, gateway, mandates, organization, transactions, webhooks};
 
 /// What a handler gives back.
 pub(super) type Outcome = Result<Answer, Failure>;
@@ -87,6 +87,18 @@ pub(super) fn table() -> Vec<Route> {
         route!(Patch, "/organization", organization::update),
         route!(Post, "/organization/freeze", organization::freeze),
         route!(Post, "/organization/unfreeze", organization::unfreeze),
+        route!(Post, "/organization/webhook-secret/rotate", organization::rotate_webhook_secret),
+        route!(Post, "/webhooks", webhooks::create),
+        route!(Get, "/webhooks", webhooks::list),
+        route!(Get, "/webhooks/{id}", webhooks::get),
+        route!(Patch, "/webhooks/{id}", webhooks::update),
+        route!(Delete, "/webhooks/{id}", webhooks::delete),
+        route!(Post, "/webhooks/{id}/rotate-secret", webhooks::rotate),
+        route!(Post, "/webhooks/{id}/test", webhooks::test),
+        route!(Post, "/webhooks/{id}/redeliver", webhooks::redeliver_range),
+        route!(Get, "/webhooks/deliveries", webhooks::deliveries),
+        route!(Get, "/webhooks/deliveries/{id}", webhooks::get_delivery),
+        route!(Post, "/webhooks/deliveries/{id}/redeliver", webhooks::redeliver),
         route!(Post, "/api-keys", organization::create_key),
         route!(Get, "/api-keys", organization::list_keys),
         route!(Delete, "/api-keys/{id}", organization::revoke_key),

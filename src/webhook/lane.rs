@@ -30,6 +30,9 @@ use crate::store::{StoreError, Told};
 /// The most attempts at a time of an endpoint that answers quickly.
 const AT_ONCE_MAX: usize = 16;
 
+/// The same of one that nothing is known of yet.
+const AT_ONCE_START: usize = 4;
+
 /// Events that are read at once.
 const EVENTS_READ: u32 = 256;
 
@@ -128,7 +131,7 @@ impl Lane {
             retries: VecDeque::new(),
             open: Open::default(),
             running: JoinSet::new(),
-            at_once: AT_ONCE_MAX,
+            at_once: AT_ONCE_START,
             failures: 0,
             rest_until: None,
             may_have_events: true,
@@ -396,7 +399,7 @@ impl Lane {
         self.target = target;
         if is_elsewhere {
             // Another place deserves another chance.
-            (self.failures, self.rest_until, self.at_once) = (0, None, AT_ONCE_MAX);
+            (self.failures, self.rest_until, self.at_once) = (0, None, AT_ONCE_START);
         }
         Ok(())
     }

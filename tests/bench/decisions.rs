@@ -4,7 +4,7 @@
 //! It fails when a call fails or a decision is wrong, never because something was slow: targets
 //! stand beside the figures, for a reader who knows the machine. `-- --quick` is a short run,
 //! `-- load --url …` only loads a server that runs already, `-- postgres` measures one on
-//! Postgres, `-- redis` one in Redis, `-- mcp` only MCP. Not here: tests.
+//! Postgres, `-- redis` one in Redis, `-- mcp` only MCP, `-- webhooks` what is told of decisions. Not here: tests.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -31,6 +31,7 @@ mod scale;
 mod scenarios;
 mod server;
 mod table;
+mod webhooks;
 
 use std::net::ToSocketAddrs;
 use std::num::NonZeroUsize;
@@ -68,6 +69,7 @@ fn main() -> anyhow::Result<()> {
             Some(Command::Load(load)) => load_only(load).await,
             Some(Command::Postgres(chosen)) => postgres::measure(chosen, options.extent()).await,
             Some(Command::Redis) => redis::measure(options.extent()).await,
+            Some(Command::Webhooks) => webhooks::measure(options.extent()).await,
             Some(Command::Mcp) => mcp_only().await,
             Some(Command::Scale) => scale_only(&options).await,
             None => full(&options).await,

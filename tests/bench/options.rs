@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Scale,
     /// A server on Postgres alone, beside the naive design on the same Postgres.
     Postgres(PostgresOptions),
+    /// What webhooks deliver, and what they cost decisions.
+    Webhooks,
     /// A server that decides in Redis, beside the bare script and the naive design.
     Redis,
 }

@@ -29,6 +29,8 @@ struct Belongings {
     transaction_id: String,
     idempotency_key: String,
     api_key_id: String,
+    webhook_endpoint_id: String,
+    webhook_delivery_id: String,
     /// The text of the key, which is bound to the agent.
     key: String,
 }
@@ -41,19 +43,57 @@ impl Belongings {
         let idempotency_key = request.idempotency_key.clone();
         let transaction_id = admin.spend(request).await.transaction_id;
         let (api_key_id, key) = key(admin, v1::Role::Agent, &agent_id, None).await;
-        Self { agent_id, mandate_id, transaction_id, idempotency_key, api_key_id, key }
+        let (webhook_endpoint_id, webhook_delivery_id) = webhook(admin).await;
+        Self {
+            agent_id,
+            mandate_id,
+            transaction_id,
+            idempotency_key,
+            api_key_id,
+            webhook_endpoint_id,
+            webhook_delivery_id,
+            key,
+        }
     }
 
     /// The ids and the names that nobody else may see.
-    fn marks(&self) -> [&str; 5] {
+    fn marks(&self) -> [&str; 7] {
         [
             &self.agent_id,
             &self.mandate_id,
             &self.transaction_id,
             &self.idempotency_key,
             &self.api_key_id,
+            &self.webhook_endpoint_id,
+            &self.webhook_delivery_id,
         ]
     }
+}
+
+/// An endpoint, new or one there is already, as there cannot be many; and a delivery to it. Its name
+/// leads nowhere.
+async fn webhook(admin: &mut Clients) -> (String, String) {
+    let listed = v1::ListWebhookEndpointsRequest::default();
+    let listed = admin.webhooks.list_webhook_endpoints(listed).await.unwrap().into_inner();
+    let webhook_endpoint_id = match listed.webhook_endpoints.first() {
+        Some(endpoint) => endpoint.id.clone(),
+        None => {
+            let url = "https://receiver.invalid/hooks".to_owned();
+            let request = v1::CreateWebhookEndpointRequest { url, ..Default::default() };
+            let made = admin.webhooks.create_webhook_endpoint(request).await.unwrap();
+            made.into_inner().webhook_endpoint.unwrap().id
+        }
+    };
+    let request = v1::UpdateWebhookEndpointRequest {
+        webhook_endpoint_id: webhook_endpoint_id.clone(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["enabled".to_owned()] }),
+        enabled: true,
+        ..Default::default()
+    };
+    admin.webhooks.update_webhook_endpoint(request).await.unwrap();
+    let request = v1::SendTestWebhookRequest { webhook_endpoint_id: webhook_endpoint_id.clone() };
+    let sent = admin.webhooks.send_test_webhook(request).await.unwrap().into_inner();
+    (webhook_endpoint_id, sent.webhook_delivery.unwrap().id)
 }
 
 /// A new key: its id and its text.

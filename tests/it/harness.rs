@@ -13,8 +13,8 @@ use std::time::Duration;
 use quetra::app::{Choices, FirstStart, Started, serve_with};
 use quetra::clock::{Clock, SystemClock};
 use quetra::config::{
-    DatabaseUrl, DurabilityLevel, LogFormat, MasterKeySource, Mode, RedisConfig, Secret,
-    ServerConfig,
+    DatabaseUrl, DurabilityLevel, EgressConfig, LogFormat, MasterKeySource, Mode, RedisConfig,
+    Secret, ServerConfig,
 };
 use quetra::proto::v1;
 use quetra::store::postgres::PostgresStore;
@@ -176,6 +176,7 @@ pub(crate) fn config(folder: &Folder) -> ServerConfig {
         geo_database: None,
         cors_allowed_origins: Vec::new(),
         mcp_allowed_hosts: Vec::new(),
+        egress: EgressConfig::default(),
         behind_tls_proxy: false,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
@@ -336,6 +337,7 @@ pub(crate) struct Clients {
     pub(crate) mandates: v1::mandates_service_client::MandatesServiceClient<Link>,
     pub(crate) agents: v1::agents_service_client::AgentsServiceClient<Link>,
     pub(crate) organization: v1::organization_service_client::OrganizationServiceClient<Link>,
+    pub(crate) webhooks: v1::webhooks_service_client::WebhooksServiceClient<Link>,
 }
 
 impl Clients {
@@ -348,7 +350,10 @@ impl Clients {
             ),
             mandates: v1::mandates_service_client::MandatesServiceClient::new(link.clone()),
             agents: v1::agents_service_client::AgentsServiceClient::new(link.clone()),
-            organization: v1::organization_service_client::OrganizationServiceClient::new(link),
+            organization: v1::organization_service_client::OrganizationServiceClient::new(
+                link.clone(),
+            ),
+            webhooks: v1::webhooks_service_client::WebhooksServiceClient::new(link),
         }
     }
 

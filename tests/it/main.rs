@@ -75,3 +75,5 @@ mod tidy;
 mod transactions;
 #[cfg(test)]
 mod ways_in;
+#[cfg(test)]
+mod webhooks;

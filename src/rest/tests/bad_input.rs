@@ -301,11 +301,6 @@ async fn queries_are_checked() {
 #[tokio::test]
 async fn what_is_not_served_yet_says_so() {
     let bench = Bench::new();
-    let body = r#"{"name": "Lab", "webhookUrl": "https://a.com/hook"}"#;
-    let reply = bench.call("PATCH", "/organization", body).await;
-    assert_eq!((reply.status.as_u16(), reply.fields()), (400, vec!["webhookUrl"]));
-    assert!(reply.body["error"].as_str().unwrap().contains("not served yet"));
-
     let body =
         r#"{"agent": "researcher", "name": "m", "budget": {"total": 1, "perTransaction": 1}}"#;
     let reply = bench.call("POST", "/mandates", body).await;

@@ -21,6 +21,7 @@ use crate::proto::v1::organization_service_server::{
 use crate::proto::v1::transactions_service_server::{
     TransactionsService, TransactionsServiceServer,
 };
+use crate::proto::v1::webhooks_service_server::WebhooksServiceServer;
 
 pub(super) const AGENT: &str = "0b8f4f0e-5a53-4b7e-9d3c-0d9f1b1c2d3e";
 
@@ -53,6 +54,7 @@ impl Fake {
             .add_service(MandatesServiceServer::new(self.clone()))
             .add_service(AgentsServiceServer::new(self.clone()))
             .add_service(OrganizationServiceServer::new(self.clone()))
+            .add_service(WebhooksServiceServer::new(self.clone()))
             .prepare()
             .into_axum_router()
     }
@@ -259,6 +261,8 @@ fn organization(frozen: bool) -> Option<v1::Organization> {
         default_currency: "CHF".into(),
         timezone: "Europe/Zagreb".into(),
         frozen,
+        webhook_url: "https://example.com/hooks".into(),
+        webhook_endpoint_id: "whe_1".into(),
         signing_keys: vec![v1::SigningKey {
             key_id: "key-1".into(),
             algorithm: "EdDSA".into(),
@@ -424,3 +428,5 @@ service!(OrganizationService {
     revoke_api_key(RevokeApiKeyRequest) -> RevokeApiKeyResponse
         = |_f, _m| v1::RevokeApiKeyResponse { api_key: Some(api_key(true)) };
 });
+
+mod webhooks;

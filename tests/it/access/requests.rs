@@ -59,6 +59,8 @@ fn rest(rpc: &str, idempotency_key: &str) -> Value {
         "UpdateMandate" => json!({"update_mask": "name", "name": "another name"}),
         "UpdateBudget" => json!({"total": 20_000}),
         "UpdateAgent" => json!({"update_mask": "description", "description": "changed"}),
+        "UpdateWebhookEndpoint" => json!({"update_mask": "description", "description": "changed"}),
+        "RedeliverWebhookRange" => json!({"since": "2026-05-01T00:00:00Z"}),
         "CreateApiKey" => json!({"name": "a key", "role": "ROLE_AGENT"}),
         _ => json!({}),
     }
@@ -79,6 +81,7 @@ impl Place {
                 (rpc, field.name()),
                 ("GetBudget" | "ListTransactions" | "Evaluate" | "CanSpend", "mandate_id")
                     | ("GetBudget" | "ListTransactions", "agent_id")
+                    | ("ListWebhookDeliveries", "webhook_endpoint_id")
             );
             if field.name().ends_with("_id") && !optional {
                 fields.insert(field.name().to_owned(), own.id(field.name()).into());
@@ -98,6 +101,8 @@ impl Belongings {
             "mandate_id" => &self.mandate_id,
             "transaction_id" => &self.transaction_id,
             "api_key_id" => &self.api_key_id,
+            "webhook_endpoint_id" => &self.webhook_endpoint_id,
+            "webhook_delivery_id" => &self.webhook_delivery_id,
             other => panic!("a new kind of id, `{other}`: teach this test to make one"),
         }
     }
@@ -114,6 +119,8 @@ pub(super) fn unknown(field: &str) -> String {
         "mandate_id" => format!("mdt_{digits}"),
         "transaction_id" => format!("tx_{digits}"),
         "api_key_id" => format!("key_{digits}"),
+        "webhook_endpoint_id" => format!("whe_{digits}"),
+        "webhook_delivery_id" => format!("whd_{digits}"),
         other => panic!("a new kind of id, `{other}`: teach this test to make one"),
     }
 }

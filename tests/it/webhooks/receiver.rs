@@ -1,0 +1,84 @@
+//! A receiver on loopback that accepts everything and remembers it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+/// How long anything may take that has to happen.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(super) struct Got {
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: String,
+}
+
+impl Got {
+    pub(super) fn id(&self) -> &str {
+        &self.headers["webhook-id"]
+    }
+
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// As a library of Standard Webhooks is asked about it.
+    pub(super) fn to_verify(&self, secret: &str) -> Value {
+        json!({"secret": secret, "headers": self.headers, "body": self.body})
+    }
+}
+
+/// A running receiver; stopped when dropped.
+pub(super) struct Receiver {
+    pub(super) url: String,
+    got: Arc<Mutex<Vec<Got>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Receiver {
+    pub(super) async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hooks", listener.local_addr().unwrap());
+        let got = Arc::<Mutex<Vec<Got>>>::default();
+        let shared = Arc::clone(&got);
+        let handler = move |headers: HeaderMap, body: Bytes| {
+            let text = |value: &axum::http::HeaderValue| value.to_str().unwrap().to_owned();
+            let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value)));
+            let (headers, body) = (headers.collect(), String::from_utf8(body.to_vec()).unwrap());
+            shared.lock().unwrap().push(Got { headers, body });
+            std::future::ready(StatusCode::NO_CONTENT)
+        };
+        let router = axum::Router::new().fallback(handler);
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, got, task }
+    }
+
+    pub(super) fn received(&self) -> Vec<Got> {
+        self.got.lock().unwrap().clone()
+    }
+
+    /// Waits until what was received is so.
+    pub(super) async fn until(&self, is_so: impl Fn(&[Got]) -> bool) -> Vec<Got> {
+        let waiting = async {
+            while !is_so(&self.got.lock().unwrap()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        let got = self.received();
+        assert!(waited.is_ok(), "{} received: {:?}", got.len(), got.last());
+        got
+    }
+}
