@@ -30,6 +30,7 @@ use crate::provider::egress::{Egress, EgressLimits, EgressRules, SystemResolver}
 use crate::provider::maxmind::MaxMindCountries;
 use crate::rest;
 use crate::serve::{self, FrontSettings, GrpcCalls, ServeLimits, front, standard_services};
+use crate::store::Catalogue;
 use crate::webhook::deliver::{self, DeliveryParts};
 
 mod database;
@@ -116,7 +117,7 @@ impl Parts {
         let rules = Arc::new(rules);
         let webhooks = DeliveryParts {
             store: database.deliveries(),
-            catalogue: Arc::clone(&catalogue),
+            catalogue: Arc::<dyn Catalogue>::clone(&catalogue),
             events: database.events(),
             egress: Egress::new(
                 Arc::clone(&rules),

@@ -167,6 +167,10 @@ fn next_step(reason: ErrorReason) -> Option<&'static str> {
         }
         R::OpenHolds => Some("void the agent's pending transactions first"),
         R::OrganizationFrozen => Some("an administrator must unfreeze the organization first"),
+        R::WebhookLimitReached => Some("delete an endpoint first: `quetra webhooks list`"),
+        R::WebhookEndpointDisabled => {
+            Some("enable it first: `quetra webhooks update ID --enabled true`")
+        }
         R::PageTokenInvalid => Some("start the list again"),
     }
 }

@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::setting::{Key, Origin, Settings};
 use super::{
-    ConfigError, DatabaseUrl, EgressConfig, LogFormat, MasterKeySource, Mode, Purpose, Secret,
-    ServerConfig, read_master_key, shown,
+    ConfigError, DatabaseUrl, LogFormat, MasterKeySource, Mode, Purpose, Secret, ServerConfig,
+    read_master_key, shown,
 };
 
 /// The name of the embedded database inside the data directory.

@@ -137,23 +137,21 @@ impl Engine {
         if let Some(url) = &patch.url {
             self.judge_url("url", url)?;
         }
-        self.change_endpoint(caller, id, idempotency, async |mut endpoint| {
+        let now = self.last_event_seq(caller.org_id).await?;
+        let change = |mut endpoint: WebhookEndpoint| {
             let was_enabled = endpoint.enabled;
             endpoint.url = patch.url.clone().unwrap_or(endpoint.url);
             endpoint.description = patch.description.clone().unwrap_or(endpoint.description);
             endpoint.events = patch.events.clone().unwrap_or(endpoint.events);
             endpoint.enabled = patch.enabled.unwrap_or(endpoint.enabled);
-            if endpoint.enabled == was_enabled {
-                return Ok((endpoint, None));
+            let is_switched = endpoint.enabled != was_enabled;
+            if is_switched {
+                endpoint.disabled = None;
             }
-            endpoint.disabled = None;
-            let after = match endpoint.enabled {
-                true => Some(self.last_event_seq(caller.org_id).await?),
-                false => None,
-            };
-            Ok((endpoint, after))
-        })
-        .await
+            let after = (is_switched && endpoint.enabled).then_some(now);
+            (endpoint, after)
+        };
+        self.change_endpoint(caller, id, idempotency, change).await
     }
 
     /// Gives an endpoint another secret, which is returned this once. The old one signs beside it
@@ -176,13 +174,12 @@ impl Engine {
         let overlap = overlap.clamp(SignedDuration::ZERO, OVERLAP_MAX);
         let until = self.clock.now().checked_add(overlap);
         let until = until.map_err(|_| EngineError::Corrupt("the clock"))?;
-        let rotated = self
-            .change_endpoint(caller, id, idempotency, async |mut endpoint| {
-                let old = std::mem::replace(&mut endpoint.secrets.current, sealed.clone());
-                endpoint.secrets.previous = (!overlap.is_zero()).then_some((old, until));
-                Ok((endpoint, None))
-            })
-            .await?;
+        let change = |mut endpoint: WebhookEndpoint| {
+            let old = std::mem::replace(&mut endpoint.secrets.current, sealed.clone());
+            endpoint.secrets.previous = (!overlap.is_zero()).then_some((old, until));
+            (endpoint, None)
+        };
+        let rotated = self.change_endpoint(caller, id, idempotency, change).await?;
         let is_ours = rotated.secrets.current == sealed;
         Ok((rotated, is_ours.then_some(secret)))
     }
@@ -333,14 +330,14 @@ impl Engine {
         caller: &Principal,
         id: WebhookEndpointId,
         idempotency: &Idempotency,
-        change: impl AsyncFn(WebhookEndpoint) -> EngineResult<Changed>,
+        change: impl Fn(WebhookEndpoint) -> Changed + Send + Sync,
     ) -> EngineResult<WebhookEndpoint> {
         for _ in 0..ATTEMPTS {
             if let Some(endpoint) = self.replay(caller.org_id, idempotency).await? {
                 return Ok(endpoint);
             }
             let before = self.webhook_endpoint(caller, id).await?;
-            let (after, from) = change(before.clone()).await?;
+            let (after, from) = change(before.clone());
             if after == before && idempotency.key.is_none() {
                 return Ok(before);
             }
