@@ -29,11 +29,13 @@ use crate::provider::maxmind::MaxMindCountries;
 use crate::rest;
 use crate::serve::{self, FrontSettings, GrpcCalls, ServeLimits, front, standard_services};
 
+mod checkpoints;
 mod database;
 mod demo;
 mod ledger_tools;
 mod operations;
 
+use checkpoints::Checkpoints;
 use database::Database;
 pub use demo::FirstStart;
 pub use ledger_tools::{
@@ -46,6 +48,12 @@ const CACHE_PARTS: u32 = 4;
 
 /// How often the uses of keys are written down, and readiness is looked at.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the clock has ended a mandate.
+const CLOCKWORK: Duration = Duration::from_secs(1);
+
+/// How often a journal that has grown is signed.
+const CHECKPOINT_SECONDS: u32 = 10;
 
 /// A server that takes calls.
 #[derive(Debug)]
@@ -87,6 +95,8 @@ struct Parts {
     database: Database,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Ends streams, before calls are waited for.
+    ending: CancellationToken,
 }
 
 impl Parts {
@@ -104,8 +114,12 @@ impl Parts {
         let redis = config.redis.as_ref();
         let (ledger, catalogue, lanes) =
             database.ledger(redis, Arc::clone(&clock), ledger_bytes).await?;
-        let tasks = TaskTracker::new();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ending = CancellationToken::new();
         tasks.spawn(lanes);
+        let follower = database.follower();
+        let growth = follower.growth();
+        tasks.spawn(follower.run(stop.clone()));
         let countries = MaxMindCountries::open(config.geo_database.as_deref())?;
         let durability = ledger.durability();
         let engine = Arc::new(Engine::new(EngineParts {
@@ -116,11 +130,13 @@ impl Parts {
             countries: Arc::new(countries),
             requests_per_second: config.requests_per_second.map_or(0, Into::into),
             cache_mib: config.cache_mib.saturating_sub(ledger_mib),
+            growth,
+            ending: ending.clone(),
         }));
         let wrong_key = "the master key does not open what this database has sealed; \
              start with the key it was made with (master_key_file)";
         engine.check_master_key().await.context(wrong_key)?;
-        Ok(Self { engine, durability, database, tasks, stop: CancellationToken::new() })
+        Ok(Self { engine, durability, database, tasks, stop, ending })
     }
 
     /// Runs until the server stops: writes down key uses, and tells health what is so.
@@ -135,6 +151,24 @@ impl Parts {
                 }
             }
             report(&health, false).await;
+        });
+    }
+
+    /// Writes down that mandates are over when their validity ends, and signs the journal.
+    fn start_clockwork(&self, checkpoints: Checkpoints) {
+        let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+        self.tasks.spawn(async move {
+            let mut seconds = 0_u32;
+            while stop.run_until_cancelled(tokio::time::sleep(CLOCKWORK)).await.is_some() {
+                if let Err(error) = engine.expire_mandates().await {
+                    tracing::warn!(%error, "mandates that are over could not be written down");
+                }
+                seconds = seconds.wrapping_add(1);
+                if seconds.is_multiple_of(CHECKPOINT_SECONDS) {
+                    checkpoints.sign(&engine).await;
+                }
+            }
+            checkpoints.sign(&engine).await;
         });
     }
 
@@ -205,7 +239,13 @@ pub async fn serve_with(
     let addr = listener.local_addr()?;
     report(&health, true).await;
     parts.start_upkeep(health);
+    parts.start_clockwork(Checkpoints::new(config.audit_checkpoint_file.clone()));
     ready(&Started { addr, first_start });
+    let ending = parts.ending.clone();
+    let shutdown = async move {
+        shutdown.await;
+        ending.cancel();
+    };
     let served = serve::serve(listener, front, limits, shutdown).await;
     parts.close().await;
     Ok(served?)

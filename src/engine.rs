@@ -7,6 +7,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::watch as growth;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, MasterKey};
@@ -22,8 +24,11 @@ use crate::store::Catalogue;
 
 pub mod access;
 pub mod agents;
+pub mod audit;
 pub mod budget;
 pub mod evaluate;
+pub mod events;
+mod expiry;
 pub mod mandates;
 pub mod organization;
 pub mod pages;
@@ -31,11 +36,13 @@ pub mod receipts;
 pub mod signing;
 mod snapshots;
 pub mod transactions;
+pub mod watch;
 
 /// The words of the traits that callers of the engine need.
 pub use crate::ledger::Durability;
 pub use crate::store::{
-    ApiKey, MandateFilter, Role, StoreError, StoreErrorKind, TransactionFilter,
+    ApiKey, EntryContent, JournalEntry, MandateFilter, Role, StoreError, StoreErrorKind,
+    StoredCheckpoint, TransactionFilter,
 };
 
 /// How often a change that lost a race is tried again before the caller is told.
@@ -184,6 +191,10 @@ pub struct EngineParts {
     pub requests_per_second: u32,
     /// The most memory, in MiB, for what decisions need of agents and mandates.
     pub cache_mib: u32,
+    /// Tells, by another number, that some journal has grown.
+    pub growth: growth::Receiver<u64>,
+    /// Ends what would go on for ever: the server is about to stop.
+    pub ending: CancellationToken,
 }
 
 impl std::fmt::Debug for EngineParts {
@@ -202,6 +213,8 @@ pub struct Engine {
     signing: signing::Signing,
     pages: pages::PageTokens,
     snapshots: snapshots::Snapshots,
+    growth: growth::Receiver<u64>,
+    ending: CancellationToken,
 }
 
 impl std::fmt::Debug for Engine {
@@ -222,6 +235,8 @@ impl Engine {
             countries,
             requests_per_second,
             cache_mib,
+            growth,
+            ending,
         } = parts;
         Self {
             access: access::Access::new(&master, requests_per_second, catalogue.keys_age_max()),
@@ -232,6 +247,8 @@ impl Engine {
             ledger,
             clock,
             countries,
+            growth,
+            ending,
         }
     }
 

@@ -12,6 +12,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::journal::{
+    ActColumns, EntryContent, EventPage, EventStore, Fact, Happening, JournalCount, JournalEntry,
+    JournalStore, SpendColumns, StoredCheckpoint,
+};
 use crate::domain::actor::Actor;
 pub use crate::domain::actor::Role;
 use crate::domain::agent::{Agent, AgentStatus};
@@ -21,6 +25,7 @@ use crate::domain::mandate::{Mandate, MandateStatus};
 use crate::domain::organization::Organization;
 use crate::domain::transaction::{TransactionRecord, TransactionState};
 
+mod journal;
 pub mod postgres;
 pub(crate) mod sql;
 pub mod sqlite;
@@ -303,6 +308,9 @@ pub trait MandateStore: Send + Sync {
         filter: MandateFilter,
         page: Page,
     ) -> Result<Vec<Mandate>, StoreError>;
+    /// Mandates, of whichever organization, that are not written down as over although their
+    /// validity ends before this time.
+    async fn mandates_over(&self, at: Timestamp, limit: u32) -> Result<Vec<Mandate>, StoreError>;
     /// Everything one decision needs; `None` when organization or agent is unknown. A named
     /// mandate that is not this agent's is not found either: the snapshot's mandate is `None`.
     async fn snapshot(
@@ -393,11 +401,17 @@ pub struct TransactionPage {
 
 /// Everything the engine reads and writes, in one object.
 pub trait Catalogue:
-    CatalogueWriter + OrgStore + AgentStore + MandateStore + KeyStore + TransactionStore
+    CatalogueWriter + OrgStore + AgentStore + MandateStore + KeyStore + TransactionStore + JournalStore
 {
 }
 
 impl<T> Catalogue for T where
-    T: CatalogueWriter + OrgStore + AgentStore + MandateStore + KeyStore + TransactionStore
+    T: CatalogueWriter
+        + OrgStore
+        + AgentStore
+        + MandateStore
+        + KeyStore
+        + TransactionStore
+        + JournalStore
 {
 }

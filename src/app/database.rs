@@ -8,6 +8,8 @@ use futures::future::BoxFuture;
 
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, DurabilityLevel, RedisConfig};
+use crate::journal::Follower;
+use crate::journal::sql::{follow_postgres, follow_sqlite};
 use crate::ledger::redis::{self, RedisLedger};
 use crate::ledger::sql::SqlLedger;
 use crate::ledger::sql::postgres::PostgresHome;
@@ -115,6 +117,14 @@ impl Database {
                 (Arc::new(ledger), catalogue, Box::pin(lanes))
             }
         })
+    }
+
+    /// What keeps the journal up to date.
+    pub(super) fn follower(&self) -> Follower {
+        match self {
+            Self::Sqlite(store) => follow_sqlite(store.clone()),
+            Self::Postgres(store) => follow_postgres(store.clone()),
+        }
     }
 
     pub(super) async fn close(&self) {

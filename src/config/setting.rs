@@ -31,6 +31,8 @@ pub enum Key {
     BehindTlsProxy,
     /// The MaxMind database.
     GeoDatabase,
+    /// Where checkpoints of the journal are written too.
+    AuditCheckpointFile,
     /// Web origins.
     CorsAllowedOrigins,
     /// Host names of the MCP endpoint.
@@ -105,7 +107,7 @@ impl fmt::Display for Origin {
 
 impl Key {
     /// Every setting, in the order they are shown.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Listen,
         Self::DataDir,
         Self::DatabaseUrl,
@@ -114,6 +116,7 @@ impl Key {
         Self::MasterKeyFile,
         Self::BehindTlsProxy,
         Self::GeoDatabase,
+        Self::AuditCheckpointFile,
         Self::CorsAllowedOrigins,
         Self::McpAllowedHosts,
         Self::Log,
@@ -138,6 +141,7 @@ impl Key {
             Self::MasterKeyFile => "master_key_file",
             Self::BehindTlsProxy => "behind_tls_proxy",
             Self::GeoDatabase => "geo_database",
+            Self::AuditCheckpointFile => "audit_checkpoint_file",
             Self::CorsAllowedOrigins => "cors_allowed_origins",
             Self::McpAllowedHosts => "mcp_allowed_hosts",
             Self::Log => "log",
@@ -162,6 +166,7 @@ impl Key {
             | Self::Durability
             | Self::MasterKeyFile
             | Self::GeoDatabase
+            | Self::AuditCheckpointFile
             | Self::Log
             | Self::LogFormat => Kind::Text,
             Self::RequestTimeoutMs
@@ -191,7 +196,11 @@ impl Key {
             Self::CacheMib => Some("256"),
             Self::RequestsPerSecond | Self::WorkerThreads => Some("0"),
             Self::Durability => Some("durable"),
-            Self::DatabaseUrl | Self::RedisUrl | Self::MasterKeyFile | Self::GeoDatabase => None,
+            Self::DatabaseUrl
+            | Self::RedisUrl
+            | Self::MasterKeyFile
+            | Self::GeoDatabase
+            | Self::AuditCheckpointFile => None,
         }
     }
 
@@ -209,6 +218,7 @@ impl Key {
             Self::MasterKeyFile => "File of 32 bytes or 64 hexadecimal digits, mode 600",
             Self::BehindTlsProxy => "TLS ends in front; required on a public address",
             Self::GeoDatabase => "MaxMind .mmdb file for geo rules",
+            Self::AuditCheckpointFile => "File that signed checkpoints are appended to",
             Self::CorsAllowedOrigins => {
                 "Web origins that may call, such as https://app.example.com"
             }
@@ -242,6 +252,7 @@ impl Key {
             Self::MasterKeyFile => "master-key-file",
             Self::BehindTlsProxy => "behind-tls-proxy",
             Self::GeoDatabase => "geo-database",
+            Self::AuditCheckpointFile => "audit-checkpoint-file",
             Self::CorsAllowedOrigins => "cors-allowed-origins",
             Self::McpAllowedHosts => "mcp-allowed-hosts",
             Self::Log => "log",
@@ -267,6 +278,7 @@ impl Key {
             | Self::BehindTlsProxy => purpose != Purpose::Dev,
             Self::Listen
             | Self::GeoDatabase
+            | Self::AuditCheckpointFile
             | Self::CorsAllowedOrigins
             | Self::McpAllowedHosts
             | Self::Log

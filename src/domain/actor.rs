@@ -1,7 +1,7 @@
 //! Who does something: a credential and its role, or the system itself.
 //!
-//! Not here: how a credential is checked (`engine::access`), and which role may do what (declared in
-//! the contract).
+//! Not here: how a credential is checked (`engine::access`), and which role may do what (declared
+//! in the contract).
 
 use serde::{Deserialize, Serialize};
 

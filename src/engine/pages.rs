@@ -101,6 +101,26 @@ impl PageTokens {
         Paged { items, next }
     }
 
+    /// A token of a position in something that is read on and on.
+    pub(super) fn seal(&self, org: OrgId, query: &str, position: i64) -> String {
+        let position = position.to_be_bytes();
+        let mut bytes = self.tag(org, query, &position).to_vec();
+        bytes.extend_from_slice(&position);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The position that [`Self::seal`] made a token of, for the same organization and query.
+    pub(super) fn unseal(&self, org: OrgId, query: &str, token: &str) -> EngineResult<i64> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| EngineError::PageToken)?;
+        let (tag, position) =
+            bytes.split_first_chunk::<TAG_LENGTH>().ok_or(EngineError::PageToken)?;
+        if !equal(tag, &self.tag(org, query, position)) {
+            return Err(EngineError::PageToken);
+        }
+        let position = position.try_into().map_err(|_| EngineError::PageToken)?;
+        Ok(i64::from_be_bytes(position))
+    }
+
     fn tag(&self, org: OrgId, query: &str, position: &[u8]) -> [u8; TAG_LENGTH] {
         let whole =
             keyed_digest(&self.key.0, &digest(&[org.as_bytes(), query.as_bytes(), position]));

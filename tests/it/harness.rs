@@ -174,6 +174,7 @@ pub(crate) fn config(folder: &Folder) -> ServerConfig {
         redis: None,
         master_key: MasterKeySource::DevFile(folder.path().join("master.key")),
         geo_database: None,
+        audit_checkpoint_file: None,
         cors_allowed_origins: Vec::new(),
         mcp_allowed_hosts: Vec::new(),
         behind_tls_proxy: false,

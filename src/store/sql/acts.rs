@@ -45,11 +45,11 @@ pub(super) async fn before(
 /// What is recorded of a change.
 pub(super) fn act_of(
     change: &Change,
-    before: Option<String>,
+    before: Option<&str>,
     author: Author,
 ) -> Result<ActRecord, StoreError> {
     let missing = || StoreError::new(StoreErrorKind::Corrupt, RECORD, "a change of nothing");
-    let was = before.as_deref().ok_or_else(missing);
+    let was = before.ok_or_else(missing);
     let after = |document: Result<String, StoreError>| document.map(Some);
     let (org_id, subject, kind, after) = match change {
         Change::CreateOrg(org, _) => {
@@ -86,7 +86,7 @@ pub(super) fn act_of(
             (*org, *agent.as_bytes(), ActKind::AgentKeysRevoked, None)
         }
     };
-    let document = both(before.as_deref(), after.as_deref());
+    let document = both(before, after.as_deref());
     Ok(ActRecord { org_id, kind, subject, actor: author.actor, at: author.at, document })
 }
 

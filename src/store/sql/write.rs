@@ -40,7 +40,7 @@ impl CatalogueWriter for Store {
         for change in &changes {
             let before = acts::before(&mut transaction, change).await?;
             apply(&mut transaction, change).await?;
-            let act = acts::act_of(change, before, author)?;
+            let act = acts::act_of(change, before.as_deref(), author)?;
             acts::record(&mut transaction, &act).await?;
         }
         self.finish(transaction, COMMIT).await

@@ -1,5 +1,6 @@
 -- Intent: what was done beside deciding, and by whom, as a record that only grows.
--- Safety: creates, and adds a column with a default, which rewrites no row; gives up rather than wait.
+-- Safety: creates, and adds a column with a default, which rewrites no row; gives up rather than
+--         wait.
 --
 -- Servers of the release before write no acts. What they do meanwhile is not recorded, and nothing
 -- is without a number: acts have numbers of their own.
