@@ -8,6 +8,8 @@
 
 mod agents;
 mod args;
+mod audit;
+mod audit_table;
 mod banner;
 mod budget;
 mod client;
@@ -33,6 +35,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::args::ClientArgs;
+use self::audit::AuditCommand;
 use self::client::{Actor, Session};
 use self::error::CliError;
 use self::mandates::MandatesCommand;
@@ -74,6 +77,8 @@ enum Command {
     Keys(Managed<keys::KeysCommand>),
     /// Look at transactions, settle, void or refund them
     Transactions(Managed<transactions::TransactionsCommand>),
+    /// List, export and verify the journal of everything that happened
+    Audit(Managed<AuditCommand>),
     /// Look at budgets
     Budget(Managed<budget::BudgetCommand>),
     /// Ask for a spend: decided, charged and recorded
@@ -154,6 +159,11 @@ fn dispatch(
         Command::Health(args) => {
             client::runtime()?.block_on(server::health(args, environment, output))
         }
+        // Nobody is asked: the point is to believe nobody.
+        Command::Audit(Managed { command: AuditCommand::Verify(args), .. }) => {
+            audit::verify(&args, output)
+        }
+        Command::Audit(group) => ask(group.into(), environment, output, audit::run),
         Command::Agents(group) => ask(group.into(), environment, output, agents::run),
         // The one command of a group that needs no server, and so no key.
         Command::Mandates(Managed { command: MandatesCommand::Validate(file), .. }) => {

@@ -280,8 +280,7 @@ impl<'w> Reading<'w> {
                 checked.and_then(|()| self.ask_witnesses())
             }
             "checkpoint" => {
-                let signed =
-                    witness(&line).ok_or_else(|| form("a field is missing".to_owned()))?;
+                let signed = witness(&line).ok_or_else(|| form("a field is missing".to_owned()))?;
                 self.verifier.checkpoint((signed.seq, signed.chain, signed.at), &signed.signature)
             }
             _ => return Err(form("its type is neither entry nor checkpoint".to_owned())),
