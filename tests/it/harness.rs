@@ -337,6 +337,7 @@ pub(crate) struct Clients {
     pub(crate) mandates: v1::mandates_service_client::MandatesServiceClient<Link>,
     pub(crate) agents: v1::agents_service_client::AgentsServiceClient<Link>,
     pub(crate) organization: v1::organization_service_client::OrganizationServiceClient<Link>,
+    pub(crate) audit: v1::audit_service_client::AuditServiceClient<Link>,
 }
 
 impl Clients {
@@ -349,6 +350,7 @@ impl Clients {
             ),
             mandates: v1::mandates_service_client::MandatesServiceClient::new(link.clone()),
             agents: v1::agents_service_client::AgentsServiceClient::new(link.clone()),
+            audit: v1::audit_service_client::AuditServiceClient::new(link.clone()),
             organization: v1::organization_service_client::OrganizationServiceClient::new(link),
         }
     }
