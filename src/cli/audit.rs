@@ -230,8 +230,9 @@ impl<'a, 'o> Target<'a, 'o> {
         let Some(path) = &args.file else {
             return Ok(Self { file: None, session, after: args.from, is_continued: false });
         };
-        let mut file = File::options().read(true).write(true).create(true).truncate(false);
-        let mut file = file.open(path)?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path)?;
         let length = file.metadata()?.len();
         if length > 0 && args.format == ExportFormat::Csv {
             let why = format!("{} is there already; name another file", path.display());

@@ -17,7 +17,7 @@ use crate::domain::id::{KeyId, OrgId};
 use crate::store::sql::spends::SpendRow;
 use crate::store::{
     ActColumns, EntryContent, Fact, Happening, JournalCount, JournalEntry, JournalStore,
-    SpendColumns, StoreError, StoreErrorKind, StoredCheckpoint,
+    StoreError, StoreErrorKind, StoredCheckpoint,
 };
 
 const READ: &str = "read the journal";
