@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
@@ -30,14 +31,15 @@ use crate::provider::egress::{Egress, EgressLimits, EgressRules, SystemResolver}
 use crate::provider::maxmind::MaxMindCountries;
 use crate::rest;
 use crate::serve::{self, FrontSettings, GrpcCalls, ServeLimits, front, standard_services};
-use crate::store::Catalogue;
 use crate::webhook::deliver::{self, DeliveryParts};
 
+mod checkpoints;
 mod database;
 mod demo;
 mod ledger_tools;
 mod operations;
 
+use checkpoints::Checkpoints;
 use database::Database;
 pub use demo::FirstStart;
 pub use ledger_tools::{
@@ -50,6 +52,12 @@ const CACHE_PARTS: u32 = 4;
 
 /// How often the uses of keys are written down, and readiness is looked at.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the clock has ended a mandate.
+const CLOCKWORK: Duration = Duration::from_secs(1);
+
+/// How often a journal that has grown is signed.
+const CHECKPOINT_SECONDS: u32 = 10;
 
 /// A server that takes calls.
 #[derive(Debug)]
@@ -93,6 +101,8 @@ struct Parts {
     stop: CancellationToken,
     /// Until they are delivered: not by a server that only makes its first organization.
     webhooks: Option<DeliveryParts>,
+    /// Ends streams, before calls are waited for.
+    ending: CancellationToken,
 }
 
 impl Parts {
@@ -110,44 +120,44 @@ impl Parts {
         let redis = config.redis.as_ref();
         let (ledger, catalogue, lanes) =
             database.ledger(redis, Arc::clone(&clock), ledger_bytes).await?;
-        let tasks = TaskTracker::new();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ending = CancellationToken::new();
         tasks.spawn(lanes);
-        let (master, stop) = (master_key(config)?, CancellationToken::new());
+        let follower = database.follower();
+        let growth = follower.growth();
+        tasks.spawn(follower.run(stop.clone()));
         let rules = EgressRules::new(config.egress.allows_http, config.egress.allowed.clone());
-        let rules = Arc::new(rules);
-        let webhooks = DeliveryParts {
-            store: database.deliveries(),
-            catalogue: Arc::<dyn Catalogue>::clone(&catalogue),
-            events: database.events(),
-            egress: Egress::new(
-                Arc::clone(&rules),
-                EgressLimits::default(),
-                config.egress.authorities.clone(),
-                Arc::new(SystemResolver),
-            )?,
-            clock: Arc::clone(&clock),
-            master: master.clone(),
-            wake: Arc::default(),
-            happened: Arc::default(),
-        };
+        let (rules, wake) = (Arc::new(rules), Arc::<Notify>::default());
+        let master = master_key(config)?;
         let countries = MaxMindCountries::open(config.geo_database.as_deref())?;
         let durability = ledger.durability();
         let engine = Arc::new(Engine::new(EngineParts {
-            catalogue,
+            catalogue: Arc::clone(&catalogue),
             ledger,
-            clock,
-            master,
+            clock: Arc::clone(&clock),
+            master: master.clone(),
             countries: Arc::new(countries),
-            events: Arc::clone(&webhooks.events),
-            egress: rules,
-            deliveries: Arc::clone(&webhooks.wake),
+            egress: Arc::clone(&rules),
+            deliveries: Arc::clone(&wake),
             requests_per_second: config.requests_per_second.map_or(0, Into::into),
             cache_mib: config.cache_mib.saturating_sub(ledger_mib),
+            growth,
+            ending: ending.clone(),
         }));
         let wrong_key = "the master key does not open what this database has sealed; \
              start with the key it was made with (master_key_file)";
         engine.check_master_key().await.context(wrong_key)?;
-        Ok(Self { engine, durability, database, tasks, stop, webhooks: Some(webhooks) })
+        let webhooks = DeliveryParts {
+            store: database.deliveries(),
+            catalogue,
+            events: Arc::<Engine>::clone(&engine),
+            egress: egress(config, rules)?,
+            clock,
+            master,
+            wake,
+        };
+        let webhooks = Some(webhooks);
+        Ok(Self { engine, durability, database, tasks, stop, ending, webhooks })
     }
 
     /// Delivers webhooks until the server stops.
@@ -169,6 +179,24 @@ impl Parts {
                 }
             }
             report(&health, false).await;
+        });
+    }
+
+    /// Writes down that mandates are over when their validity ends, and signs the journal.
+    fn start_clockwork(&self, checkpoints: Checkpoints) {
+        let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+        self.tasks.spawn(async move {
+            let mut seconds = 0_u32;
+            while stop.run_until_cancelled(tokio::time::sleep(CLOCKWORK)).await.is_some() {
+                if let Err(error) = engine.expire_mandates().await {
+                    tracing::warn!(%error, "mandates that are over could not be written down");
+                }
+                seconds = seconds.wrapping_add(1);
+                if seconds.is_multiple_of(CHECKPOINT_SECONDS) {
+                    checkpoints.sign(&engine).await;
+                }
+            }
+            checkpoints.sign(&engine).await;
         });
     }
 
@@ -241,7 +269,13 @@ pub async fn serve_with(
     report(&health, true).await;
     parts.start_upkeep(health);
     parts.start_webhooks();
+    parts.start_clockwork(Checkpoints::new(config.audit_checkpoint_file.clone()));
     ready(&Started { addr, first_start });
+    let ending = parts.ending.clone();
+    let shutdown = async move {
+        shutdown.await;
+        ending.cancel();
+    };
     let served = serve::serve(listener, front, limits, shutdown).await;
     parts.close().await;
     Ok(served?)
@@ -283,6 +317,13 @@ pub async fn init(config: &ServerConfig, org_name: &str) -> anyhow::Result<InitO
     let made = made.await;
     parts.close().await;
     made
+}
+
+/// The road out, by the settings.
+fn egress(config: &ServerConfig, rules: Arc<EgressRules>) -> anyhow::Result<Egress> {
+    let authorities = config.egress.authorities.clone();
+    let (limits, resolver) = (EgressLimits::default(), Arc::new(SystemResolver));
+    Ok(Egress::new(rules, limits, authorities, resolver)?)
 }
 
 fn mcp_settings(config: &ServerConfig) -> HttpSettings {

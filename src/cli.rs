@@ -8,6 +8,8 @@
 
 mod agents;
 mod args;
+mod audit;
+mod audit_table;
 mod banner;
 mod budget;
 mod client;
@@ -34,6 +36,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::args::ClientArgs;
+use self::audit::AuditCommand;
 use self::client::{Actor, Session};
 use self::error::CliError;
 use self::mandates::MandatesCommand;
@@ -77,6 +80,8 @@ enum Command {
     Transactions(Managed<transactions::TransactionsCommand>),
     /// Manage webhook endpoints, look at deliveries, send again
     Webhooks(Managed<webhooks::WebhooksCommand>),
+    /// List, export and verify the journal of everything that happened
+    Audit(Managed<AuditCommand>),
     /// Look at budgets
     Budget(Managed<budget::BudgetCommand>),
     /// Ask for a spend: decided, charged and recorded
@@ -157,6 +162,11 @@ fn dispatch(
         Command::Health(args) => {
             client::runtime()?.block_on(server::health(args, environment, output))
         }
+        // Nobody is asked: the point is to believe nobody.
+        Command::Audit(Managed { command: AuditCommand::Verify(args), .. }) => {
+            audit::verify(&args, output)
+        }
+        Command::Audit(group) => ask(group.into(), environment, output, audit::run),
         Command::Agents(group) => ask(group.into(), environment, output, agents::run),
         // The one command of a group that needs no server, and so no key.
         Command::Mandates(Managed { command: MandatesCommand::Validate(file), .. }) => {

@@ -128,6 +128,8 @@ pub struct ServerConfig {
     pub master_key: MasterKeySource,
     /// A MaxMind database for `geo` rules; without one every `geo` rule fails.
     pub geo_database: Option<PathBuf>,
+    /// A file that signed checkpoints of the journal are appended to.
+    pub audit_checkpoint_file: Option<PathBuf>,
     /// Origins (`scheme://host[:port]`) whose pages may call this server; never `*`.
     pub cors_allowed_origins: Vec<String>,
     /// Names, with or without a port, by which MCP clients may call this server, beside those of

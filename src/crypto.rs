@@ -5,7 +5,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -27,6 +27,9 @@ pub enum CryptoError {
     /// A sealed value does not open: wrong master key, or it was changed.
     #[error("a sealed value does not open; is it the right master key?")]
     Unsealing,
+    /// A signature is not of this text, or not of this key.
+    #[error("a signature is not of this text and this key")]
+    Signature,
     /// A key has the wrong form.
     #[error("a key is malformed")]
     Key,
@@ -164,6 +167,20 @@ impl SigningKey {
         let key = jsonwebtoken::EncodingKey::from_ed_der(pkcs8.as_ref());
         jsonwebtoken::encode(&header, claims, &key).map_err(|_| CryptoError::Key)
     }
+}
+
+/// Whether a signature (base64url without padding) is of a message and of an Ed25519 key.
+///
+/// # Errors
+/// When it is not.
+pub fn verify_signature(
+    public_key: &[u8; 32],
+    message: &[u8],
+    signature: &str,
+) -> Result<(), CryptoError> {
+    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| CryptoError::Signature)?;
+    let key = UnparsedPublicKey::new(&ED25519, public_key);
+    key.verify(message, &signature).map_err(|_| CryptoError::Signature)
 }
 
 /// Random bytes from the system.

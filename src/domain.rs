@@ -17,6 +17,7 @@ pub mod decision;
 pub mod evaluate;
 pub mod event;
 pub mod id;
+pub mod journal;
 pub mod ledger;
 pub mod mandate;
 pub mod money;

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as growth};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, MasterKey};
@@ -21,12 +22,15 @@ use crate::domain::webhook::ENDPOINTS_MAX;
 use crate::ledger::{Ledger, LedgerError};
 use crate::provider::Countries;
 use crate::provider::egress::EgressRules;
-use crate::store::{Catalogue, EventStore};
+use crate::store::Catalogue;
 
 pub mod access;
 pub mod agents;
+pub mod audit;
 pub mod budget;
 pub mod evaluate;
+pub mod events;
+mod expiry;
 pub mod mandates;
 pub mod organization;
 pub mod pages;
@@ -34,13 +38,15 @@ pub mod receipts;
 pub mod signing;
 mod snapshots;
 pub mod transactions;
+pub mod watch;
 pub mod webhooks;
 
 /// The words of the traits, and the one secret, that callers of the engine need.
 pub use crate::crypto::WebhookSecret;
 pub use crate::ledger::Durability;
 pub use crate::store::{
-    ApiKey, DeliveryFilter, MandateFilter, Role, StoreError, StoreErrorKind, TransactionFilter,
+    ApiKey, DeliveryFilter, EntryContent, JournalEntry, MandateFilter, Role, StoreError,
+    StoreErrorKind, StoredCheckpoint, TransactionFilter,
 };
 
 /// How often a change that lost a race is tried again before the caller is told.
@@ -191,8 +197,6 @@ pub struct EngineParts {
     pub master: MasterKey,
     /// Where hosts and addresses are.
     pub countries: Arc<dyn Countries>,
-    /// What happened, for those who are told of it.
-    pub events: Arc<dyn EventStore>,
     /// Which URLs may be called.
     pub egress: Arc<EgressRules>,
     /// Rouses whoever delivers webhooks.
@@ -201,6 +205,10 @@ pub struct EngineParts {
     pub requests_per_second: u32,
     /// The most memory, in MiB, for what decisions need of agents and mandates.
     pub cache_mib: u32,
+    /// Tells, by another number, that some journal has grown.
+    pub growth: growth::Receiver<u64>,
+    /// Ends what would go on for ever: the server is about to stop.
+    pub ending: CancellationToken,
 }
 
 impl std::fmt::Debug for EngineParts {
@@ -215,7 +223,6 @@ pub struct Engine {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     countries: Arc<dyn Countries>,
-    events: Arc<dyn EventStore>,
     egress: Arc<EgressRules>,
     deliveries: Arc<Notify>,
     master: MasterKey,
@@ -223,6 +230,8 @@ pub struct Engine {
     signing: signing::Signing,
     pages: pages::PageTokens,
     snapshots: snapshots::Snapshots,
+    growth: growth::Receiver<u64>,
+    ending: CancellationToken,
 }
 
 impl std::fmt::Debug for Engine {
@@ -241,11 +250,12 @@ impl Engine {
             clock,
             master,
             countries,
-            events,
             egress,
             deliveries,
             requests_per_second,
             cache_mib,
+            growth,
+            ending,
         } = parts;
         Self {
             access: access::Access::new(&master, requests_per_second, catalogue.keys_age_max()),
@@ -256,10 +266,11 @@ impl Engine {
             ledger,
             clock,
             countries,
-            events,
             egress,
             deliveries,
             master,
+            growth,
+            ending,
         }
     }
 

@@ -5,12 +5,16 @@
 
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use prost::Message;
+use tonic::Status;
 use tonic::service::Routes;
 
+use self::status::status_of;
 use crate::engine::receipts::Idempotency;
-use crate::engine::{Durability, Engine};
+use crate::engine::{Durability, Engine, EngineResult};
 use crate::proto::v1::agents_service_server::{self, AgentsServiceServer};
+use crate::proto::v1::audit_service_server::{self, AuditServiceServer};
 use crate::proto::v1::budget_service_server::{self, BudgetServiceServer};
 use crate::proto::v1::evaluate_service_server::{self, EvaluateServiceServer};
 use crate::proto::v1::mandates_service_server::{self, MandatesServiceServer};
@@ -20,6 +24,7 @@ use crate::proto::v1::webhooks_service_server::{self, WebhooksServiceServer};
 
 pub mod access;
 pub mod agents;
+pub mod audit;
 pub mod budget;
 pub mod codec;
 mod convert;
@@ -44,6 +49,7 @@ pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The services of the product, as health knows them.
 pub const SERVICE_NAMES: [&str; 7] = [
     agents_service_server::SERVICE_NAME,
+    audit_service_server::SERVICE_NAME,
     budget_service_server::SERVICE_NAME,
     evaluate_service_server::SERVICE_NAME,
     mandates_service_server::SERVICE_NAME,
@@ -65,12 +71,32 @@ pub fn services(engine: &Arc<Engine>, durability: Durability) -> Routes {
     }
     let own = || Arc::clone(engine);
     Routes::new(limited!(EvaluateServiceServer, evaluate::EvaluateApi::new(own(), durability)))
+        .add_service(limited!(AuditServiceServer, audit::AuditApi::new(own())))
         .add_service(limited!(BudgetServiceServer, budget::BudgetApi::new(own())))
         .add_service(limited!(TransactionsServiceServer, transactions::TransactionsApi::new(own())))
         .add_service(limited!(MandatesServiceServer, mandates::MandatesApi::new(own())))
         .add_service(limited!(AgentsServiceServer, agents::AgentsApi::new(own())))
         .add_service(limited!(OrganizationServiceServer, organization::OrganizationApi::new(own())))
         .add_service(limited!(WebhooksServiceServer, webhooks::WebhooksApi::new(own())))
+}
+
+/// A stream of replies.
+type Replies<T> = BoxStream<'static, Result<T, Status>>;
+
+/// Turns what gives the next reply, again and again, into a stream that ends with the first error, or
+/// when there is none.
+fn replies<S, T, F>(state: S, next: impl Fn(S) -> F + Send + 'static) -> Replies<T>
+where
+    S: Send + 'static,
+    T: Send + 'static,
+    F: Future<Output = (S, EngineResult<Option<T>>)> + Send + 'static,
+{
+    let stream = futures::stream::unfold((Some(state), next), |(state, next)| async move {
+        let (state, reply) = next(state?).await;
+        let state = Some(state).filter(|_| reply.is_ok());
+        Some((reply.transpose()?.map_err(status_of), (state, next)))
+    });
+    Box::pin(stream)
 }
 
 /// How a mutation is told from a repetition of it: the method and every field of the request.

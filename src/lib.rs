@@ -16,6 +16,7 @@
 )]
 
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod domain;
 pub mod engine;
 pub mod forms;
 pub mod grpc;
+pub mod journal;
 pub mod ledger;
 pub mod mcp;
 pub mod proto;

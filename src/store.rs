@@ -12,6 +12,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::journal::{
+    ActColumns, EntryContent, EventPage, EventStore, Fact, Happening, JournalCount, JournalEntry,
+    JournalStore, SpendColumns, StoredCheckpoint,
+};
 use crate::domain::actor::Actor;
 pub use crate::domain::actor::Role;
 use crate::domain::agent::{Agent, AgentStatus};
@@ -21,13 +25,12 @@ use crate::domain::mandate::{Mandate, MandateStatus};
 use crate::domain::organization::Organization;
 use crate::domain::transaction::{TransactionRecord, TransactionState};
 
-mod events;
+mod journal;
 pub mod postgres;
 pub(crate) mod sql;
 pub mod sqlite;
 mod webhooks;
 
-pub use events::EventStore;
 pub use webhooks::{
     DeliveryFilter, DeliveryStore, OwnedEndpoint, Told, ToldEndpoint, WebhookChange, WebhookStore,
     delivery_place,
@@ -313,6 +316,9 @@ pub trait MandateStore: Send + Sync {
         filter: MandateFilter,
         page: Page,
     ) -> Result<Vec<Mandate>, StoreError>;
+    /// Mandates, of whichever organization, that are not written down as over although their
+    /// validity ends before this time.
+    async fn mandates_over(&self, at: Timestamp, limit: u32) -> Result<Vec<Mandate>, StoreError>;
     /// Everything one decision needs; `None` when organization or agent is unknown. A named
     /// mandate that is not this agent's is not found either: the snapshot's mandate is `None`.
     async fn snapshot(
@@ -403,7 +409,14 @@ pub struct TransactionPage {
 
 /// Everything the engine reads and writes, in one object.
 pub trait Catalogue:
-    CatalogueWriter + OrgStore + AgentStore + MandateStore + KeyStore + TransactionStore + WebhookStore
+    CatalogueWriter
+    + OrgStore
+    + AgentStore
+    + MandateStore
+    + KeyStore
+    + TransactionStore
+    + JournalStore
+    + WebhookStore
 {
 }
 
@@ -414,6 +427,7 @@ impl<T> Catalogue for T where
         + MandateStore
         + KeyStore
         + TransactionStore
+        + JournalStore
         + WebhookStore
 {
 }

@@ -8,6 +8,8 @@ use futures::future::BoxFuture;
 
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, DurabilityLevel, RedisConfig};
+use crate::journal::Follower;
+use crate::journal::sql::{follow_postgres, follow_sqlite};
 use crate::ledger::redis::{self, RedisLedger};
 use crate::ledger::sql::SqlLedger;
 use crate::ledger::sql::postgres::PostgresHome;
@@ -15,7 +17,7 @@ use crate::ledger::sql::sqlite::SqliteHome;
 use crate::ledger::{Durability, Ledger};
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Catalogue, DeliveryStore, EventStore, StoreError};
+use crate::store::{Catalogue, DeliveryStore, StoreError};
 
 /// A ledger, the catalogue of a server with it, and what must run beside it.
 type Running = (Arc<dyn Ledger>, Arc<dyn Catalogue>, BoxFuture<'static, ()>);
@@ -96,14 +98,6 @@ impl Database {
         }
     }
 
-    /// What happened.
-    pub(super) fn events(&self) -> Arc<dyn EventStore> {
-        match self {
-            Self::Sqlite(store) => Arc::new(store.clone()),
-            Self::Postgres(store) => Arc::new(store.clone()),
-        }
-    }
-
     /// The ledger; `cache_bytes` is about the memory for what it remembers in SQLite.
     pub(super) async fn ledger(
         &self,
@@ -131,6 +125,14 @@ impl Database {
                 (Arc::new(ledger), catalogue, Box::pin(lanes))
             }
         })
+    }
+
+    /// What keeps the journal up to date.
+    pub(super) fn follower(&self) -> Follower {
+        match self {
+            Self::Sqlite(store) => follow_sqlite(store.clone()),
+            Self::Postgres(store) => follow_postgres(store.clone()),
+        }
     }
 
     pub(super) async fn close(&self) {

@@ -40,6 +40,11 @@ impl Output {
         Ok(self.out.flush()?)
     }
 
+    /// Bytes of an export, as they are: what is verified may not be escaped.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        Ok(self.out.write_all(bytes)?)
+    }
+
     /// One line of an error. A failure to write it has nowhere to go.
     pub(super) fn error_line(&mut self, text: &str) {
         let _ = writeln!(self.err, "{}", escape_text(text));

@@ -31,6 +31,8 @@ pub enum Key {
     BehindTlsProxy,
     /// The MaxMind database.
     GeoDatabase,
+    /// Where checkpoints of the journal are written too.
+    AuditCheckpointFile,
     /// Web origins.
     CorsAllowedOrigins,
     /// Host names of the MCP endpoint.
@@ -111,7 +113,7 @@ impl fmt::Display for Origin {
 
 impl Key {
     /// Every setting, in the order they are shown.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Listen,
         Self::DataDir,
         Self::DatabaseUrl,
@@ -120,6 +122,7 @@ impl Key {
         Self::MasterKeyFile,
         Self::BehindTlsProxy,
         Self::GeoDatabase,
+        Self::AuditCheckpointFile,
         Self::CorsAllowedOrigins,
         Self::McpAllowedHosts,
         Self::EgressAllowHttp,
@@ -147,6 +150,7 @@ impl Key {
             Self::MasterKeyFile => "master_key_file",
             Self::BehindTlsProxy => "behind_tls_proxy",
             Self::GeoDatabase => "geo_database",
+            Self::AuditCheckpointFile => "audit_checkpoint_file",
             Self::CorsAllowedOrigins => "cors_allowed_origins",
             Self::McpAllowedHosts => "mcp_allowed_hosts",
             Self::EgressAllowHttp => "egress_allow_http",
@@ -174,6 +178,7 @@ impl Key {
             | Self::Durability
             | Self::MasterKeyFile
             | Self::GeoDatabase
+            | Self::AuditCheckpointFile
             | Self::EgressCaFile
             | Self::Log
             | Self::LogFormat => Kind::Text,
@@ -208,6 +213,7 @@ impl Key {
             | Self::RedisUrl
             | Self::MasterKeyFile
             | Self::GeoDatabase
+            | Self::AuditCheckpointFile
             | Self::EgressCaFile => None,
         }
     }
@@ -226,6 +232,7 @@ impl Key {
             Self::MasterKeyFile => "File of 32 bytes or 64 hexadecimal digits, mode 600",
             Self::BehindTlsProxy => "TLS ends in front; required on a public address",
             Self::GeoDatabase => "MaxMind .mmdb file for geo rules",
+            Self::AuditCheckpointFile => "File that signed checkpoints are appended to",
             Self::CorsAllowedOrigins => {
                 "Web origins that may call, such as https://app.example.com"
             }
@@ -262,6 +269,7 @@ impl Key {
             Self::MasterKeyFile => "master-key-file",
             Self::BehindTlsProxy => "behind-tls-proxy",
             Self::GeoDatabase => "geo-database",
+            Self::AuditCheckpointFile => "audit-checkpoint-file",
             Self::CorsAllowedOrigins => "cors-allowed-origins",
             Self::McpAllowedHosts => "mcp-allowed-hosts",
             Self::EgressAllowHttp => "egress-allow-http",
@@ -290,6 +298,7 @@ impl Key {
             | Self::BehindTlsProxy => purpose != Purpose::Dev,
             Self::Listen
             | Self::GeoDatabase
+            | Self::AuditCheckpointFile
             | Self::CorsAllowedOrigins
             | Self::McpAllowedHosts
             | Self::EgressAllowHttp

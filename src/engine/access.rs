@@ -253,6 +253,16 @@ impl Engine {
         Ok(Principal { org_id: key.org_id, key_id: key.id, role: key.role, agent_id: key.agent_id })
     }
 
+    /// Whether a caller that was let in may stay.
+    pub(super) async fn still_good(&self, caller: &Principal) -> EngineResult<()> {
+        let now = self.clock.now();
+        let key = self.known_key(caller.key_id).await?;
+        let is_good = key.is_some_and(|key| {
+            key.revoked_at.is_none() && key.expires_at.is_none_or(|end| end > now)
+        });
+        if is_good { Ok(()) } else { Err(EngineError::Unauthenticated) }
+    }
+
     async fn known_key(&self, id: KeyId) -> EngineResult<Option<Arc<ApiKey>>> {
         // Read before the key is: a revocation in between makes what is read here old at once.
         let count = self.access.revocations.load(Ordering::SeqCst);

@@ -17,7 +17,6 @@ use crate::domain::decision::Decision;
 use crate::domain::evaluate::{Case, Ruling, Screened, conclude, screen, would_decide};
 use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
 use crate::domain::ledger::{Decide, Decided};
-use crate::domain::mandate::CompiledMandate;
 use crate::domain::period::parse_zone;
 use crate::domain::spend::{Observed, Protocol, Spend};
 use crate::domain::transaction::{Evidence, TransactionRecord};
@@ -197,17 +196,12 @@ impl Engine {
         let evidence = &record.evidence;
         let mandate = match record.mandate() {
             None => None,
-            Some((id, version)) => {
-                let stored = self.catalogue.mandate_version(record.org_id, id, version).await?;
-                let mandate = stored.ok_or(EngineError::Corrupt("a mandate's version"))?;
-                let compiled = CompiledMandate::try_new(&mandate);
-                Some(compiled.map_err(|_| EngineError::Corrupt("a mandate"))?)
-            }
+            Some((id, version)) => Some(self.compiled_version(record.org_id, id, version).await?),
         };
         let zone: TimeZone = parse_zone(&evidence.zone)?;
         let screened = screen(&Case {
             standing: &evidence.standing,
-            mandate: mandate.as_ref(),
+            mandate: mandate.as_deref(),
             spend: &record.spend,
             observed: &evidence.observed,
             zone: &zone,

@@ -435,7 +435,7 @@ impl Engine {
         Ok(MandateToken { token, mandate, expires_at })
     }
 
-    fn next_version(&self, before: &Mandate, now: Timestamp) -> Mandate {
+    pub(super) fn next_version(&self, before: &Mandate, now: Timestamp) -> Mandate {
         Mandate { version: before.version.saturating_add(1), updated_at: now, ..before.clone() }
     }
 

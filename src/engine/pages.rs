@@ -92,19 +92,33 @@ impl PageTokens {
             return Paged { items, next: String::new() };
         }
         items.truncate(size);
-        let next =
-            items.last().map_or_else(String::new, |last| self.token(org, query, &position(last)));
+        let next = items.last().map_or_else(String::new, |last| {
+            let position = position(last);
+            let mut bytes = self.tag(org, query, position.as_bytes()).to_vec();
+            bytes.extend_from_slice(position.as_bytes());
+            URL_SAFE_NO_PAD.encode(bytes)
+        });
         Paged { items, next }
     }
 
-    /// The token of a position; of none it is none.
-    pub(super) fn token(&self, org: OrgId, query: &str, position: &str) -> String {
-        if position.is_empty() {
-            return String::new();
-        }
-        let mut bytes = self.tag(org, query, position.as_bytes()).to_vec();
-        bytes.extend_from_slice(position.as_bytes());
+    /// A token of a position in something that is read on and on.
+    pub(super) fn seal(&self, org: OrgId, query: &str, position: i64) -> String {
+        let position = position.to_be_bytes();
+        let mut bytes = self.tag(org, query, &position).to_vec();
+        bytes.extend_from_slice(&position);
         URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The position that [`Self::seal`] made a token of, for the same organization and query.
+    pub(super) fn unseal(&self, org: OrgId, query: &str, token: &str) -> EngineResult<i64> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| EngineError::PageToken)?;
+        let (tag, position) =
+            bytes.split_first_chunk::<TAG_LENGTH>().ok_or(EngineError::PageToken)?;
+        if !equal(tag, &self.tag(org, query, position)) {
+            return Err(EngineError::PageToken);
+        }
+        let position = position.try_into().map_err(|_| EngineError::PageToken)?;
+        Ok(i64::from_be_bytes(position))
     }
 
     fn tag(&self, org: OrgId, query: &str, position: &[u8]) -> [u8; TAG_LENGTH] {

@@ -23,6 +23,8 @@ const FRAME_BYTES: u32 = 700;
 const RULE_BYTES: usize = 6;
 /// Sets of rules that are shared by all mandates that have them: most come from few templates.
 const SHARED: u64 = 1_000;
+/// Versions that records are read by.
+const VERSIONS: u64 = 1_000;
 
 /// What is kept of one agent.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Snapshots {
     kept: Cache<(OrgId, AgentId, Option<MandateId>), Arc<Frame>>,
     /// By the digest of what they were compiled from.
     rules: Cache<[u8; 32], Arc<[CompiledRule]>>,
+    /// Versions, present and past, which never change.
+    versions: Cache<(OrgId, MandateId, i64), Arc<CompiledMandate>>,
 }
 
 impl Snapshots {
@@ -49,7 +53,8 @@ impl Snapshots {
         let bytes = u64::from(cache_mib).saturating_mul(1 << 20);
         let kept = Cache::builder().max_capacity(bytes);
         let kept = kept.weigher(|_, frame: &Arc<Frame>| frame.bytes);
-        Self { kept: kept.build(), rules: Cache::new(SHARED) }
+        let (rules, versions) = (Cache::new(SHARED), Cache::new(VERSIONS));
+        Self { kept: kept.build(), rules, versions }
     }
 
     /// A mandate, compiled, and the bytes that only it takes.
@@ -110,6 +115,24 @@ impl Engine {
             Some(frame) => Ok(frame),
             None => self.fresh_frame(org, agent, named).await,
         }
+    }
+
+    /// A version of a mandate, compiled: what a record was decided by.
+    pub(super) async fn compiled_version(
+        &self,
+        org: OrgId,
+        id: MandateId,
+        version: i64,
+    ) -> EngineResult<Arc<CompiledMandate>> {
+        let key = (org, id, version);
+        if let Some(known) = self.snapshots.versions.get(&key) {
+            return Ok(known);
+        }
+        let stored = self.catalogue.mandate_version(org, id, version).await?;
+        let mandate = stored.ok_or(EngineError::Corrupt("a mandate's version"))?;
+        let compiled = Arc::new(self.snapshots.compile(&mandate)?.0);
+        self.snapshots.versions.insert(key, Arc::clone(&compiled));
+        Ok(compiled)
     }
 
     /// Read now, whatever is kept.

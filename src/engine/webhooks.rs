@@ -15,7 +15,7 @@ use crate::domain::id::{EventId, OrgId, WebhookDeliveryId, WebhookEndpointId};
 use crate::domain::webhook::{
     ENDPOINTS_MAX, SealedSecrets, TEST_EVENT, WebhookDelivery, WebhookEndpoint,
 };
-use crate::store::{Change, DeliveryFilter, Page, WebhookChange, delivery_place};
+use crate::store::{Change, DeliveryFilter, EventStore, Page, WebhookChange, delivery_place};
 
 mod again;
 
@@ -401,6 +401,6 @@ impl Engine {
     }
 
     async fn last_event_seq(&self, org: OrgId) -> EngineResult<i64> {
-        Ok(self.events.last_event(org).await?)
+        Ok(self.last_event(org).await?)
     }
 }

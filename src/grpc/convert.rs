@@ -14,7 +14,9 @@ use crate::engine::{EngineError, EngineResult, FieldViolation};
 use crate::proto::v1;
 
 pub(super) mod agent;
+pub(super) mod audit;
 pub(super) mod decision;
+pub(super) mod event;
 pub(super) mod mandate;
 pub(super) mod organization;
 pub(super) mod rule;

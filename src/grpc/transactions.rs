@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::access::caller;
-use super::convert::{decision, id, transaction};
+use super::convert::{decision, event, id, transaction};
 use super::status::status_of;
+use super::{Replies, replies};
 use crate::domain::ledger::Act;
 use crate::engine::access::Principal;
+use crate::engine::watch::TransactionWatch;
 use crate::engine::{Engine, EngineError};
 use crate::proto::v1;
 use crate::proto::v1::transactions_service_server::TransactionsService;
@@ -63,6 +65,23 @@ impl TransactionsService for TransactionsApi {
         let found = self.engine.transaction(&caller, id).await.map_err(status_of)?;
         let transaction = Some(transaction::transaction(found));
         Ok(Response::new(v1::GetTransactionResponse { transaction }))
+    }
+
+    type WatchTransactionsStream = Replies<v1::WatchTransactionsResponse>;
+
+    async fn watch_transactions(
+        &self,
+        request: Request<v1::WatchTransactionsRequest>,
+    ) -> Result<Response<Self::WatchTransactionsStream>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let about = event::about(&request).map_err(status_of)?;
+        let watch = self.engine.watch_transactions(&caller, about, &request.resume_token);
+        let watch = watch.await.map_err(status_of)?;
+        Ok(Response::new(replies(watch, |mut watch: TransactionWatch| async move {
+            let next = watch.next().await.map(|next| Some(event::told(next)));
+            (watch, next)
+        })))
     }
 
     async fn settle_transaction(

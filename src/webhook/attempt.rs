@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::schedule::retry_after;
 use super::sign;
 use crate::clock::Clock;
 use crate::crypto::WebhookSecret;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventData};
 use crate::domain::webhook::{DeliveryAttempt, TEST_EVENT, WebhookDelivery};
 use crate::provider::egress::{Egress, EgressError, Reply};
 
@@ -59,9 +59,27 @@ pub(super) fn body(event: &Event) -> Bytes {
         "id": event.id,
         "type": event.kind.word(),
         "timestamp": event.at,
-        "data": event.data,
+        "data": data(&event.data),
     });
     body.to_string().into()
+}
+
+/// What an event is about; what it is not about is left out.
+fn data(data: &EventData) -> Value {
+    let reasons = Some(&data.rejection_reasons).filter(|reasons| !reasons.is_empty());
+    let fields = [
+        ("mandateId", json!(data.mandate)),
+        ("agentId", json!(data.agent)),
+        ("transactionId", json!(data.transaction)),
+        ("amount", json!(data.amount)),
+        ("currency", json!(data.currency.map(|currency| currency.code().to_owned()))),
+        ("budgetSpent", json!(data.budget_spent)),
+        ("budgetTotal", json!(data.budget_total)),
+        ("decision", json!(data.decision.map(|decision| decision.word()))),
+        ("rejectionReasons", json!(reasons)),
+    ];
+    let known = fields.into_iter().filter(|(_, value)| !value.is_null());
+    known.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
 }
 
 /// The body of an event that only tries an endpoint out.

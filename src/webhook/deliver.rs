@@ -60,8 +60,6 @@ pub struct DeliveryParts {
     pub master: MasterKey,
     /// Says that an endpoint has changed, or that a delivery is due.
     pub wake: Arc<Notify>,
-    /// Says that something happened.
-    pub happened: Arc<Notify>,
 }
 
 impl std::fmt::Debug for DeliveryParts {
@@ -199,6 +197,7 @@ impl Server {
         let mut forget = tokio::time::interval(FORGET);
         forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let parts = Arc::clone(&self.shared.parts);
+        let mut growth = parts.events.growth();
         while !stop.is_cancelled() {
             match parts.store.own_endpoints(server).await {
                 Ok(owned) => self.serve(&owned),
@@ -210,7 +209,7 @@ impl Server {
                     () = stop.cancelled() => break,
                     () = parts.wake.notified() => break,
                     () = &mut look => break,
-                    () = parts.happened.notified() => self.poke_all(),
+                    Ok(()) = growth.changed() => self.poke_all(),
                     _ = forget.tick() => self.forget(),
                     Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                         self.ended(ended);

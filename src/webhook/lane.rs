@@ -21,11 +21,11 @@ use super::record::{Entry, Open};
 use super::schedule;
 use crate::crypto::{WebhookSecret, random};
 use crate::domain::event::Event;
-use crate::domain::id::{OrgId, WebhookDeliveryId, WebhookEndpointId};
+use crate::domain::id::{EventId, OrgId, WebhookDeliveryId, WebhookEndpointId};
 use crate::domain::webhook::{
     DeliveryAttempt, DeliveryState, DisabledReason, WebhookDelivery, WebhookEndpoint,
 };
-use crate::store::{StoreError, Told};
+use crate::store::{StoreError, StoreErrorKind, Told};
 
 /// The most attempts at a time of an endpoint that answers quickly.
 const AT_ONCE_MAX: usize = 16;
@@ -225,13 +225,14 @@ impl Lane {
             self.may_have_retries = !self.retries.is_empty();
         }
         if self.events.is_empty() && self.may_have_events {
-            let read = self.shared.parts.events.events(org, self.read_seq, EVENTS_READ).await?;
-            self.may_have_events = u32::try_from(read.len()).is_ok_and(|read| read >= EVENTS_READ);
-            if !read.is_empty() {
+            let page = self.shared.parts.events.events(org, self.read_seq, EVENTS_READ).await?;
+            let passed = page.through.saturating_sub(self.read_seq);
+            self.may_have_events = passed >= i64::from(EVENTS_READ);
+            if passed > 0 {
                 self.look_after = LOOK_MIN;
             }
-            for event in read {
-                self.read_seq = event.seq;
+            self.read_seq = page.through;
+            for event in page.events {
                 if self.endpoint.wants(event.kind) {
                     self.open_seqs.insert(event.seq);
                     self.events.push_back(event);
@@ -251,9 +252,10 @@ impl Lane {
             let Some(body) = self.body_of(&delivery).await? else { return Ok(()) };
             (delivery, body)
         } else if let Some(event) = self.events.pop_front() {
-            let id = WebhookDeliveryId::of(self.endpoint.id, event.id);
+            let event_id = id_of(&event)?;
+            let id = WebhookDeliveryId::of(self.endpoint.id, event_id);
             let now = self.shared.parts.clock.now();
-            let about = (event.id, Some(event.seq), event.kind.word(), event.at);
+            let about = (event_id, Some(event.seq), event.kind.word(), event.at);
             (WebhookDelivery::due((id, &self.endpoint), about, now), body(&event))
         } else {
             return Ok(());
@@ -275,8 +277,9 @@ impl Lane {
         let Some(seq) = delivery.event_seq else { return Ok(Some(test_body(delivery))) };
         let before = seq.saturating_sub(1);
         let events = &self.shared.parts.events;
-        let found = events.events(self.endpoint.org_id, before, 1).await?;
-        let event = found.first().filter(|event| event.id == delivery.event_id);
+        let page = events.events(self.endpoint.org_id, before, 1).await?;
+        let id = delivery.event_id.to_string();
+        let event = page.events.first().filter(|event| event.id == id);
         if event.is_none() {
             let mut lost = delivery.clone();
             (lost.state, lost.next_at) = (DeliveryState::Failed, None);
@@ -448,6 +451,11 @@ fn target(shared: &Shared, endpoint: &WebhookEndpoint) -> Option<Arc<Target>> {
         return None;
     };
     Some(Arc::new(Target { url: endpoint.url.clone(), current, previous }))
+}
+
+fn id_of(event: &Event) -> Result<EventId, StoreError> {
+    let id = event.id.parse::<EventId>();
+    id.map_err(|error| StoreError::new(StoreErrorKind::Corrupt, "read the id of an event", error))
 }
 
 /// Any number; without random bits it is the same one every time, which does little harm.

@@ -11,16 +11,16 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::{self, DeliveryParts};
 use crate::clock::{Clock, ManualClock};
-use crate::crypto::{MasterKey, WebhookSecret, digest};
+use crate::crypto::{MasterKey, WebhookSecret};
 use crate::domain::actor::Actor;
-use crate::domain::event::{Event, EventKind};
-use crate::domain::id::{EventId, OrgId, WebhookEndpointId};
+use crate::domain::event::{Event, EventData, EventKind, event_id};
+use crate::domain::id::{MandateId, OrgId, WebhookEndpointId};
 use crate::domain::money::Currency;
 use crate::domain::organization::Organization;
 use crate::domain::webhook::{
@@ -29,8 +29,8 @@ use crate::domain::webhook::{
 use crate::provider::egress::{Egress, EgressLimits, EgressRules, SystemResolver};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    Author, CatalogueWriter, Change, DeliveryFilter, EventStore, Page, SigningKeyRow, StoreError,
-    WebhookChange, WebhookStore,
+    Author, CatalogueWriter, Change, DeliveryFilter, EventPage, EventStore, Page, SigningKeyRow,
+    StoreError, WebhookChange, WebhookStore,
 };
 
 mod receiver;
@@ -50,7 +50,7 @@ fn start_of_time() -> Timestamp {
 
 /// What happened, in memory.
 #[derive(Default)]
-struct Happenings(Mutex<Vec<Event>>);
+struct Happenings(Mutex<Vec<Event>>, watch::Sender<u64>);
 
 #[async_trait::async_trait]
 impl EventStore for Happenings {
@@ -59,14 +59,19 @@ impl EventStore for Happenings {
         org: OrgId,
         after_seq: i64,
         limit: u32,
-    ) -> Result<Vec<Event>, StoreError> {
+    ) -> Result<EventPage, StoreError> {
         let events = self.0.lock().unwrap();
         let found = events.iter().filter(|event| event.org_id == org && event.seq > after_seq);
-        Ok(found.take(limit as usize).cloned().collect())
+        let events: Vec<_> = found.take(usize::try_from(limit).unwrap()).cloned().collect();
+        Ok(EventPage { through: events.last().map_or(after_seq, |last| last.seq), events })
     }
 
     async fn last_event(&self, _: OrgId) -> Result<i64, StoreError> {
         Ok(self.0.lock().unwrap().last().map_or(0, |event| event.seq))
+    }
+
+    fn growth(&self) -> watch::Receiver<u64> {
+        self.1.subscribe()
     }
 }
 
@@ -76,7 +81,6 @@ struct World {
     happenings: Arc<Happenings>,
     clock: Arc<ManualClock>,
     wake: Arc<Notify>,
-    happened: Arc<Notify>,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
     _folder: TempDir,
@@ -112,7 +116,6 @@ impl World {
             happenings: Arc::default(),
             clock: Arc::new(ManualClock::new(start_of_time())),
             wake: Arc::default(),
-            happened: Arc::default(),
             stop: CancellationToken::new(),
             task: None,
             _folder: folder,
@@ -137,7 +140,6 @@ impl World {
             clock: Arc::<ManualClock>::clone(&self.clock),
             master: master(),
             wake: Arc::clone(&self.wake),
-            happened: Arc::clone(&self.happened),
         };
         self.stop = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "this test is the app")]
@@ -187,18 +189,18 @@ impl World {
         self.wake.notify_one();
     }
 
-    fn happens(&self, kinds: impl IntoIterator<Item = EventKind>) -> Vec<EventId> {
+    fn happens(&self, kinds: impl IntoIterator<Item = EventKind>) -> Vec<String> {
         let mut ids = Vec::new();
         let mut events = self.happenings.0.lock().unwrap();
         for kind in kinds {
             let seq = events.last().map_or(1, |event| event.seq + 1);
-            let whole = digest(&[b"event", &seq.to_be_bytes()]);
-            let id = EventId::from_bytes(*whole.first_chunk().unwrap());
-            let data = serde_json::json!({"mandateId": "mdt_1", "amount": seq});
+            let id = event_id(org(), seq);
+            let mandate = Some(MandateId::from_bytes([5; 16]));
+            let data = EventData { mandate, amount: Some(seq), ..EventData::default() };
             events.push(Event { org_id: org(), seq, id, kind, at: self.clock.now(), data });
-            ids.push(id);
+            ids.push(event_id(org(), seq));
         }
-        self.happened.notify_one();
+        self.happenings.1.send_modify(|count| *count += 1);
         ids
     }
 
@@ -264,7 +266,7 @@ async fn every_event_reaches_its_endpoint_signed_and_is_logged() {
     let attempts: BTreeSet<_> = delivered.iter().map(|delivery| delivery.attempts_made).collect();
     assert_eq!(attempts, BTreeSet::from([1]));
     let received = receiver.received();
-    let wanted: BTreeSet<_> = ids.iter().map(ToString::to_string).collect();
+    let wanted: BTreeSet<_> = ids.iter().cloned().collect();
     assert_eq!(received.iter().map(|got| got.id.clone()).collect::<BTreeSet<_>>(), wanted);
     for got in &received {
         assert!(got.is_signed_by(&secret(9)), "{got:?}");
@@ -272,7 +274,9 @@ async fn every_event_reaches_its_endpoint_signed_and_is_logged() {
         assert_eq!(body["id"], got.id.as_str());
         assert_eq!(body["type"], "transaction.approved");
         assert_eq!(body["timestamp"], "2026-05-04T12:00:00Z");
-        assert_eq!(body["data"]["mandateId"], "mdt_1");
+        let mandate = MandateId::from_bytes([5; 16]).to_string();
+        assert_eq!(body["data"]["mandateId"], mandate);
+        assert_eq!(body["data"].as_object().unwrap().len(), 2, "{body}");
     }
     let store = world.store.clone();
     within(async || {
@@ -292,7 +296,7 @@ async fn an_endpoint_gets_what_it_asked_for_and_nothing_from_before() {
     let kinds = [EventKind::TransactionApproved, EventKind::TransactionSettled];
     let ids = world.happens(kinds.into_iter().cycle().take(40));
     world.until(20, DeliveryState::Delivered).await;
-    let wanted: BTreeSet<_> = ids.iter().skip(1).step_by(2).map(ToString::to_string).collect();
+    let wanted: BTreeSet<_> = ids.iter().skip(1).step_by(2).cloned().collect();
     let received: BTreeSet<_> = receiver.received().into_iter().map(|got| got.id).collect();
     assert_eq!(received, wanted);
     world.end().await;
@@ -322,7 +326,7 @@ async fn a_refused_delivery_is_repeated_by_the_schedule_under_the_same_id() {
     assert_eq!(delivered[0].attempts_made, 4);
     let received = receiver.received();
     let seen: BTreeSet<_> = received.iter().map(|got| got.id.as_str()).collect();
-    assert_eq!(seen, BTreeSet::from([ids[0].to_string().as_str()]));
+    assert_eq!(seen, BTreeSet::from([ids[0].as_str()]));
     let times: BTreeSet<_> = received.iter().map(|got| got.timestamp.clone()).collect();
     assert_eq!(times.len(), 4, "each attempt has a time and a signature of its own");
     world.end().await;
@@ -419,14 +423,14 @@ async fn nothing_is_lost_or_invented_when_it_dies_again_and_again() {
     let mut ids = BTreeSet::new();
     for round in 1..=5 {
         let happened = world.happens(approvals(events / 6));
-        ids.extend(happened.iter().map(ToString::to_string));
+        ids.extend(happened);
         let some = events / 6 * round - events / 12;
         within(async || receiver.distinct() >= some).await;
         world.kill().await;
         world.start();
     }
     let rest = world.happens(approvals(events - ids.len()));
-    ids.extend(rest.iter().map(ToString::to_string));
+    ids.extend(rest);
     world.until(events.min(10_000), DeliveryState::Delivered).await;
     within(async || receiver.distinct() >= events).await;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

@@ -174,6 +174,7 @@ pub(crate) fn config(folder: &Folder) -> ServerConfig {
         redis: None,
         master_key: MasterKeySource::DevFile(folder.path().join("master.key")),
         geo_database: None,
+        audit_checkpoint_file: None,
         cors_allowed_origins: Vec::new(),
         mcp_allowed_hosts: Vec::new(),
         egress: EgressConfig::default(),
@@ -337,6 +338,7 @@ pub(crate) struct Clients {
     pub(crate) mandates: v1::mandates_service_client::MandatesServiceClient<Link>,
     pub(crate) agents: v1::agents_service_client::AgentsServiceClient<Link>,
     pub(crate) organization: v1::organization_service_client::OrganizationServiceClient<Link>,
+    pub(crate) audit: v1::audit_service_client::AuditServiceClient<Link>,
     pub(crate) webhooks: v1::webhooks_service_client::WebhooksServiceClient<Link>,
 }
 
@@ -350,6 +352,7 @@ impl Clients {
             ),
             mandates: v1::mandates_service_client::MandatesServiceClient::new(link.clone()),
             agents: v1::agents_service_client::AgentsServiceClient::new(link.clone()),
+            audit: v1::audit_service_client::AuditServiceClient::new(link.clone()),
             organization: v1::organization_service_client::OrganizationServiceClient::new(
                 link.clone(),
             ),

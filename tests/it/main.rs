@@ -44,6 +44,8 @@ mod faults;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod journal;
+#[cfg(test)]
 mod mandates;
 #[cfg(test)]
 mod mcp;

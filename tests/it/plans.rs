@@ -42,6 +42,8 @@ DELETE FROM api_key USING one WHERE org_id = org;
 DELETE FROM mandate_version USING one WHERE org_id = org;
 DELETE FROM mandate USING one WHERE org_id = org;
 DELETE FROM agent USING one WHERE org_id = org;
+DELETE FROM journal USING one WHERE org_id = org;
+DELETE FROM journal_head USING one WHERE org_id = org;
 DELETE FROM ledger_head USING one WHERE org_id = org;
 DELETE FROM organization USING one WHERE id = org";
 

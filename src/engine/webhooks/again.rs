@@ -5,11 +5,12 @@
 use jiff::Timestamp;
 
 use super::super::access::Principal;
-use super::super::pages::{PageAsk, Paged};
+use super::super::pages::Paged;
 use super::super::{Engine, EngineError, EngineResult};
 use crate::domain::event::Event;
 use crate::domain::id::{OrgId, WebhookDeliveryId, WebhookEndpointId};
 use crate::domain::webhook::{WebhookDelivery, WebhookEndpoint};
+use crate::store::EventStore;
 
 /// The most deliveries that one call sends again, and the most events that it looks at.
 const SENT_MAX: usize = 1_000;
@@ -61,31 +62,33 @@ impl Engine {
             return Err(EngineError::invalid("until", "must be after since"));
         }
         let range = format!("redelivery {} {} {}", ask.endpoint, ask.since, ask.until);
-        let token = PageAsk { size: 0, token: ask.page_token.clone() };
-        let page = self.pages.open(caller.org_id, &range, &token)?;
-        let mut after = match page.after.as_deref().map(str::parse) {
-            None => self.before_time(caller.org_id, ask.since).await?,
-            Some(Ok(after)) => after,
-            Some(Err(_)) => return Err(EngineError::PageToken),
+        let mut after = match ask.page_token.as_str() {
+            "" => self.before_time(caller.org_id, ask.since).await?,
+            token => self.pages.unseal(caller.org_id, &range, token)?,
         };
         let (mut sent, mut looked_at, mut is_over) = (Vec::new(), 0_u32, false);
         while !is_over && sent.len() < SENT_MAX && looked_at < LOOKED_AT_MAX {
-            let events = self.events.events(caller.org_id, after, READ_AT_ONCE).await?;
-            is_over = events.is_empty();
-            for event in events {
+            let page = self.events(caller.org_id, after, READ_AT_ONCE).await?;
+            is_over = page.through <= after;
+            let mut through = page.through;
+            for event in page.events {
                 if event.at >= ask.until || sent.len() >= SENT_MAX {
                     is_over = event.at >= ask.until;
+                    through = event.seq.saturating_sub(1);
                     break;
                 }
-                (after, looked_at) = (event.seq, looked_at.saturating_add(1));
                 if endpoint.wants(event.kind) {
                     sent.push(self.again(&endpoint, &event).await?);
                 }
             }
+            looked_at = looked_at.saturating_add(READ_AT_ONCE);
+            after = through;
         }
         self.send(caller, sent.clone()).await?;
-        let next = if is_over { String::new() } else { after.to_string() };
-        let next = self.pages.token(caller.org_id, &range, &next);
+        let next = match is_over {
+            true => String::new(),
+            false => self.pages.seal(caller.org_id, &range, after),
+        };
         Ok(Paged { items: sent, next })
     }
 
@@ -95,11 +98,12 @@ impl Engine {
         endpoint: &WebhookEndpoint,
         event: &Event,
     ) -> EngineResult<WebhookDelivery> {
-        let id = WebhookDeliveryId::of(endpoint.id, event.id);
+        let event_id = event.id.parse().map_err(|_| EngineError::Corrupt("the id of an event"))?;
+        let id = WebhookDeliveryId::of(endpoint.id, event_id);
         let now = self.clock.now();
         let known = self.catalogue.webhook_delivery(endpoint.org_id, id).await?;
         let mut delivery = known.unwrap_or_else(|| {
-            let event = (event.id, Some(event.seq), event.kind.word(), event.at);
+            let event = (event_id, Some(event.seq), event.kind.word(), event.at);
             WebhookDelivery::due((id, endpoint), event, now)
         });
         delivery.restart(now);
@@ -112,12 +116,25 @@ impl Engine {
         let (mut low, mut high) = (0, self.last_event_seq(org).await?);
         while low < high {
             let middle = low.midpoint(high);
-            let found = self.events.events(org, middle, 1).await?;
-            match found.first() {
+            match self.event_behind(org, middle).await? {
                 Some(event) if event.at < time => low = event.seq,
                 Some(_) | None => high = middle,
             }
         }
         Ok(low)
+    }
+
+    /// The first event behind a number; entries that nobody is told of are passed over.
+    async fn event_behind(&self, org: OrgId, mut after: i64) -> EngineResult<Option<Event>> {
+        loop {
+            let page = self.events(org, after, 64).await?;
+            if let Some(event) = page.events.into_iter().next() {
+                return Ok(Some(event));
+            }
+            if page.through <= after {
+                return Ok(None);
+            }
+            after = page.through;
+        }
     }
 }

@@ -107,7 +107,7 @@ pub(super) fn reason(reason: Reason) -> v1::Reason {
     }
 }
 
-const fn rejection(reason: RejectionReason) -> v1::RejectionReason {
+pub(super) const fn rejection(reason: RejectionReason) -> v1::RejectionReason {
     use v1::RejectionReason as R;
     match reason {
         RejectionReason::OrganizationFrozen => R::OrganizationFrozen,

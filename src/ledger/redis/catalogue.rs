@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::keys::shard_of;
 use super::shards::Trouble;
@@ -20,9 +21,10 @@ use crate::domain::organization::Organization;
 use crate::domain::transaction::TransactionRecord;
 use crate::domain::webhook::{WebhookDelivery, WebhookEndpoint};
 use crate::store::{
-    AgentStore, ApiKey, Author, Catalogue, CatalogueWriter, Change, DeliveryFilter, KeyStore,
-    KeyUse, MandateFilter, MandateStore, OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand,
-    StoreError, StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore, WebhookStore,
+    AgentStore, ApiKey, Author, Catalogue, CatalogueWriter, Change, DeliveryFilter, Happening,
+    JournalCount, JournalEntry, JournalStore, KeyStore, KeyUse, MandateFilter, MandateStore,
+    OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand, StoreError, StoreErrorKind,
+    StoredCheckpoint, TransactionFilter, TransactionPage, TransactionStore, WebhookStore,
 };
 
 /// The catalogue over another one.
@@ -130,6 +132,10 @@ impl MandateStore for ToldCatalogue {
         self.inner.mandate(org, id).await
     }
 
+    async fn mandates_over(&self, at: Timestamp, limit: u32) -> Result<Vec<Mandate>, StoreError> {
+        self.inner.mandates_over(at, limit).await
+    }
+
     async fn mandate_version(
         &self,
         org: OrgId,
@@ -179,6 +185,62 @@ impl KeyStore for ToldCatalogue {
 
     async fn keys(&self, org: OrgId, page: Page) -> Result<Vec<ApiKey>, StoreError> {
         self.inner.keys(org, page).await
+    }
+}
+
+/// The journal follows what is recorded, and is read as it is.
+#[async_trait]
+impl JournalStore for ToldCatalogue {
+    async fn journal_end(&self, org: OrgId) -> Result<Option<(i64, [u8; 32])>, StoreError> {
+        self.inner.journal_end(org).await
+    }
+
+    async fn journal(
+        &self,
+        org: OrgId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        self.inner.journal(org, after, limit).await
+    }
+
+    async fn happenings(
+        &self,
+        org: OrgId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Happening>, StoreError> {
+        self.inner.happenings(org, after, limit).await
+    }
+
+    async fn count_journal(&self, org: OrgId) -> Result<JournalCount, StoreError> {
+        self.inner.count_journal(org).await
+    }
+
+    async fn count_recorded(
+        &self,
+        org: OrgId,
+        spend: i64,
+        act: i64,
+    ) -> Result<(i64, i64), StoreError> {
+        self.inner.count_recorded(org, spend, act).await
+    }
+
+    async fn checkpoints(
+        &self,
+        org: OrgId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        self.inner.checkpoints(org, after, limit).await
+    }
+
+    async fn keep_checkpoint(
+        &self,
+        org: OrgId,
+        checkpoint: StoredCheckpoint,
+    ) -> Result<bool, StoreError> {
+        self.inner.keep_checkpoint(org, checkpoint).await
     }
 }
 

@@ -286,12 +286,24 @@ fn api_key(revoked: bool) -> v1::ApiKey {
     }
 }
 
-/// Writes one service: each RPC remembers its request and answers with the message.
+/// Writes one service: a stream is empty, each other RPC remembers its request and answers with the message.
 macro_rules! service {
-    ($service:ident { $($rpc:ident($request:ident) -> $response:ident
+    ($service:ident
+        $([$stream:ident: $kind:ident($asked:ident) -> $told:ident])?
+        { $($rpc:ident($request:ident) -> $response:ident
         = |$fake:ident, $message:ident| $answer:expr;)* }) => {
         #[tonic::async_trait]
         impl $service for Fake {
+            $(
+                type $kind = futures::stream::Empty<Result<v1::$told, Status>>;
+
+                async fn $stream(
+                    &self,
+                    _: Request<v1::$asked>,
+                ) -> Result<Response<Self::$kind>, Status> {
+                    Ok(Response::new(futures::stream::empty()))
+                }
+            )?
             $(async fn $rpc(
                 &self,
                 request: Request<v1::$request>,
@@ -312,14 +324,15 @@ service!(EvaluateService {
         = |_f, _m| v1::LookupDecisionResponse::default();
 });
 
-service!(BudgetService {
+service!(BudgetService [watch_budget: WatchBudgetStream(WatchBudgetRequest) -> WatchBudgetResponse] {
     get_budget(GetBudgetRequest) -> GetBudgetResponse = |_f, _m| v1::GetBudgetResponse {
         budget: Some(budget()),
         ..v1::GetBudgetResponse::default()
     };
 });
 
-service!(TransactionsService {
+service!(TransactionsService
+[watch_transactions: WatchTransactionsStream(WatchTransactionsRequest) -> WatchTransactionsResponse] {
     list_transactions(ListTransactionsRequest) -> ListTransactionsResponse = |_f, _m| {
         v1::ListTransactionsResponse {
             transactions: transaction(v1::TransactionState::Approved).into_iter().collect(),

@@ -10,7 +10,7 @@ use super::{PostgresStore, Refused, failed, refuse};
 use crate::store::StoreError;
 
 /// Everything that a server does with each table.
-const PRIVILEGES: [(&str, &str); 18] = [
+const PRIVILEGES: [(&str, &str); 22] = [
     ("organization", "SELECT, INSERT, UPDATE"),
     ("ledger_head", "SELECT, INSERT, UPDATE"),
     ("signing_key", "SELECT, INSERT"),
@@ -28,6 +28,10 @@ const PRIVILEGES: [(&str, &str); 18] = [
     ),
     // Appended to, and nothing else.
     ("act", "SELECT, INSERT"),
+    ("journal", "SELECT, INSERT"),
+    ("budget_mark", "SELECT, INSERT"),
+    ("journal_checkpoint", "SELECT, INSERT"),
+    ("journal_head", "SELECT, INSERT, UPDATE"),
     ("shard_authority", "SELECT, INSERT, UPDATE"),
     ("shard_epoch", "SELECT, INSERT, UPDATE"),
     ("lease", "SELECT, INSERT, UPDATE"),

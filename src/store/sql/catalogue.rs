@@ -13,6 +13,7 @@ use super::Driver;
 use crate::store::{Page, StoreError, StoreErrorKind};
 
 mod acts;
+mod journal;
 mod keys;
 mod mandates;
 mod organizations;

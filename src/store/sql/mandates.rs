@@ -4,12 +4,13 @@
 //! only at the first. Not here: how versions are written (`write`).
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::Row;
 
 use super::super::{Store, failed};
 use super::statement::{
     LIST_MANDATE_VERSIONS, LIST_MANDATES, LIST_MANDATES_BY_AGENT, LIST_MANDATES_BY_STATUS,
-    READ_MANDATE, READ_MANDATE_VERSION, READ_SNAPSHOT,
+    LIST_MANDATES_OVER, READ_MANDATE, READ_MANDATE_VERSION, READ_SNAPSHOT,
 };
 use super::{DriverRow, before_id, from_document, from_documents};
 use crate::domain::id::{AgentId, MandateId, OrgId};
@@ -44,6 +45,17 @@ impl MandateStore for Store {
             .await
             .map_err(failed(READ))?;
         document.map(|document| from_document(&document, READ)).transpose()
+    }
+
+    async fn mandates_over(&self, at: Timestamp, limit: u32) -> Result<Vec<Mandate>, StoreError> {
+        const LIST: &str = "list mandates that are over";
+        let documents: Vec<String> = sqlx::query_scalar(LIST_MANDATES_OVER)
+            .bind(at.to_string())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.reading(None, LIST).await?)
+            .await
+            .map_err(failed(LIST))?;
+        from_documents(&documents, LIST)
     }
 
     async fn mandate_versions(

@@ -35,6 +35,25 @@ statements! {
     // Acts.
     RECORD_ACT = super::super::dialect::RECORD_ACT;
 
+    // The journal.
+    JOURNAL_END = "SELECT seq, chain FROM journal WHERE org_id = $1 ORDER BY seq DESC LIMIT 1";
+    LIST_JOURNAL = "SELECT seq, at, kind, source, source_seq, chain, body FROM journal
+        WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+    READ_SPENDS = "SELECT seq, id, org_id, agent_id, mandate_id, decided_at, updated_at,
+            verdict, state, amount, settled, refunded, currency, vendor, category, idempotency_key,
+            request_hash, approvals_before, sum_before, evidence
+        FROM spend WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
+    READ_ACTS = "SELECT seq, after_spend, at, kind, subject, actor_key, actor_role, document
+        FROM act WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
+    COUNT_JOURNAL = "SELECT source, count(*), max(source_seq) FROM journal
+        WHERE org_id = $1 AND source IN (1, 2) GROUP BY source";
+    COUNT_SPENDS = "SELECT count(*) FROM spend WHERE org_id = $1 AND seq <= $2";
+    COUNT_ACTS = "SELECT count(*) FROM act WHERE org_id = $1 AND seq <= $2";
+    LIST_CHECKPOINTS = "SELECT seq, chain, at, key_id, signature FROM journal_checkpoint
+        WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+    KEEP_CHECKPOINT = "INSERT INTO journal_checkpoint (org_id, seq, chain, at, key_id, signature)
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+
     // Receipts.
     READ_RECEIPT = "SELECT request_hash, reply, created_at FROM receipt
         WHERE org_id = $1 AND key = $2";
@@ -76,6 +95,8 @@ statements! {
     LIST_MANDATES_BY_STATUS = "SELECT document FROM mandate
         WHERE org_id = $1 AND id < $2 AND status = $4 ORDER BY id DESC LIMIT $3";
     LIST_MANDATES_BY_AGENT = super::super::dialect::LIST_MANDATES_BY_AGENT;
+    LIST_MANDATES_OVER = "SELECT document FROM mandate
+        WHERE status IN ('active', 'paused') AND ends_at < $1 LIMIT $2";
     // The one read of a decision that no cache answers: three searches by index.
     READ_SNAPSHOT = "SELECT o.document, a.document, m.document
         FROM agent a

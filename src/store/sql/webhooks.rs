@@ -379,20 +379,3 @@ fn place(page: &Page, operation: &'static str) -> Result<(i64, Vec<u8>), StoreEr
     let why = "the sort key is not the place of a delivery";
     read.ok_or_else(|| StoreError::new(StoreErrorKind::Conflict, operation, why))
 }
-
-// TEMPORARY-UNTIL-JOURNAL
-#[async_trait]
-impl crate::store::EventStore for Store {
-    async fn events(
-        &self,
-        _org: OrgId,
-        _after_seq: i64,
-        _limit: u32,
-    ) -> Result<Vec<crate::domain::event::Event>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn last_event(&self, _org: OrgId) -> Result<i64, StoreError> {
-        Ok(0)
-    }
-}

@@ -79,8 +79,11 @@ impl Place {
         for field in self.method.input().fields().filter(|field| field.kind() == Kind::String) {
             let optional = matches!(
                 (rpc, field.name()),
-                ("GetBudget" | "ListTransactions" | "Evaluate" | "CanSpend", "mandate_id")
-                    | ("GetBudget" | "ListTransactions", "agent_id")
+                (
+                    "GetBudget" | "ListTransactions" | "Evaluate" | "CanSpend" | "WatchBudget",
+                    "mandate_id"
+                ) | ("GetBudget" | "ListTransactions" | "WatchBudget", "agent_id")
+                    | ("WatchTransactions", _)
                     | ("ListWebhookDeliveries", "webhook_endpoint_id")
             );
             if field.name().ends_with("_id") && !optional {

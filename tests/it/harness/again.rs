@@ -65,6 +65,10 @@ async fn add_organization(folder: &Folder, name: &str, clock: Arc<dyn Clock>) ->
         countries: Arc::new(MaxMindCountries::open(None).unwrap()),
         requests_per_second: 0,
         cache_mib: 1,
+        egress: Arc::default(),
+        deliveries: Arc::default(),
+        growth: tokio::sync::watch::channel(0).1,
+        ending: tokio_util::sync::CancellationToken::new(),
     });
     let (_, key) = engine.create_organization(name, "UTC").await.unwrap();
     drop(engine);

@@ -28,10 +28,10 @@ use crate::dice::Dice;
 use crate::harness::Engine;
 
 /// A whole book keeps no counters, so it cannot say where the budget stands.
-fn without_budget(act: Box<ActRecord>) -> Box<ActRecord> {
+fn without_budget(act: &ActRecord) -> Box<ActRecord> {
     let moved: MoneyMoved = serde_json::from_str(&act.document).unwrap();
     let document = serde_json::to_string(&MoneyMoved { budget: None, ..moved }).unwrap();
-    Box::new(ActRecord { document, ..*act })
+    Box::new(ActRecord { document, ..act.clone() })
 }
 
 /// What a ledger says to a command.
@@ -120,7 +120,7 @@ impl Sides {
                 Answer::Decided(Decided::Replayed(blurred(record)))
             }
             Answer::Resolved(Ok(Resolved { record, changed, act })) => {
-                let act = act.map(without_budget);
+                let act = act.as_deref().map(without_budget);
                 Answer::Resolved(Ok(Resolved { record: blurred(record), changed, act }))
             }
             other @ (Answer::Decided(_) | Answer::Resolved(_)) => other,

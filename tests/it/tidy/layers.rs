@@ -19,14 +19,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("terminal", &[]),
     ("telemetry", &["config", "terminal"]),
     ("clock", &["domain"]),
+    // What a verifier elsewhere would need: pure functions of what was recorded.
+    ("audit", &["domain", "crypto"]),
     ("store", &["domain"]),
     ("ledger", &["domain", "store::StoreError"]),
     // The lane shares the store's file, its turn to write, and the form of a row.
     ("ledger/sql", &["domain", "ledger", "clock", "store"]),
     // It decides beside the SQL ledger, on what Postgres leases, and records in its rows.
     ("ledger/redis", &["domain", "ledger", "clock", "store"]),
+    ("journal", &["domain", "audit", "store"]),
+    // It reads what the ledger wrote, and takes its turn in the same file.
+    ("journal/sql", &["domain", "audit", "store"]),
     ("provider", &["domain"]),
-    ("engine", &["domain", "store", "ledger", "provider", "clock", "crypto"]),
+    ("engine", &["domain", "audit", "store", "ledger", "provider", "clock", "crypto"]),
     // It delivers what the store has, by the one road out.
     ("webhook", &["domain", "store", "provider", "clock", "crypto"]),
     ("grpc", &["proto", "engine", "domain"]),
@@ -35,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mcp", &["proto", "forms", "terminal"]),
     ("connect", &["proto", "grpc::status", "grpc::codec"]),
     ("serve", &["proto", "grpc", "connect"]),
-    ("cli", &["app", "config", "proto", "forms", "mcp", "telemetry", "terminal"]),
+    ("cli", &["app", "audit", "config", "proto", "forms", "mcp", "telemetry", "terminal"]),
     ("app", ALL),
     ("main", ALL),
     ("lib", ALL),

@@ -25,18 +25,38 @@ INSERT INTO webhook_endpoint VALUES (ORG, ORG, false, true, 1, ORG, NULL, NULL, 
 INSERT INTO webhook_cursor VALUES (ORG, ORG, 0, NULL, NULL);
 INSERT INTO webhook_delivery VALUES (ORG, ORG, ORG, 'pending', 'webhook.test', 0, 0, '{}');
 INSERT INTO act VALUES (ORG, 1, 0, 0, 'an.act', ORG, ORG, 'admin', '{}');
+INSERT INTO journal VALUES (ORG, 1, 0, 'an.act', 2, 1, sha256(ORG), NULL);
+INSERT INTO budget_mark VALUES (ORG, 0, 80, 1, ORG);
+INSERT INTO journal_checkpoint VALUES (ORG, 1, sha256(ORG), 0, 'key', 'signature');
 INSERT INTO lease VALUES (ORG, ORG, 'b:none', 0, 1, 1, 1, 1, 1, 'fast', 1);";
 
 /// Tables without rows of organizations: the migrations, and which Redis a shard is spent from.
 const OF_NOBODY: [&str; 3] = ["_sqlx_migrations", "shard_authority", "shard_epoch"];
 
+/// Tables that may be read of all organizations at once.
+const OF_ALL: [&str; 9] = [
+    "organization",
+    "api_key",
+    "lease",
+    "ledger_head",
+    "journal_head",
+    "mandate",
+    "webhook_endpoint",
+    "webhook_cursor",
+    "webhook_delivery",
+];
+
 /// What nobody may do as the application, in an organization's name or in that of all.
-const FORBIDDEN: [&str; 14] = [
+const FORBIDDEN: [&str; 18] = [
     "DELETE FROM spend",
     "UPDATE spend SET amount = 0",
     "UPDATE spend SET decided_at = 0",
     "DELETE FROM act",
     "UPDATE act SET at = 0",
+    "DELETE FROM journal",
+    "UPDATE journal SET at = 0",
+    "DELETE FROM journal_checkpoint",
+    "UPDATE journal_checkpoint SET at = 0",
     "DELETE FROM api_key",
     "DELETE FROM lease",
     "DELETE FROM shard_authority",
@@ -98,7 +118,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_changed_nor_made() {
     let (store, mut application) = two_tenants().await;
     let (one, two) = (literal(1), literal(2));
     let tables = tables(&store).await;
-    assert_eq!(tables.len(), 15);
+    assert_eq!(tables.len(), 19);
     for (table, column) in &tables {
         set(&mut application, &hex::encode([1; 16])).await;
         assert_eq!(count(&mut application, table).await, 1, "{table}");
@@ -118,9 +138,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_changed_nor_made() {
         // Without an organization there is nothing to be seen.
         for nobody in ["", "*"] {
             set(&mut application, nobody).await;
-            let is_for_all = matches!(table.as_str(), "organization" | "api_key" | "lease")
-                || table.starts_with("webhook_");
-            let may = nobody == "*" && is_for_all;
+            let may = nobody == "*" && OF_ALL.contains(&table.as_str());
             let seen = count(&mut application, table).await;
             assert_eq!(seen, if may { 2 } else { 0 }, "{table} for `{nobody}`");
         }

@@ -17,6 +17,7 @@ use crate::domain::mandate::MandateStatus;
 use crate::domain::money::Minor;
 use crate::domain::spend::{Observed, Protocol};
 use crate::domain::transaction::{Evidence, TransactionRecord};
+use crate::store::{StoreError, StoreErrorKind};
 
 /// The part of a row that is never searched.
 #[derive(Serialize, Deserialize)]
@@ -57,6 +58,43 @@ pub(super) struct Document<'a> {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     charged: Vec<(String, i64)>,
     pub(super) took: i64,
+}
+
+/// The part of a document that says where the budget stood.
+#[derive(Debug, Deserialize)]
+struct Brief<'a> {
+    #[serde(default)]
+    mandate: Option<i64>,
+    #[serde(borrow, default)]
+    zone: Cow<'a, str>,
+    #[serde(default)]
+    levels: Vec<(Minor, Minor)>,
+}
+
+/// The budget that a decision was about.
+#[derive(Debug)]
+pub(crate) struct BudgetSeen<'a> {
+    /// The version of the mandate.
+    pub(crate) version: i64,
+    /// Spent and held, before the decision.
+    pub(crate) before: (Minor, Minor),
+    /// The zone of its windows.
+    pub(crate) zone: Cow<'a, str>,
+}
+
+/// Where the budget stood, if the ledger looked at it.
+///
+/// # Errors
+/// When the document cannot be understood.
+pub(crate) fn budget_in(document: &str) -> Result<Option<BudgetSeen<'_>>, StoreError> {
+    let brief: Brief<'_> = serde_json::from_str(document)
+        .map_err(|error| StoreError::new(StoreErrorKind::Corrupt, "read a transaction", error))?;
+    // The budget is the first counter of every claim.
+    let before = brief.levels.first().copied();
+    Ok(brief.mandate.zip(before).map(|(version, before)| {
+        let zone = brief.zone;
+        BudgetSeen { version, before, zone }
+    }))
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

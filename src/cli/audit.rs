@@ -1,0 +1,409 @@
+//! `quetra audit …`: the journal listed, exported, and verified, on the server or offline.
+//!
+//! Not here: the form of an export (`audit::file`), and the spreadsheet's (`audit_table`).
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::args::{PageArgs, time as parse_time};
+use super::audit_table::{self, row_of};
+use super::client::{Session, collect};
+use super::error::CliError;
+use super::output::{Output, dash};
+use crate::audit::file::{self, Act, Decision, FileError, Key, Line, Whole};
+use crate::forms::Time;
+use crate::proto::v1;
+use crate::proto::v1::audit_entry::Content;
+
+/// Entries between two words about the progress.
+const PROGRESS: i64 = 50_000;
+
+/// The end of a file in which its last whole line is looked for: longer than any line.
+const TAIL_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The commands of the group.
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// List what happened, oldest first
+    List(ListArgs),
+    /// Write the whole journal to a file, or to standard output
+    Export(ExportArgs),
+    /// Verify an export offline, with nothing but the organization's public key
+    Verify(VerifyArgs),
+    /// Let the server verify its journal against its database
+    Check,
+}
+
+/// Which entries.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    page: PageArgs,
+    /// Only this kind, such as transaction.approved, or all of a group: transaction.
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only at or after this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<Time>,
+    /// Only before this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<Time>,
+}
+
+/// How an export is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ExportFormat {
+    /// JSON Lines, which can be verified
+    #[default]
+    Jsonl,
+    /// A table for spreadsheets, which cannot
+    Csv,
+}
+
+/// What to export, and where to.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// The form of the file
+    #[arg(long, value_enum, default_value_t)]
+    format: ExportFormat,
+    /// Only entries behind this one
+    #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+    from: i64,
+    /// Write to this file; a jsonl file that is there already is continued
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+}
+
+/// What to verify, and what to believe.
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// The export, in the form jsonl
+    export: PathBuf,
+    /// The organization's public key: 64 hexadecimal digits, or base64url; may be given several
+    /// times
+    #[arg(long, required = true)]
+    public_key: Vec<String>,
+    /// The file of checkpoints that the server keeps in a second place
+    #[arg(long, value_name = "PATH")]
+    checkpoints: Option<PathBuf>,
+}
+
+/// Runs one that needs a server.
+pub(super) async fn run(command: AuditCommand, session: &mut Session<'_>) -> Result<u8, CliError> {
+    match command {
+        AuditCommand::List(args) => list(args, session).await,
+        AuditCommand::Export(args) => export(args, session).await,
+        AuditCommand::Check => check(session).await,
+        AuditCommand::Verify(args) => verify(&args, session.output),
+    }
+}
+
+async fn list(args: ListArgs, session: &mut Session<'_>) -> Result<u8, CliError> {
+    let filter = v1::ListEventsRequest {
+        page: None,
+        kind: args.kind.unwrap_or_default(),
+        since: args.since.map(Time::to_proto),
+        until: args.until.map(Time::to_proto),
+    };
+    let mut client = session.audit();
+    let found = collect(args.page.count(), async |page| {
+        let request = v1::ListEventsRequest { page: Some(page), ..filter.clone() };
+        let answer = client.list_events(request).await?.into_inner();
+        Ok((answer.entries, answer.next_page_token))
+    })
+    .await?;
+    let (entries, next_page_token) = (found.items, found.next_page_token);
+    let answer = v1::ListEventsResponse { entries, next_page_token };
+    if session.json(&answer)? {
+        return Ok(0);
+    }
+    let rows = answer.entries.iter().map(|entry| {
+        let row = row_of(entry);
+        [
+            entry.sequence.to_string(),
+            jiff::Timestamp::from_microsecond(entry.at_micros)
+                .map(|at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+                .unwrap_or_default(),
+            entry.kind.clone(),
+            dash(row.about.to_owned()),
+            dash(row.by.to_owned()),
+        ]
+    });
+    let rows = rows.collect();
+    session.output.table(["sequence", "at", "kind", "about", "by"], rows)?;
+    session.output.more(&answer.next_page_token)?;
+    Ok(0)
+}
+
+async fn check(session: &mut Session<'_>) -> Result<u8, CliError> {
+    let (mut after_sequence, mut entries) = (0, 0_i64);
+    let mut client = session.audit();
+    loop {
+        let request = v1::VerifyChainRequest { after_sequence };
+        let found = client.verify_chain(request).await?.into_inner();
+        entries = entries.saturating_add(found.entries);
+        if !found.is_whole {
+            if !session.json(&found)? {
+                session.output.error_line(&format!("the journal is not whole: {}", found.fault));
+            }
+            return Ok(1);
+        }
+        if found.is_complete || found.verified_through == after_sequence {
+            let found = v1::VerifyChainResponse { entries, ..found };
+            if !session.json(&found)? {
+                let chain = &found.chain;
+                session.output.line(&format!("whole: {entries} entries, chain {chain}"))?;
+            }
+            return Ok(0);
+        }
+        after_sequence = found.verified_through;
+    }
+}
+
+/// Verifies a file; nobody is asked.
+pub(super) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<u8, CliError> {
+    let refused = |why: String| CliError::Refused(why);
+    let keys = args.public_key.iter().map(|key| {
+        file::public_key(key).ok_or_else(|| {
+            refused("a public key is 64 hexadecimal digits, or 43 of base64url".to_owned())
+        })
+    });
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let open = |path: &Path| {
+        let opened = File::open(path).map(|file| BufReader::with_capacity(1 << 20, file));
+        opened.map_err(|error| refused(format!("{} cannot be read: {error}", path.display())))
+    };
+    let witnesses = match &args.checkpoints {
+        None => Vec::new(),
+        Some(path) => {
+            let mut first = String::new();
+            std::io::BufRead::read_line(&mut open(&args.export)?, &mut first)?;
+            let org = file::organization_in(&first).map_err(|error| refused(error.to_string()))?;
+            let found = file::witnesses(open(path)?, &org);
+            found.map_err(|error| refused(format!("{}: {error}", path.display())))?
+        }
+    };
+    match file::verify(open(&args.export)?, keys, &witnesses) {
+        Ok(whole) => {
+            output.line(&sentence(&whole))?;
+            Ok(0)
+        }
+        Err(error @ (FileError::Fault { .. } | FileError::Form { .. })) => {
+            output.error_line(&format!("not whole: {error}"));
+            Ok(1)
+        }
+        Err(FileError::Io(error)) => Err(refused(format!("the export cannot be read: {error}"))),
+    }
+}
+
+fn sentence(whole: &Whole) -> String {
+    let Whole { organization_id, after, last, checked } = whole;
+    let begin = match after {
+        0 => String::new(),
+        after => format!("; begins behind entry {after}, whose chain was believed"),
+    };
+    let signed = match checked.checkpoints {
+        0 => "; no checkpoint signs any of it, so the whole chain could have been written anew"
+            .to_owned(),
+        count => format!("; {count} checkpoints sign it"),
+    };
+    let (entries, decisions, acts) = (checked.entries, checked.decisions, checked.acts);
+    format!(
+        "whole: {organization_id}, {entries} entries to {last} ({decisions} decisions, {acts} \
+         acts){signed}{begin}"
+    )
+}
+
+/// Where an export goes, and behind which entry it goes on.
+struct Target<'a, 'o> {
+    file: Option<BufWriter<File>>,
+    session: &'a mut Session<'o>,
+    after: i64,
+    is_continued: bool,
+}
+
+impl<'a, 'o> Target<'a, 'o> {
+    fn open(args: &ExportArgs, session: &'a mut Session<'o>) -> Result<Self, CliError> {
+        let Some(path) = &args.file else {
+            return Ok(Self { file: None, session, after: args.from, is_continued: false });
+        };
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path)?;
+        let length = file.metadata()?.len();
+        if length > 0 && args.format == ExportFormat::Csv {
+            let why = format!("{} is there already; name another file", path.display());
+            return Err(CliError::Refused(why));
+        }
+        let (end, after) = if length > 0 { last_entry(&mut file, length)? } else { (0, None) };
+        // A line that was cut short is written again.
+        file.set_len(end)?;
+        file.seek(SeekFrom::Start(end))?;
+        let after = after.unwrap_or(args.from);
+        let file = BufWriter::with_capacity(1 << 20, file);
+        Ok(Self { file: Some(file), session, after, is_continued: end > 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        match &mut self.file {
+            Some(file) => Ok(file.write_all(bytes)?),
+            None => self.session.output.bytes(bytes),
+        }
+    }
+}
+
+/// Where the last whole line of a file ends, and the last entry in it.
+fn last_entry(file: &mut File, length: u64) -> Result<(u64, Option<i64>), CliError> {
+    let from = length.saturating_sub(TAIL_BYTES);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
+    let text = String::from_utf8_lossy(tail.get(..whole).unwrap_or_default()).into_owned();
+    let entries = text.lines().rev().filter_map(|line| {
+        let line: Line<'_> = serde_json::from_str(line).ok()?;
+        match line.line_type.as_ref() {
+            "entry" => line.sequence,
+            "journal" => Some(line.after_sequence.unwrap_or(0)),
+            _ => None,
+        }
+    });
+    let after = entries.take(1).next();
+    if after.is_none() && from == 0 && whole > 0 {
+        let why = "the file is no export in the form jsonl; name another file";
+        return Err(CliError::Refused(why.to_owned()));
+    }
+    let end = from.saturating_add(u64::try_from(whole).unwrap_or(0));
+    Ok((if after.is_none() { 0 } else { end }, after))
+}
+
+async fn export(args: ExportArgs, session: &mut Session<'_>) -> Result<u8, CliError> {
+    let mut client = session.audit();
+    let mut target = Target::open(&args, session)?;
+    let after_sequence = target.after;
+    let request = v1::ExportEventsRequest { after_sequence };
+    let mut parts = client.export_events(request).await?.into_inner();
+    let (mut last, mut told, mut reached) = (after_sequence, after_sequence, after_sequence);
+    let mut out = Vec::new();
+    while let Some(part) = parts.message().await? {
+        out.clear();
+        if !part.organization_id.is_empty() {
+            last = part.last_sequence;
+            if !target.is_continued {
+                match args.format {
+                    ExportFormat::Jsonl => line(&mut out, &head(&part, after_sequence))?,
+                    ExportFormat::Csv => audit_table::head(&mut out),
+                }
+            }
+        }
+        let mut checkpoints = part.checkpoints.iter().peekable();
+        for entry in &part.entries {
+            match args.format {
+                ExportFormat::Csv => audit_table::row(&mut out, entry),
+                ExportFormat::Jsonl => {
+                    line(&mut out, &entry_line(entry))?;
+                    while let Some(signed) =
+                        checkpoints.next_if(|signed| signed.sequence <= entry.sequence)
+                    {
+                        line(&mut out, &checkpoint_line(signed))?;
+                    }
+                }
+            }
+            reached = entry.sequence;
+        }
+        target.write(&out)?;
+        if reached.saturating_sub(told) >= PROGRESS {
+            told = reached;
+            target.session.output.error_line(&format!("{reached} of {last} entries"));
+        }
+    }
+    if let Some(mut file) = target.file.take() {
+        file.flush()?;
+        file.get_ref().sync_all()?;
+    }
+    let count = reached.saturating_sub(after_sequence);
+    target.session.output.error_line(&format!("{count} entries, to {reached}"));
+    Ok(0)
+}
+
+fn line(out: &mut Vec<u8>, line: &Line<'_>) -> Result<(), CliError> {
+    serde_json::to_writer(&mut *out, line).map_err(|error| CliError::Other(error.into()))?;
+    out.push(b'\n');
+    Ok(())
+}
+
+fn head(part: &v1::ExportEventsResponse, after: i64) -> Line<'static> {
+    let keys = part.keys.iter().cloned();
+    let keys = keys.map(|key| Key { key_id: key.key_id, public_key: key.public_key });
+    Line {
+        line_type: "journal".into(),
+        organization_id: Some(part.organization_id.clone()),
+        last_sequence: Some(part.last_sequence),
+        after_sequence: Some(after),
+        chain_before: Some(part.chain_before.clone()),
+        keys: keys.collect(),
+        ..Line::default()
+    }
+}
+
+fn checkpoint_line(signed: &v1::AuditCheckpoint) -> Line<'_> {
+    Line {
+        line_type: "checkpoint".into(),
+        sequence: Some(signed.sequence),
+        chain: signed.chain.as_str().into(),
+        signed_at_micros: Some(signed.signed_at_micros),
+        key_id: signed.key_id.as_str().into(),
+        signature: signed.signature.as_str().into(),
+        ..Line::default()
+    }
+}
+
+fn entry_line(entry: &v1::AuditEntry) -> Line<'_> {
+    let mut line = Line {
+        line_type: "entry".into(),
+        sequence: Some(entry.sequence),
+        at_micros: Some(entry.at_micros),
+        kind: entry.kind.as_str().into(),
+        source: i16::try_from(entry.source).ok(),
+        source_sequence: Some(entry.source_sequence),
+        chain: entry.chain.as_str().into(),
+        ..Line::default()
+    };
+    match &entry.content {
+        None => {}
+        Some(Content::Derived(body)) => line.derived = Some(body.clone()),
+        Some(Content::Act(act)) => {
+            line.act = Some(Act {
+                sequence: act.sequence,
+                after_decision: act.after_decision,
+                at_micros: act.at_micros,
+                kind: act.kind.as_str().into(),
+                subject: act.subject.as_str().into(),
+                actor_key_id: act.actor_key_id.as_str().into(),
+                actor_role: act.actor_role.as_str().into(),
+                document: act.document.as_str().into(),
+            });
+        }
+        Some(Content::Decision(decision)) => {
+            line.decision = Some(Decision {
+                sequence: decision.sequence,
+                transaction_id: decision.transaction_id.as_str().into(),
+                agent_id: decision.agent_id.as_str().into(),
+                mandate_id: decision.mandate_id.as_str().into(),
+                decided_at_micros: decision.decided_at_micros,
+                verdict: decision.verdict.as_str().into(),
+                amount: decision.amount,
+                currency: decision.currency.as_str().into(),
+                vendor: decision.vendor.as_str().into(),
+                category: decision.category.as_deref().map(Into::into),
+                idempotency_key: decision.idempotency_key.as_str().into(),
+                request_hash: decision.request_hash.as_str().into(),
+                evidence: decision.evidence.as_str().into(),
+            });
+        }
+    }
+    line
+}

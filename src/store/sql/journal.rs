@@ -1,0 +1,301 @@
+//! Reading the journal: a part of it, then the decisions and acts that it is about, by their numbers.
+//!
+//! Not here: appending (`journal`), and what an entry means to others (`engine`).
+
+use async_trait::async_trait;
+use sqlx::Row;
+
+use super::super::{Store, failed};
+use super::statement::{
+    COUNT_ACTS, COUNT_JOURNAL, COUNT_SPENDS, JOURNAL_END, KEEP_CHECKPOINT, LIST_CHECKPOINTS,
+    LIST_JOURNAL, READ_ACTS, READ_SPENDS,
+};
+use super::{DriverConnection, DriverRow, from_bytes, from_micros};
+use crate::domain::act::{ActKind, ActRecord};
+use crate::domain::actor::Actor;
+use crate::domain::id::{KeyId, OrgId};
+use crate::store::sql::spends::SpendRow;
+use crate::store::{
+    ActColumns, EntryContent, Fact, Happening, JournalCount, JournalEntry, JournalStore,
+    StoreError, StoreErrorKind, StoredCheckpoint,
+};
+
+const READ: &str = "read the journal";
+
+/// An entry without its content.
+struct Head {
+    seq: i64,
+    at: i64,
+    kind: String,
+    source: i16,
+    source_seq: i64,
+    chain: [u8; 32],
+    body: Option<String>,
+}
+
+/// A part of the journal, and what it is about, each in the order of its numbers.
+struct Part {
+    heads: Vec<Head>,
+    spends: Vec<SpendRow>,
+    acts: Vec<ActColumns>,
+}
+
+#[async_trait]
+impl JournalStore for Store {
+    async fn journal_end(&self, org: OrgId) -> Result<Option<(i64, [u8; 32])>, StoreError> {
+        let row = sqlx::query(JOURNAL_END)
+            .bind(org.as_bytes().as_slice())
+            .fetch_optional(&mut *self.reading(Some(org), READ).await?)
+            .await
+            .map_err(failed(READ))?;
+        row.map(|row| Ok((get(&row, 0)?, from_bytes(get(&row, 1)?, READ)?))).transpose()
+    }
+
+    async fn journal(
+        &self,
+        org: OrgId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        let part = self.part(org, after, limit).await?;
+        let mut spends = part.spends.into_iter().peekable();
+        let mut acts = part.acts.into_iter().peekable();
+        let entries = part.heads.into_iter().map(|head| {
+            let Head { seq, at, kind, source, source_seq, chain, body } = head;
+            let content = match source {
+                1 => find(&mut spends, source_seq, |spend| spend.seq)
+                    .map(|spend| EntryContent::Spend(Box::new(spend.into_columns()))),
+                2 => find(&mut acts, source_seq, |act| act.seq)
+                    .map(|act| EntryContent::Act(Box::new(act))),
+                _ => body.map(EntryContent::Derived),
+            };
+            let content = content.unwrap_or(EntryContent::Missing);
+            JournalEntry { seq, at, kind, source, source_seq, chain, content }
+        });
+        Ok(entries.collect())
+    }
+
+    async fn happenings(
+        &self,
+        org: OrgId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Happening>, StoreError> {
+        let part = self.part(org, after, limit).await?;
+        let mut spends = part.spends.into_iter().peekable();
+        let mut acts = part.acts.into_iter().peekable();
+        let happenings = part.heads.into_iter().map(|head| {
+            let gone = || corrupt("an entry of the journal is about nothing");
+            let fact = match head.source {
+                1 => {
+                    let spend = find(&mut spends, head.source_seq, |spend| spend.seq);
+                    Fact::Spend(Box::new(spend.ok_or_else(gone)?.record()?))
+                }
+                2 => {
+                    let act = find(&mut acts, head.source_seq, |act| act.seq);
+                    Fact::Act(Box::new(record_of(org, act.ok_or_else(gone)?)?))
+                }
+                _ => Fact::Derived(head.body.ok_or_else(gone)?),
+            };
+            Ok(Happening { seq: head.seq, at: from_micros(head.at, READ)?, kind: head.kind, fact })
+        });
+        happenings.collect()
+    }
+
+    async fn count_journal(&self, org: OrgId) -> Result<JournalCount, StoreError> {
+        let rows = sqlx::query(COUNT_JOURNAL)
+            .bind(org.as_bytes().as_slice())
+            .fetch_all(&mut *self.reading(Some(org), READ).await?)
+            .await
+            .map_err(failed(READ))?;
+        let mut counted = JournalCount::default();
+        for row in &rows {
+            let count = (get(row, 1)?, get(row, 2)?);
+            match get::<i16>(row, 0)? {
+                1 => counted.spends = count,
+                2 => counted.acts = count,
+                _ => {}
+            }
+        }
+        Ok(counted)
+    }
+
+    async fn count_recorded(
+        &self,
+        org: OrgId,
+        spend: i64,
+        act: i64,
+    ) -> Result<(i64, i64), StoreError> {
+        let mut reading = self.reading(Some(org), READ).await?;
+        let mut counts = [0, 0];
+        for ((sql, until), count) in
+            [(COUNT_SPENDS, spend), (COUNT_ACTS, act)].into_iter().zip(&mut counts)
+        {
+            *count = sqlx::query_scalar(sql)
+                .bind(org.as_bytes().as_slice())
+                .bind(until)
+                .fetch_one(&mut *reading)
+                .await
+                .map_err(failed(READ))?;
+        }
+        Ok(counts.into())
+    }
+
+    async fn checkpoints(
+        &self,
+        org: OrgId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let rows = sqlx::query(LIST_CHECKPOINTS)
+            .bind(org.as_bytes().as_slice())
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.reading(Some(org), READ).await?)
+            .await
+            .map_err(failed(READ))?;
+        let checkpoint = |row: &DriverRow| {
+            Ok(StoredCheckpoint {
+                seq: get(row, 0)?,
+                chain: from_bytes(get(row, 1)?, READ)?,
+                at: get(row, 2)?,
+                key_id: get(row, 3)?,
+                signature: get(row, 4)?,
+            })
+        };
+        rows.iter().map(checkpoint).collect()
+    }
+
+    async fn keep_checkpoint(
+        &self,
+        org: OrgId,
+        checkpoint: StoredCheckpoint,
+    ) -> Result<bool, StoreError> {
+        const KEEP: &str = "keep a checkpoint";
+        let mut writing = self.begin_for(&[org], KEEP).await?;
+        let connection: &mut DriverConnection = &mut writing;
+        let kept = sqlx::query(KEEP_CHECKPOINT)
+            .bind(org.as_bytes().as_slice())
+            .bind(checkpoint.seq)
+            .bind(checkpoint.chain.as_slice())
+            .bind(checkpoint.at)
+            .bind(&checkpoint.key_id)
+            .bind(&checkpoint.signature)
+            .execute(connection)
+            .await
+            .map_err(failed(KEEP))?;
+        self.finish(writing, KEEP).await?;
+        Ok(kept.rows_affected() == 1)
+    }
+}
+
+impl Store {
+    async fn part(&self, org: OrgId, after: i64, limit: u32) -> Result<Part, StoreError> {
+        let mut reading = self.reading(Some(org), READ).await?;
+        let rows = sqlx::query(LIST_JOURNAL)
+            .bind(org.as_bytes().as_slice())
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *reading)
+            .await
+            .map_err(failed(READ))?;
+        let heads = rows.iter().map(head).collect::<Result<Vec<_>, _>>()?;
+        let spends = match span(&heads, 1) {
+            None => Vec::new(),
+            Some((first, last)) => sqlx::query_as::<_, SpendRow>(READ_SPENDS)
+                .bind(org.as_bytes().as_slice())
+                .bind(first)
+                .bind(last)
+                .fetch_all(&mut *reading)
+                .await
+                .map_err(failed(READ))?,
+        };
+        let acts = match span(&heads, 2) {
+            None => Vec::new(),
+            Some(span) => acts(&mut reading, org, span).await?,
+        };
+        Ok(Part { heads, spends, acts })
+    }
+}
+
+/// The next one with this number. Those before it are not in the journal, which a verification tells.
+fn find<T>(
+    of: &mut std::iter::Peekable<impl Iterator<Item = T>>,
+    number: i64,
+    number_of: impl Fn(&T) -> i64,
+) -> Option<T> {
+    while of.next_if(|one| number_of(one) < number).is_some() {}
+    of.next_if(|one| number_of(one) == number)
+}
+
+/// The first and the last number that entries of a source are about.
+fn span(heads: &[Head], source: i16) -> Option<(i64, i64)> {
+    let mut numbers = heads.iter().filter(|head| head.source == source).map(|head| head.source_seq);
+    let first = numbers.next()?;
+    Some((first, numbers.next_back().unwrap_or(first)))
+}
+
+async fn acts(
+    connection: &mut DriverConnection,
+    org: OrgId,
+    (first, last): (i64, i64),
+) -> Result<Vec<ActColumns>, StoreError> {
+    let rows = sqlx::query(READ_ACTS)
+        .bind(org.as_bytes().as_slice())
+        .bind(first)
+        .bind(last)
+        .fetch_all(connection)
+        .await
+        .map_err(failed(READ))?;
+    rows.iter().map(act).collect()
+}
+
+fn get<'r, T>(row: &'r DriverRow, column: usize) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, super::super::Driver> + sqlx::Type<super::super::Driver>,
+{
+    row.try_get(column).map_err(failed(READ))
+}
+
+fn head(row: &DriverRow) -> Result<Head, StoreError> {
+    Ok(Head {
+        seq: get(row, 0)?,
+        at: get(row, 1)?,
+        kind: get(row, 2)?,
+        source: get(row, 3)?,
+        source_seq: get(row, 4)?,
+        chain: from_bytes(get(row, 5)?, READ)?,
+        body: get(row, 6)?,
+    })
+}
+
+fn act(row: &DriverRow) -> Result<ActColumns, StoreError> {
+    Ok(ActColumns {
+        seq: get(row, 0)?,
+        after_spend: get(row, 1)?,
+        at: get(row, 2)?,
+        kind: get(row, 3)?,
+        subject: get(row, 4)?,
+        actor_key: get(row, 5)?,
+        actor_role: get(row, 6)?,
+        document: get(row, 7)?,
+    })
+}
+
+/// What the columns of an act say.
+fn record_of(org_id: OrgId, act: ActColumns) -> Result<ActRecord, StoreError> {
+    let unknown = || corrupt("an act of a kind or an actor that is not known");
+    let key = act.actor_key.as_deref().map(|key| from_bytes(key, READ)).transpose()?;
+    Ok(ActRecord {
+        org_id,
+        kind: ActKind::of(&act.kind).ok_or_else(unknown)?,
+        subject: from_bytes(&act.subject, READ)?,
+        actor: Actor::of(key.map(KeyId::from_bytes), &act.actor_role).ok_or_else(unknown)?,
+        at: from_micros(act.at, READ)?,
+        document: act.document,
+    })
+}
+
+fn corrupt(why: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, READ, why)
+}
