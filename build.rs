@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 /// Every file with a service or a message of the product; imports are found from these.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "quetra/v1/agents_service.proto",
     "quetra/v1/audit_service.proto",
     "quetra/v1/budget_service.proto",

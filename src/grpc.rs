@@ -47,7 +47,7 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of the product, as health knows them.
-pub const SERVICE_NAMES: [&str; 7] = [
+pub const SERVICE_NAMES: [&str; 8] = [
     agents_service_server::SERVICE_NAME,
     audit_service_server::SERVICE_NAME,
     budget_service_server::SERVICE_NAME,

@@ -43,10 +43,18 @@ impl Server {
 
     /// A fresh server with a second organization; the other one's admin key.
     pub(crate) async fn with_neighbour(clock: Arc<dyn Clock>) -> (Self, String) {
+        Self::with_neighbour_and(|_| {}, clock).await
+    }
+
+    /// The same, with changed settings.
+    pub(crate) async fn with_neighbour_and(
+        change: impl FnOnce(&mut ServerConfig),
+        clock: Arc<dyn Clock>,
+    ) -> (Self, String) {
         let server = Self::with(|_| {}, Arc::clone(&clock)).await;
         let (folder, first) = server.stop_and_keep().await;
         let key = add_organization(&folder, "Neighbour", Arc::clone(&clock)).await;
-        (Self::resume((folder, first), |_| {}, clock).await, key)
+        (Self::resume((folder, first), change, clock).await, key)
     }
 }
 

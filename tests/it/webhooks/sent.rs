@@ -1,10 +1,12 @@
 //! What receivers get, on each engine, and that the official libraries accept it.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::receiver::{Got, Receiver};
 use super::*;
+use crate::harness::{ask, budget};
 
 /// What an official library says of messages.
 fn verdicts(library: &str, messages: &[serde_json::Value]) -> Vec<bool> {
@@ -120,16 +122,122 @@ async fn a_test_event_is_sent_once_and_its_outcome_is_told(engine: Engine) {
     server.stop().await;
 }
 
-mod on_sqlite {
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_test_event_is_sent_once_and_its_outcome_is_told() {
-        super::a_test_event_is_sent_once_and_its_outcome_is_told(super::Engine::Sqlite).await;
+async fn decisions_reach_their_endpoint(engine: Engine) {
+    let server = on(engine, Arc::new(SystemClock)).await;
+    let (all, some) = (Receiver::start().await, Receiver::start().await);
+    let mut admin = server.admin().await;
+    endpoint(&mut admin, &all.url, &[]).await;
+    endpoint(&mut admin, &some.url, &["transaction.settled", "transaction.rejected"]).await;
+    let (agent_id, mandate_id) = admin.agent_with_mandate(budget(1_000, 500), vec![]).await;
+    let approved = admin.spend(ask(&agent_id, 400)).await;
+    let rejected = admin.spend(ask(&agent_id, 501)).await;
+    let request = v1::SettleTransactionRequest {
+        transaction_id: approved.transaction_id.clone(),
+        amount: Some(300),
+        ..Default::default()
+    };
+    admin.transactions.settle_transaction(request).await.unwrap();
+    let of = |got: &[Got], kind: &str| {
+        let found = got.iter().map(Got::json).find(|event| event["type"] == kind);
+        found.map(|event| event["data"].clone())
+    };
+    let kinds = [
+        "mandate.activated",
+        "transaction.approved",
+        "transaction.rejected",
+        "transaction.settled",
+    ];
+    let got = all.until(|got| kinds.iter().all(|kind| of(got, kind).is_some())).await;
+    let data = of(&got, "transaction.approved").unwrap();
+    assert_eq!(data["transactionId"], approved.transaction_id);
+    assert_eq!((&data["mandateId"], &data["agentId"]), (&mandate_id.into(), &agent_id.into()));
+    assert_eq!((&data["amount"], &data["currency"]), (&400.into(), &"USD".into()));
+    assert_eq!((&data["budgetSpent"], &data["budgetTotal"]), (&400.into(), &1_000.into()));
+    assert_eq!(data["decision"], "approved");
+    let data = of(&got, "transaction.rejected").unwrap();
+    assert_eq!(data["transactionId"], rejected.transaction_id);
+    assert_eq!(data["rejectionReasons"][0], "budget_per_tx_exceeded", "{data}");
+    let filtered = some.until(|got| got.len() >= 2).await;
+    let mut kinds: Vec<_> = filtered.iter().map(|got| got.json()["type"].clone()).collect();
+    kinds.sort_by_key(ToString::to_string);
+    assert_eq!(kinds, ["transaction.rejected", "transaction.settled"]);
+    for got in got.iter().chain(&filtered) {
+        assert_eq!(got.id(), got.json()["id"]);
     }
+    server.stop().await;
 }
 
-mod on_postgres {
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_test_event_is_sent_once_and_its_outcome_is_told() {
-        super::a_test_event_is_sent_once_and_its_outcome_is_told(super::Engine::Postgres).await;
+async fn a_range_is_sent_again_with_the_same_ids(engine: Engine) {
+    let server = on(engine, Arc::new(SystemClock)).await;
+    let receiver = Receiver::start().await;
+    let mut admin = server.admin().await;
+    let wanted = ["transaction.approved"];
+    let (made, _) = endpoint(&mut admin, &receiver.url, &wanted).await;
+    let (agent_id, _) = admin.agent_with_mandate(budget(100_000, 500), vec![]).await;
+    for _ in 0..20 {
+        admin.spend(ask(&agent_id, 10)).await;
+    }
+    let first = receiver.until(|got| got.len() >= 20).await;
+    let request = v1::RedeliverWebhookRangeRequest {
+        webhook_endpoint_id: made.id.clone(),
+        since: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+        ..Default::default()
+    };
+    let again = admin.webhooks.redeliver_webhook_range(request.clone()).await.unwrap();
+    let again = again.into_inner();
+    assert_eq!((again.deliveries, again.next_page_token.as_str()), (20, ""));
+    let got = receiver.until(|got| got.len() >= 40).await;
+    let ids = |got: &[Got]| got.iter().map(|got| got.id().to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!((ids(&got).len(), ids(&got)), (20, ids(&first)));
+    // Nothing happened before time began, nor after now.
+    let empty = v1::RedeliverWebhookRangeRequest {
+        until: Some(prost_types::Timestamp { seconds: 1_000, nanos: 0 }),
+        ..request.clone()
+    };
+    let none = admin.webhooks.redeliver_webhook_range(empty).await.unwrap().into_inner();
+    assert_eq!(none.deliveries, 0);
+    let reversed = v1::RedeliverWebhookRangeRequest {
+        since: Some(prost_types::Timestamp { seconds: 2_000, nanos: 0 }),
+        until: Some(prost_types::Timestamp { seconds: 1_000, nanos: 0 }),
+        ..request
+    };
+    let status = admin.webhooks.redeliver_webhook_range(reversed).await.unwrap_err();
+    assert_eq!(faults(&status).0, ["until"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_of_a_neighbours_events() {
+    let (server, neighbour_key) = Server::with_neighbour_and(loopback, Arc::new(SystemClock)).await;
+    let (mine, theirs) = (Receiver::start().await, Receiver::start().await);
+    let mut admin = server.admin().await;
+    let mut neighbour = server.with_key(&neighbour_key).await;
+    endpoint(&mut admin, &mine.url, &[]).await;
+    endpoint(&mut neighbour, &theirs.url, &[]).await;
+    let (agent_id, _) = neighbour.agent_with_mandate(budget(1_000, 500), vec![]).await;
+    neighbour.spend(ask(&agent_id, 10)).await;
+    theirs.until(|got| got.len() >= 2).await;
+    assert!(mine.received().is_empty(), "{:?}", mine.received());
+    server.stop().await;
+}
+
+mod on_each {
+    macro_rules! on {
+        ($($name:ident: $engine:ident, $test:ident;)+) => {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$test(super::Engine::$engine).await;
+            })+
+        };
+    }
+
+    on! {
+        decisions_reach_their_endpoint_on_sqlite: Sqlite, decisions_reach_their_endpoint;
+        decisions_reach_their_endpoint_on_postgres: Postgres, decisions_reach_their_endpoint;
+        a_range_is_sent_again_on_sqlite: Sqlite, a_range_is_sent_again_with_the_same_ids;
+        a_range_is_sent_again_on_postgres: Postgres, a_range_is_sent_again_with_the_same_ids;
+        a_test_event_is_sent_once_on_sqlite: Sqlite, a_test_event_is_sent_once_and_its_outcome_is_told;
+        a_test_event_is_sent_once_on_postgres:
+            Postgres, a_test_event_is_sent_once_and_its_outcome_is_told;
     }
 }
