@@ -32,8 +32,8 @@ SELECT seq, chain, spend_seq, act_seq FROM journal_head
 WHERE org_id = $1 FOR NO KEY UPDATE SKIP LOCKED";
 const BOUND: &str = "SELECT seq, act_seq FROM ledger_head WHERE org_id = $1";
 const SPENDS: &str = "
-SELECT seq, id, org_id, agent_id, mandate_id, decided_at, verdict, amount, currency, vendor, category,
-    idempotency_key, request_hash, evidence FROM spend
+SELECT seq, id, org_id, agent_id, mandate_id, decided_at, verdict, amount, currency, vendor,
+    category, idempotency_key, request_hash, evidence FROM spend
 WHERE org_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
 const ACTS: &str = "
 SELECT seq, after_spend, at, kind, subject, actor_key, actor_role, document FROM act
@@ -105,10 +105,7 @@ impl Home for PostgresJournal {
         match failure {
             Some(error) if !grew => Err(error),
             Some(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "one organization's journal could not be continued"
-                );
+                tracing::warn!(?error, "one organization's journal could not be continued");
                 Ok(Look { grew, more: false })
             }
             None => Ok(Look { grew, more }),

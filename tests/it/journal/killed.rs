@@ -202,7 +202,7 @@ fn proves_itself(folder: &Folder, (process, key, public): (&Process, &str, &str)
     fs::write(&export, changed).unwrap();
     let told = offline(&export, public, None);
     assert!(!told.status.success() && text(&told).contains("was changed"), "{}", text(&told));
-    // The end cut off whole lines, and the promise of the first line with it: the second place tells.
+    // The end cut off, and the promise of the first line with it: the second place tells.
     let kept = lines.lines().take(20).collect::<Vec<_>>();
     let mut kept = kept.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let promise = kept[0].find("\"lastSequence\":").unwrap() + 15;
