@@ -56,7 +56,10 @@ INSERT INTO budget_mark (org_id, mandate_id, starts_at, percent, limit_minor)
 SELECT $1, mark.* FROM unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[]) AS mark";
 const MOVE: &str = "
 UPDATE journal_head SET seq = $2, chain = $3, spend_seq = $4, act_seq = $5 WHERE org_id = $1";
-const UNFLUSHED: &str = "SET LOCAL synchronous_commit = off";
+/// For this transaction: no wait for the disk, and no table is read as a whole, whatever the planner
+/// believes of a journal that is far behind.
+const SETTINGS: &str = "SELECT set_config('synchronous_commit', 'off', true),
+    set_config('enable_seqscan', 'off', true)";
 
 fn failed(error: sqlx::Error) -> StoreError {
     classify(FOLLOW, error)
@@ -130,6 +133,7 @@ impl PostgresJournal {
             .await
             .map_err(failed)?;
         let Some((seq, chain, spend, act)) = head else { return Ok(None) };
+        query(SETTINGS).execute(&mut *writing).await.map_err(failed)?;
         let (spends, acts): (i64, i64) = query_as(BOUND)
             .bind(org.as_bytes().as_slice())
             .fetch_one(&mut *writing)
@@ -263,7 +267,6 @@ async fn write(
     span: &Span,
 ) -> Result<(), StoreError> {
     let (rows, marks) = (&composed.rows, &composed.marks);
-    query(UNFLUSHED).execute(&mut *connection).await.map_err(failed)?;
     query(APPEND)
         .bind(org.as_bytes().as_slice())
         .bind(rows.iter().map(|row| row.seq).collect::<Vec<_>>())

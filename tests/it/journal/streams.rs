@@ -14,16 +14,13 @@ use crate::harness::{Clients, Engine, FAST, STRICT, Server, ask, budget, on_all,
 type Events = Streaming<v1::WatchTransactionsResponse>;
 
 /// The next message of a stream.
-pub(super) async fn next<T>(stream: &mut Streaming<T>) -> Result<T, tonic::Status> {
+async fn next<T>(stream: &mut Streaming<T>) -> Result<T, tonic::Status> {
     let message = timeout(PATIENCE, stream.message()).await.expect("nothing is told");
     message.map(|message| message.expect("a stream ends with a status"))
 }
 
 /// Begins a stream; it, and the token of its first message.
-pub(super) async fn watch(
-    clients: &mut Clients,
-    request: v1::WatchTransactionsRequest,
-) -> (Events, String) {
+async fn watch(clients: &mut Clients, request: v1::WatchTransactionsRequest) -> (Events, String) {
     let mut events = clients.transactions.watch_transactions(request).await.unwrap().into_inner();
     let first = next(&mut events).await.unwrap();
     assert_eq!(first.event, None);
