@@ -56,8 +56,8 @@ INSERT INTO budget_mark (org_id, mandate_id, starts_at, percent, limit_minor)
 SELECT $1, mark.* FROM unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[]) AS mark";
 const MOVE: &str = "
 UPDATE journal_head SET seq = $2, chain = $3, spend_seq = $4, act_seq = $5 WHERE org_id = $1";
-/// For this transaction: no wait for the disk, and no table is read as a whole, whatever the planner
-/// believes of a journal that is far behind.
+/// For this transaction: no wait for the disk, and no table is read as a whole, whatever the
+/// planner believes of a journal that is far behind.
 const SETTINGS: &str = "SELECT set_config('synchronous_commit', 'off', true),
     set_config('enable_seqscan', 'off', true)";
 
