@@ -83,8 +83,8 @@ pub fn services(engine: &Arc<Engine>, durability: Durability) -> Routes {
 /// A stream of replies.
 type Replies<T> = BoxStream<'static, Result<T, Status>>;
 
-/// Turns what gives the next reply, again and again, into a stream that ends with the first error, or
-/// when there is none.
+/// Turns what gives the next reply, again and again, into a stream that ends with the first error,
+/// or when there is none.
 fn replies<S, T, F>(state: S, next: impl Fn(S) -> F + Send + 'static) -> Replies<T>
 where
     S: Send + 'static,

@@ -200,7 +200,7 @@ impl Scribe {
                     let end = ends.entry(spend.org).or_insert_with(|| End::of_nothing(spend.org));
                     let kind = Cow::Borrowed(word_of(spend.verdict));
                     let source = (Source::Spend, spend.seq);
-                    composed.push(end, spend.org, (spend.at, kind), source, Ok(spend.digest));
+                    composed.push((end, spend.org), (spend.at, kind), source, Ok(spend.digest));
                     composed.spend = Some(spend.seq);
                     for (mark, kind, body) in self.marks_of(spend)? {
                         if !reached.insert(mark) {
@@ -209,7 +209,7 @@ impl Scribe {
                         composed.marks.push((spend.org, mark));
                         let (source, kind) = ((Source::Derived, spend.seq), kind.word());
                         let said = (spend.at, Cow::Borrowed(kind));
-                        composed.push(end, spend.org, said, source, Err(body));
+                        composed.push((end, spend.org), said, source, Err(body));
                     }
                 }
                 Next::Act(index) => {
@@ -217,7 +217,7 @@ impl Scribe {
                     let end = ends.entry(act.org).or_insert_with(|| End::of_nothing(act.org));
                     let said = (act.at, Cow::Owned(act.kind.clone()));
                     let source = (Source::Act, act.seq);
-                    composed.push(end, act.org, said, source, Ok(act.digest));
+                    composed.push((end, act.org), said, source, Ok(act.digest));
                     composed.act = Some(act.seq);
                 }
             }
@@ -231,8 +231,7 @@ impl Composed {
     /// Appends one entry behind an end; its content is elsewhere, by its digest, or its own.
     fn push(
         &mut self,
-        end: &mut End,
-        org: OrgId,
+        (end, org): (&mut End, OrgId),
         (at, kind): (i64, Cow<'static, str>),
         (source, source_seq): (Source, i64),
         content: Result<Digest, String>,
@@ -315,7 +314,7 @@ impl Follower {
                 }
                 Err(error) => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        ?error,
                         "the journal could not be continued; it will be tried again"
                     );
                     FAILURE_REST

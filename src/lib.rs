@@ -2,7 +2,8 @@
 //!
 //! The map, from the inside out: [`domain`] is the decision as pure functions; [`engine`] the use
 //! cases; [`ledger`], [`store`] and [`provider`] what the engine needs, as traits with their
-//! adapters; [`webhook`] tells others what happened; [`grpc`] the services; [`connect`], [`rest`], [`mcp`] and [`forms`] other ways to call
+//! adapters; [`audit`] and [`journal`] the record that proves itself; [`webhook`] tells others what
+//! happened; [`grpc`] the services; [`connect`], [`rest`], [`mcp`] and [`forms`] other ways to call
 //! them; [`serve`] the one port; [`app`] puts a server together from a [`config`]; [`cli`] is the
 //! command line. Who may name whom is checked by a test.
 

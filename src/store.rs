@@ -407,27 +407,12 @@ pub struct TransactionPage {
     pub limit: u32,
 }
 
-/// Everything the engine reads and writes, in one object.
-pub trait Catalogue:
-    CatalogueWriter
-    + OrgStore
-    + AgentStore
-    + MandateStore
-    + KeyStore
-    + TransactionStore
-    + JournalStore
-    + WebhookStore
-{
-}
+/// Everything the engine reads of things and people.
+pub trait Registry: OrgStore + AgentStore + MandateStore + KeyStore + WebhookStore {}
 
-impl<T> Catalogue for T where
-    T: CatalogueWriter
-        + OrgStore
-        + AgentStore
-        + MandateStore
-        + KeyStore
-        + TransactionStore
-        + JournalStore
-        + WebhookStore
-{
-}
+impl<T> Registry for T where T: OrgStore + AgentStore + MandateStore + KeyStore + WebhookStore {}
+
+/// Everything the engine reads and writes, in one object.
+pub trait Catalogue: CatalogueWriter + Registry + TransactionStore + JournalStore {}
+
+impl<T> Catalogue for T where T: CatalogueWriter + Registry + TransactionStore + JournalStore {}

@@ -1,8 +1,8 @@
 //! An export as a file: JSON Lines that verify offline, or a table for spreadsheets.
 //!
-//! The first line says whose journal it is; then comes an entry in each line, and behind some of them
-//! a checkpoint. What a line says is what its digest covers, value by value. Not here: fetching it
-//! (`cli`).
+//! The first line says whose journal it is; then comes an entry in each line, and behind some of
+//! them a checkpoint. What a line says is what its digest covers, value by value. Not here:
+//! fetching it (`cli`).
 
 use std::borrow::Cow;
 use std::io::{self, BufRead};

@@ -1,8 +1,8 @@
 //! Checks entries one after the other, and says of the first one that is wrong how it is.
 //!
-//! It believes nothing but what it computes and what a checkpoint signs: an entry must have the next
-//! number, its chain must be the one before it with its own content, and a checkpoint must be signed
-//! and say the same chain. Not here: where entries come from (a store, or a file).
+//! It believes nothing but what it computes and what a checkpoint signs: an entry must have the
+//! next number, its chain must be the one before it with its own content, and a checkpoint must be
+//! signed and say the same chain. Not here: where entries come from (a store, or a file).
 
 use std::fmt;
 

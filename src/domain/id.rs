@@ -113,8 +113,8 @@ prefixed_id! {
 }
 
 impl WebhookDeliveryId {
-    /// Of an event to an endpoint, however often it is put on its way. Endpoints' ids are random, so
-    /// no two pairs have the same.
+    /// Of an event to an endpoint, however often it is put on its way. Endpoints' ids are random,
+    /// so no two pairs have the same.
     #[must_use]
     pub fn of(endpoint: WebhookEndpointId, event: EventId) -> Self {
         let mut bytes = *event.as_bytes();

@@ -195,8 +195,8 @@ impl Engine {
     /// Verifies a part of the journal.
     ///
     /// # Errors
-    /// When there is no such entry to begin behind, or a store fails. What is wrong with the journal
-    /// is a result.
+    /// When there is no such entry to begin behind, or a store fails. What is wrong with the
+    /// journal is a result.
     pub async fn verify_chain(&self, caller: &Principal, after: i64) -> EngineResult<Verification> {
         let org = caller.org_id;
         let rows = self.catalogue.signing_keys(org).await?;
@@ -263,7 +263,7 @@ impl Engine {
         Ok((count != 0).then_some(Fault::Unrecorded { count }))
     }
 
-    /// Signs where each journal ends, if it has grown since it was signed last; what was signed now.
+    /// Signs where each journal ends, if it has grown since it was signed last; the new ones.
     ///
     /// # Errors
     /// When a store fails.

@@ -51,10 +51,10 @@ impl EventStore for Engine {
 }
 
 fn as_store_error(error: EngineError) -> StoreError {
-    match error {
-        EngineError::Store(error) => error,
-        other => StoreError::new(StoreErrorKind::Corrupt, READ, other),
+    if let EngineError::Store(error) = error {
+        return error;
     }
+    StoreError::new(StoreErrorKind::Corrupt, READ, error)
 }
 
 fn corrupt(error: serde_json::Error) -> StoreError {

@@ -1,8 +1,8 @@
 //! Streams: what happens, told on and on, from now or from where an earlier stream ended.
 //!
-//! A stream reads the journal at its reader's own pace, so nothing is queued for anybody and nothing
-//! is lost or told twice. Its token is the number of the last entry it has looked at. Not here: how
-//! a message looks on the wire (`grpc`).
+//! A stream reads the journal at its reader's own pace, so nothing is queued for anybody and
+//! nothing is lost or told twice. Its token is the number of the last entry it has looked at. Not
+//! here: how a message looks on the wire (`grpc`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -147,7 +147,8 @@ fn excerpt(body: &[u8]) -> String {
 
 /// Whether a character hides or reorders what is around it.
 fn hides(c: char) -> bool {
-    matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+    let is_mark = matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{FEFF}');
+    is_mark || matches!(c, '\u{2060}'..='\u{2069}')
 }
 
 #[cfg(test)]

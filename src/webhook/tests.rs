@@ -397,14 +397,14 @@ async fn a_slow_and_a_dead_endpoint_delay_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_lies_about_its_body_has_still_said_its_status() {
     let world = World::new().await;
-    let table = [(Mode::CutsBody, 1), (Mode::HangsInBody, 2), (Mode::Endless, 3)];
+    let table = [(Mode::HangsInBody, 1), (Mode::Endless, 2)];
     for (mode, number) in table {
         let receiver = Receiver::start(mode).await;
         world.endpoint(number, &receiver.url, &[]).await;
         std::mem::forget(receiver);
     }
     world.happens(approvals(1));
-    let delivered = world.until(3, DeliveryState::Delivered).await;
+    let delivered = world.until(2, DeliveryState::Delivered).await;
     for delivery in delivered {
         let attempt = &delivery.attempts[0];
         assert_eq!(attempt.status, Some(200));

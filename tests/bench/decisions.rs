@@ -4,7 +4,8 @@
 //! It fails when a call fails or a decision is wrong, never because something was slow: targets
 //! stand beside the figures, for a reader who knows the machine. `-- --quick` is a short run,
 //! `-- load --url …` only loads a server that runs already, `-- postgres` measures one on
-//! Postgres, `-- redis` one in Redis, `-- mcp` only MCP, `-- webhooks` what is told of decisions. Not here: tests.
+//! Postgres, `-- redis` one in Redis, `-- mcp` only MCP, `-- webhooks` what
+//! is told of decisions. Not here: tests.
 
 #![expect(
     clippy::arithmetic_side_effects,

@@ -70,8 +70,8 @@ impl Belongings {
     }
 }
 
-/// An endpoint, new or one there is already, as there cannot be many; and a delivery to it. Its name
-/// leads nowhere.
+/// An endpoint, new or one there is already, as there cannot be many; and a delivery to it. The
+/// name of its host leads nowhere.
 async fn webhook(admin: &mut Clients) -> (String, String) {
     let listed = v1::ListWebhookEndpointsRequest::default();
     let listed = admin.webhooks.list_webhook_endpoints(listed).await.unwrap().into_inner();

@@ -1,7 +1,8 @@
 //! Webhooks through a real server: endpoints, secrets, bad input, tests, and what is sent.
 //!
 //! `webhooks/sent.rs` has what receivers get, and the official libraries that verify it;
-//! `webhooks/crash.rs` what they get of a server that is killed. Not here: schedules, fairness and misbehaviour of receivers, which the unit tests of `webhook` have.
+//! `webhooks/crash.rs` what they get of a server that is killed. Not here: schedules, fairness and
+//! misbehaviour of receivers, which the unit tests of `webhook` have.
 
 mod crash;
 mod receiver;

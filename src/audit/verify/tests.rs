@@ -191,8 +191,11 @@ fn an_untouched_journal_is_whole() {
     assert_eq!(verifier.sources(), (2, 2));
 }
 
+/// A change, and its name.
+type Change<T> = (&'static str, fn(&mut T));
+
 /// Changes of one column each: of an entry, then of a decision or an act.
-fn of_entry() -> Vec<(&'static str, fn(&mut Line))> {
+fn of_entry() -> Vec<Change<Line>> {
     vec![
         ("at", |line| line.at += 1),
         ("kind", |line| line.kind.push('x')),
@@ -202,7 +205,7 @@ fn of_entry() -> Vec<(&'static str, fn(&mut Line))> {
     ]
 }
 
-fn of_spend() -> Vec<(&'static str, fn(&mut Spend))> {
+fn of_spend() -> Vec<Change<Spend>> {
     vec![
         ("seq", |spend| spend.seq += 1),
         ("id", |spend| spend.id[0] ^= 1),
@@ -227,7 +230,7 @@ fn of_spend() -> Vec<(&'static str, fn(&mut Spend))> {
     ]
 }
 
-fn of_act() -> Vec<(&'static str, fn(&mut Act))> {
+fn of_act() -> Vec<Change<Act>> {
     vec![
         ("seq", |act| act.seq += 1),
         ("after_spend", |act| act.after_spend += 1),

@@ -32,8 +32,8 @@ SELECT seq, chain, spend_seq, act_seq FROM journal_head
 WHERE org_id = $1 FOR NO KEY UPDATE SKIP LOCKED";
 const BOUND: &str = "SELECT seq, act_seq FROM ledger_head WHERE org_id = $1";
 const SPENDS: &str = "
-SELECT seq, id, org_id, agent_id, mandate_id, decided_at, verdict, amount, currency, vendor, category,
-    idempotency_key, request_hash, evidence FROM spend
+SELECT seq, id, org_id, agent_id, mandate_id, decided_at, verdict, amount, currency, vendor,
+    category, idempotency_key, request_hash, evidence FROM spend
 WHERE org_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
 const ACTS: &str = "
 SELECT seq, after_spend, at, kind, subject, actor_key, actor_role, document FROM act
@@ -56,7 +56,10 @@ INSERT INTO budget_mark (org_id, mandate_id, starts_at, percent, limit_minor)
 SELECT $1, mark.* FROM unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[]) AS mark";
 const MOVE: &str = "
 UPDATE journal_head SET seq = $2, chain = $3, spend_seq = $4, act_seq = $5 WHERE org_id = $1";
-const UNFLUSHED: &str = "SET LOCAL synchronous_commit = off";
+/// For this transaction: no wait for the disk, and no table is read as a whole, whatever the
+/// planner believes of a journal that is far behind.
+const SETTINGS: &str = "SELECT set_config('synchronous_commit', 'off', true),
+    set_config('enable_seqscan', 'off', true)";
 
 fn failed(error: sqlx::Error) -> StoreError {
     classify(FOLLOW, error)
@@ -105,10 +108,7 @@ impl Home for PostgresJournal {
         match failure {
             Some(error) if !grew => Err(error),
             Some(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "one organization's journal could not be continued"
-                );
+                tracing::warn!(?error, "one organization's journal could not be continued");
                 Ok(Look { grew, more: false })
             }
             None => Ok(Look { grew, more }),
@@ -133,6 +133,7 @@ impl PostgresJournal {
             .await
             .map_err(failed)?;
         let Some((seq, chain, spend, act)) = head else { return Ok(None) };
+        query(SETTINGS).execute(&mut *writing).await.map_err(failed)?;
         let (spends, acts): (i64, i64) = query_as(BOUND)
             .bind(org.as_bytes().as_slice())
             .fetch_one(&mut *writing)
@@ -266,7 +267,6 @@ async fn write(
     span: &Span,
 ) -> Result<(), StoreError> {
     let (rows, marks) = (&composed.rows, &composed.marks);
-    query(UNFLUSHED).execute(&mut *connection).await.map_err(failed)?;
     query(APPEND)
         .bind(org.as_bytes().as_slice())
         .bind(rows.iter().map(|row| row.seq).collect::<Vec<_>>())

@@ -34,8 +34,9 @@ PRAGMA wal_autocheckpoint = 0;";
 
 const POSITION: &str = "SELECT spend, act FROM journal_position";
 const SPENDS: &str = "
-SELECT seq, id, org_id, agent_id, mandate_id, decided_at, verdict, amount, currency, vendor, category,
-    idempotency_key, request_hash, evidence FROM spend WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+SELECT seq, id, org_id, agent_id, mandate_id, decided_at, verdict, amount, currency, vendor,
+    category, idempotency_key, request_hash, evidence
+FROM spend WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const ACTS: &str = "
 SELECT seq, org_id, after_spend, at, kind, subject, actor_key, actor_role, document
 FROM act WHERE seq > ?1 ORDER BY seq LIMIT ?2";

@@ -286,7 +286,8 @@ fn api_key(revoked: bool) -> v1::ApiKey {
     }
 }
 
-/// Writes one service: a stream is empty, each other RPC remembers its request and answers with the message.
+/// Writes one service: a stream is empty, each other RPC remembers its request and answers with the
+/// message.
 macro_rules! service {
     ($service:ident
         $([$stream:ident: $kind:ident($asked:ident) -> $told:ident])?
@@ -324,7 +325,9 @@ service!(EvaluateService {
         = |_f, _m| v1::LookupDecisionResponse::default();
 });
 
-service!(BudgetService [watch_budget: WatchBudgetStream(WatchBudgetRequest) -> WatchBudgetResponse] {
+service!(BudgetService
+[watch_budget: WatchBudgetStream(WatchBudgetRequest) -> WatchBudgetResponse]
+{
     get_budget(GetBudgetRequest) -> GetBudgetResponse = |_f, _m| v1::GetBudgetResponse {
         budget: Some(budget()),
         ..v1::GetBudgetResponse::default()
@@ -332,7 +335,9 @@ service!(BudgetService [watch_budget: WatchBudgetStream(WatchBudgetRequest) -> W
 });
 
 service!(TransactionsService
-[watch_transactions: WatchTransactionsStream(WatchTransactionsRequest) -> WatchTransactionsResponse] {
+[watch_transactions: WatchTransactionsStream(WatchTransactionsRequest)
+    -> WatchTransactionsResponse]
+{
     list_transactions(ListTransactionsRequest) -> ListTransactionsResponse = |_f, _m| {
         v1::ListTransactionsResponse {
             transactions: transaction(v1::TransactionState::Approved).into_iter().collect(),

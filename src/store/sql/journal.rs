@@ -1,4 +1,4 @@
-//! Reading the journal: a part of it, then the decisions and acts that it is about, by their numbers.
+//! Reading the journal: a part of it, then the decisions and acts that it is about, by number.
 //!
 //! Not here: appending (`journal`), and what an entry means to others (`engine`).
 
@@ -103,21 +103,13 @@ impl JournalStore for Store {
     }
 
     async fn count_journal(&self, org: OrgId) -> Result<JournalCount, StoreError> {
-        let rows = sqlx::query(COUNT_JOURNAL)
+        let row = sqlx::query(COUNT_JOURNAL)
             .bind(org.as_bytes().as_slice())
-            .fetch_all(&mut *self.reading(Some(org), READ).await?)
+            .fetch_one(&mut *self.reading(Some(org), READ).await?)
             .await
             .map_err(failed(READ))?;
-        let mut counted = JournalCount::default();
-        for row in &rows {
-            let count = (get(row, 1)?, get(row, 2)?);
-            match get::<i16>(row, 0)? {
-                1 => counted.spends = count,
-                2 => counted.acts = count,
-                _ => {}
-            }
-        }
-        Ok(counted)
+        let (spends, acts) = ((get(&row, 0)?, get(&row, 1)?), (get(&row, 2)?, get(&row, 3)?));
+        Ok(JournalCount { spends, acts })
     }
 
     async fn count_recorded(
@@ -218,7 +210,7 @@ impl Store {
     }
 }
 
-/// The next one with this number. Those before it are not in the journal, which a verification tells.
+/// The next one with this number. Those before it are not in the journal, as a verification tells.
 fn find<T>(
     of: &mut std::iter::Peekable<impl Iterator<Item = T>>,
     number: i64,

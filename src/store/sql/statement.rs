@@ -45,8 +45,11 @@ statements! {
         FROM spend WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
     READ_ACTS = "SELECT seq, after_spend, at, kind, subject, actor_key, actor_role, document
         FROM act WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
-    COUNT_JOURNAL = "SELECT source, count(*), max(source_seq) FROM journal
-        WHERE org_id = $1 AND source IN (1, 2) GROUP BY source";
+    COUNT_JOURNAL = "SELECT coalesce(sum(CASE source WHEN 1 THEN 1 ELSE 0 END), 0),
+            coalesce(max(CASE source WHEN 1 THEN source_seq ELSE 0 END), 0),
+            coalesce(sum(CASE source WHEN 2 THEN 1 ELSE 0 END), 0),
+            coalesce(max(CASE source WHEN 2 THEN source_seq ELSE 0 END), 0)
+        FROM journal WHERE org_id = $1";
     COUNT_SPENDS = "SELECT count(*) FROM spend WHERE org_id = $1 AND seq <= $2";
     COUNT_ACTS = "SELECT count(*) FROM act WHERE org_id = $1 AND seq <= $2";
     LIST_CHECKPOINTS = "SELECT seq, chain, at, key_id, signature FROM journal_checkpoint

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use sqlx::{Executor, SqlSafeStr};
 
-use super::super::{Store, fixture};
+use super::super::{Store, dialect, fixture};
 use super::statement::ALL;
 use crate::domain::actor::Actor;
 use crate::domain::agent::{Agent, AgentStatus};

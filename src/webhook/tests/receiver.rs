@@ -13,8 +13,6 @@ pub(super) enum Mode {
     AsksForTime(u32),
     /// Says nothing.
     Hangs,
-    /// Promises more than comes.
-    CutsBody,
     /// Stops in the middle.
     HangsInBody,
     /// Goes on and on.
@@ -118,13 +116,6 @@ async fn answer(state: &State, headers: &HeaderMap, body: Bytes) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, headers).into_response()
         }
         Mode::Hangs => std::future::pending().await,
-        Mode::CutsBody => {
-            let broken = futures::stream::iter([
-                Ok(Bytes::from_static(b"begins")),
-                Err(std::io::Error::other("and breaks")),
-            ]);
-            axum::body::Body::from_stream(broken).into_response()
-        }
         Mode::HangsInBody => {
             let stops = futures::StreamExt::chain(endless(1), futures::stream::pending());
             axum::body::Body::from_stream(stops).into_response()

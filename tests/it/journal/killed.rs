@@ -14,9 +14,8 @@ use quetra::proto::v1;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use super::streams::next;
 use super::{PATIENCE, verify};
-use crate::harness::{Clients, Folder, ask, link};
+use crate::harness::{Clients, Folder, ask, budget, link};
 use crate::process::{Process, quetra};
 
 const KILLS: usize = 4;
@@ -120,12 +119,9 @@ async fn streams_and_the_chain_survive_every_kill_and_an_export_proves_itself() 
         Process::run(command, folder.path())
     };
     let mut process = start();
-    let (key, agent_id) = (credential(&folder, "admin_key"), credential(&folder, "agent_id"));
+    let key = credential(&folder, "admin_key");
     let mut admin = clients(&process.url, &key).await.unwrap();
-    let (agent_id, _) = match agent_id {
-        // The demo agent's budget is small.
-        _ => admin.agent_with_mandate(crate::harness::budget(1_000_000, 10), vec![]).await,
-    };
+    let (agent_id, _) = admin.agent_with_mandate(budget(1_000_000, 10), vec![]).await;
     let (address, url) = watch::channel(process.url.clone());
     let (answered, done) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
     let ended = Arc::<AtomicBool>::default();
@@ -202,7 +198,7 @@ fn proves_itself(folder: &Folder, (process, key, public): (&Process, &str, &str)
     fs::write(&export, changed).unwrap();
     let told = offline(&export, public, None);
     assert!(!told.status.success() && text(&told).contains("was changed"), "{}", text(&told));
-    // The end cut off whole lines, and the promise of the first line with it: the second place tells.
+    // The end cut off, and the promise of the first line with it: the second place tells.
     let kept = lines.lines().take(20).collect::<Vec<_>>();
     let mut kept = kept.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let promise = kept[0].find("\"lastSequence\":").unwrap() + 15;
@@ -225,17 +221,4 @@ fn proves_itself(folder: &Folder, (process, key, public): (&Process, &str, &str)
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(table.starts_with("sequence,at_micros,kind,"), "{}", &table[..100]);
     assert_eq!(table.lines().count(), lines.matches("\"type\":\"entry\"").count() + 1);
-}
-
-/// Keeps the helper of streams in use where a stream is read message by message.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_on_the_real_binary_begins_with_a_token() {
-    let folder = Folder::new();
-    let process = Process::start(folder.path());
-    let key = credential(&folder, "admin_key");
-    let mut admin = clients(&process.url, &key).await.unwrap();
-    let request = v1::WatchTransactionsRequest::default();
-    let mut stream = admin.transactions.watch_transactions(request).await.unwrap().into_inner();
-    let first = next(&mut stream).await.unwrap();
-    assert!(first.event.is_none() && !first.resume_token.is_empty());
 }

@@ -1,7 +1,8 @@
 //! The real binary, killed again and again while it decides and delivers: every event reaches its
 //! endpoint, under one id, and none is invented.
 //!
-//! `QUETRA_CASES` says how many decisions, up to 100,000. Not here: the books, which `crash` judges.
+//! `QUETRA_CASES` says how many decisions, up to 100,000. Not here: the books, which `crash`
+//! judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,7 @@ const CALLERS: usize = 16;
 fn start(folder: &Folder) -> Process {
     let mut command = quetra(&["dev", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]);
     command.arg(folder.path());
-    command.args(["--egress-allow-http", "true", "--egress-allow", "127.0.0.0/8"]);
+    command.args(["--egress-allow-http", "--egress-allow", "127.0.0.0/8"]);
     Process::run(command, folder.path())
 }
 

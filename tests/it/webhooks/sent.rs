@@ -223,7 +223,7 @@ async fn nobody_is_told_of_a_neighbours_events() {
 
 mod on_each {
     macro_rules! on {
-        ($($name:ident: $engine:ident, $test:ident;)+) => {
+        ($($name:ident = $test:ident on $engine:ident;)+) => {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
                 super::$test(super::Engine::$engine).await;
@@ -232,12 +232,12 @@ mod on_each {
     }
 
     on! {
-        decisions_reach_their_endpoint_on_sqlite: Sqlite, decisions_reach_their_endpoint;
-        decisions_reach_their_endpoint_on_postgres: Postgres, decisions_reach_their_endpoint;
-        a_range_is_sent_again_on_sqlite: Sqlite, a_range_is_sent_again_with_the_same_ids;
-        a_range_is_sent_again_on_postgres: Postgres, a_range_is_sent_again_with_the_same_ids;
-        a_test_event_is_sent_once_on_sqlite: Sqlite, a_test_event_is_sent_once_and_its_outcome_is_told;
-        a_test_event_is_sent_once_on_postgres:
-            Postgres, a_test_event_is_sent_once_and_its_outcome_is_told;
+        decisions_reach_their_endpoint_on_sqlite = decisions_reach_their_endpoint on Sqlite;
+        decisions_reach_their_endpoint_on_postgres = decisions_reach_their_endpoint on Postgres;
+        a_range_is_sent_again_on_sqlite = a_range_is_sent_again_with_the_same_ids on Sqlite;
+        a_range_is_sent_again_on_postgres = a_range_is_sent_again_with_the_same_ids on Postgres;
+        a_test_is_sent_once_on_sqlite = a_test_event_is_sent_once_and_its_outcome_is_told on Sqlite;
+        a_test_is_sent_once_on_postgres =
+            a_test_event_is_sent_once_and_its_outcome_is_told on Postgres;
     }
 }

@@ -62,7 +62,8 @@ CREATE TABLE journal_checkpoint (
     PRIMARY KEY (org_id, seq)
 );
 
--- When mandates end by the clock: a text of UTC, which sorts as time does but for parts of a second.
+-- When mandates end by the clock: a text of UTC, which sorts as time does but for parts of a
+-- second.
 ALTER TABLE mandate ADD COLUMN ends_at TEXT COLLATE "C"
     GENERATED ALWAYS AS (document::json -> 'policy' ->> 'valid_until') STORED;
 CREATE INDEX mandate_ending ON mandate (ends_at) WHERE status IN ('active', 'paused');

@@ -170,7 +170,7 @@ async fn each_enabled_endpoint_has_one_server_until_that_lets_go() {
     owned.sort_by_key(|owned| owned.id);
     let seen: Vec<_> = owned.iter().map(|owned| (owned.org_id, owned.due_at)).collect();
     assert_eq!(seen, [(org_id(1), None), (org_id(2), late.next_at)]);
-    if super::super::super::dialect::OWN_ENDPOINTS.is_some() {
+    if dialect::OWN_ENDPOINTS.is_some() {
         assert!(store.own_endpoints(OTHER).await.unwrap().is_empty());
     }
     assert_eq!(store.own_endpoints(SERVER).await.unwrap().len(), 2);

@@ -62,7 +62,8 @@ CREATE TRIGGER journal_checkpoint_remains BEFORE DELETE ON journal_checkpoint BE
     SELECT RAISE(ABORT, 'a checkpoint is never deleted');
 END;
 
--- When mandates end by the clock: a text of UTC, which sorts as time does but for parts of a second.
+-- When mandates end by the clock: a text of UTC, which sorts as time does but for parts of a
+-- second.
 ALTER TABLE mandate ADD COLUMN ends_at TEXT
     GENERATED ALWAYS AS (json_extract(document, '$.policy.valid_until')) VIRTUAL;
 CREATE INDEX mandate_ending ON mandate (ends_at) WHERE status IN ('active', 'paused');
