@@ -1,14 +1,14 @@
 //! The real binary, killed again and again while it decides and delivers: every event reaches its
 //! endpoint, under one id, and none is invented.
 //!
-//! `QUETRA_CASES` says how many decisions, up to 100,000. Not here: the books, which `crash`
-//! judges.
+//! `QUETRA_WEBHOOK_EVENTS` says how many decisions, such as 100,000. Not here: the books, which
+//! `crash` judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tonic::transport::Channel;
 
-use super::receiver::{Got, Receiver};
+use super::receiver::{Got, PATIENCE, Receiver};
 use super::*;
 use crate::dice::setting;
 use crate::harness::{Folder, ask, budget, link};
@@ -63,7 +63,7 @@ fn of_decisions(got: &[Got]) -> BTreeMap<String, BTreeSet<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_decision_of_a_server_that_is_killed_reaches_its_endpoint() {
-    let events = setting("QUETRA_CASES", 1_500).clamp(1_000, 100_000);
+    let events = setting("QUETRA_WEBHOOK_EVENTS", 1_500);
     let events = usize::try_from(events).unwrap();
     let (folder, receiver) = (Folder::new(), Receiver::start().await);
     let mut process = start(&folder);
@@ -91,8 +91,9 @@ async fn every_decision_of_a_server_that_is_killed_reaches_its_endpoint() {
     }
     decided.extend(decide(&clients, &left).await);
     assert_eq!(decided.len(), events, "each key has one decision");
-    let received = receiver.until(|got| got.len() >= events && of_decisions(got).len() >= events);
-    let received = received.await;
+    let time = PATIENCE + std::time::Duration::from_millis(10) * u32::try_from(events).unwrap();
+    let is_so = |got: &[Got]| got.len() >= events && of_decisions(got).len() >= events;
+    let received = receiver.within(time, is_so).await;
     let ids = of_decisions(&received);
     assert_eq!(ids.keys().cloned().collect::<BTreeSet<_>>(), decided, "lost, or invented");
     for (transaction, ids) in &ids {

@@ -71,12 +71,17 @@ impl Receiver {
 
     /// Waits until what was received is so.
     pub(super) async fn until(&self, is_so: impl Fn(&[Got]) -> bool) -> Vec<Got> {
+        self.within(PATIENCE, is_so).await
+    }
+
+    /// The same, for so long.
+    pub(super) async fn within(&self, time: Duration, is_so: impl Fn(&[Got]) -> bool) -> Vec<Got> {
         let waiting = async {
             while !is_so(&self.got.lock().unwrap()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        let waited = tokio::time::timeout(time, waiting).await;
         let got = self.received();
         assert!(waited.is_ok(), "{} received: {:?}", got.len(), got.last());
         got
