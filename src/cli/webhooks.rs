@@ -55,7 +55,7 @@ pub(super) struct OneArgs {
 /// A new endpoint.
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
-    /// Where, such as https://example.com/hooks
+    /// Where, such as <https://example.com/hooks>
     url: String,
     /// For people
     #[arg(long, default_value = "")]

@@ -94,7 +94,7 @@ mod tests {
         let text = secret.reveal();
         assert_eq!(text.parse(), Ok(secret.clone()));
         assert_eq!(WebhookSecret::from_bytes(secret.as_bytes().to_vec()), Ok(secret.clone()));
-        assert!(!format!("{secret:?}").contains(&text[6..10]), "{secret:?}");
+        assert_eq!(format!("{secret:?}"), "WebhookSecret(…)");
         for bytes in [24, 32, 64] {
             assert!(of(bytes).parse::<WebhookSecret>().is_ok(), "{bytes}");
         }
@@ -111,7 +111,7 @@ mod tests {
             "whsec_",
             "whsec_AAAA",
             "secret",
-            &of(32)[6..],
+            of(32).trim_start_matches("whsec_"),
             &of(32).to_uppercase(),
             &of(0),
             &of(1),

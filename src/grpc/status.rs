@@ -209,14 +209,6 @@ pub fn status_of(error: EngineError) -> Status {
             let message = format!("{message}; unfreeze it first");
             refusal(Code::FailedPrecondition, R::OrganizationFrozen, message)
         }
-        EngineError::TooManyEndpoints => {
-            let message = format!("{message}; delete one that is not needed first");
-            refusal(Code::FailedPrecondition, R::WebhookLimitReached, message)
-        }
-        EngineError::EndpointDisabled => {
-            let message = format!("{message}; enable it first");
-            refusal(Code::FailedPrecondition, R::WebhookEndpointDisabled, message)
-        }
         EngineError::KeyReused => {
             let message = format!("{message}; use a new key for a new request");
             refusal(Code::AlreadyExists, R::IdempotencyKeyReused, message)
@@ -240,6 +232,8 @@ pub fn status_of(error: EngineError) -> Status {
         | EngineError::RoleNotAllowed(_)
         | EngineError::RequestRateExceeded { .. }
         | EngineError::NotFound(_)
+        | EngineError::TooManyEndpoints
+        | EngineError::EndpointDisabled
         | EngineError::PageToken
         | EngineError::Overloaded
         | EngineError::Stopping
@@ -283,6 +277,14 @@ fn general_refusal(error: EngineError) -> Refusal {
         EngineError::NotFound(kind) => {
             refusal(Code::NotFound, R::NotFound, message).with("kind", kind)
         }
+        EngineError::TooManyEndpoints => {
+            let message = format!("{message}; delete one that is not needed first");
+            refusal(Code::FailedPrecondition, R::WebhookLimitReached, message)
+        }
+        EngineError::EndpointDisabled => {
+            let message = format!("{message}; enable it first");
+            refusal(Code::FailedPrecondition, R::WebhookEndpointDisabled, message)
+        }
         EngineError::PageToken => {
             let message = format!("{message}; start again without one");
             refusal(Code::InvalidArgument, R::PageTokenInvalid, message)
@@ -305,8 +307,6 @@ fn general_refusal(error: EngineError) -> Refusal {
         | EngineError::LastAdminKey
         | EngineError::OpenHolds
         | EngineError::OrganizationFrozen
-        | EngineError::TooManyEndpoints
-        | EngineError::EndpointDisabled
         | EngineError::Crypto(_)
         | EngineError::Corrupt(_)) => {
             tracing::error!(error = %chain(&error), "an engine invariant is broken");

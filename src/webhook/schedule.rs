@@ -33,8 +33,9 @@ pub const FAILURES_UNTIL_REST: u32 = 5;
 const REST_MIN: Duration = Duration::from_secs(5);
 const REST_MAX: Duration = Duration::from_mins(1);
 
-/// When to try again after `made` attempts, the last one now; `None` when the schedule is over. A
-/// wait that the receiver asked for is kept to if it is longer. `jitter` is any number: it makes
+/// When to try again after `made` attempts, the last one now; `None` when the schedule is over.
+///
+/// A wait that the receiver asked for is kept to if it is longer. `jitter` is any number: it makes
 /// the wait up to a tenth longer, so that what failed together is not repeated together.
 #[must_use]
 pub fn next_attempt(

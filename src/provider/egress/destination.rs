@@ -108,11 +108,12 @@ impl EgressRules {
         if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
             return Err(UrlRefusal::Malformed);
         }
-        let url = Url::parse(text).map_err(|error| match error {
-            url::ParseError::InvalidIpv4Address | url::ParseError::InvalidIpv6Address => {
-                UrlRefusal::OddHost
-            }
-            _ => UrlRefusal::Malformed,
+        let url = Url::parse(text).map_err(|error| {
+            let is_address = matches!(
+                error,
+                url::ParseError::InvalidIpv4Address | url::ParseError::InvalidIpv6Address
+            );
+            if is_address { UrlRefusal::OddHost } else { UrlRefusal::Malformed }
         })?;
         match url.scheme() {
             "https" => {}

@@ -101,8 +101,8 @@ async fn answer(state: &State, headers: &HeaderMap, body: Bytes) -> Response {
     });
     let mode = *state.mode.lock().unwrap();
     let endless = |parts: usize| {
-        let part = Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 4_096]));
-        let parts = futures::stream::iter(std::iter::repeat_n(part.unwrap(), parts));
+        let part = Bytes::from_static(&[b'x'; 4_096]);
+        let parts = futures::stream::iter(std::iter::repeat_n(part, parts));
         futures::StreamExt::map(parts, Ok::<_, std::io::Error>)
     };
     match mode {
