@@ -23,7 +23,7 @@ use crate::tidy::read;
 /// How long something that happens by itself may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn url(server: &Server) -> &str {
+pub(super) fn url(server: &Server) -> &str {
     let DatabaseUrl::Postgres(url) = server.database() else { panic!("not in Postgres") };
     url.expose()
 }
