@@ -187,7 +187,8 @@ mod tests {
     #[tokio::test]
     async fn one_question_that_cannot_be_answered_takes_no_other_with_it() {
         let (answers, _) = ask_all(10..20).await;
-        let wanted = |number| if number == 13 { Err(StoreErrorKind::Corrupt) } else { Ok(number * 2) };
+        let wanted =
+            |number| if number == 13 { Err(StoreErrorKind::Corrupt) } else { Ok(number * 2) };
         assert_eq!(answers, (10..20).map(wanted).collect::<Vec<_>>());
     }
 

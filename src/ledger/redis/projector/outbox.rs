@@ -133,7 +133,8 @@ fn list(value: Value) -> Vec<Value> {
 fn parse(value: Value) -> Result<(Place, Entry), StoreError> {
     let read = || {
         let Value::Array(parts) = value else { return None };
-        let [Value::BulkString(place), Value::Array(fields)] = <[Value; 2]>::try_from(parts).ok()?
+        let [Value::BulkString(place), Value::Array(fields)] =
+            <[Value; 2]>::try_from(parts).ok()?
         else {
             return None;
         };

@@ -216,11 +216,7 @@ async fn release(connection: &mut PgConnection, shard: i16, begun: i64) -> Resul
 }
 
 /// Everything that the decisions of an organization change beside its leases.
-async fn record(
-    connection: &mut PgConnection,
-    org: OrgId,
-    part: &mut Part,
-) -> Result<(), Failed> {
+async fn record(connection: &mut PgConnection, org: OrgId, part: &mut Part) -> Result<(), Failed> {
     if part.decisions.is_empty() {
         return Ok(());
     }

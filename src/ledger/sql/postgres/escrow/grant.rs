@@ -129,8 +129,7 @@ pub(super) async fn grant(
         return Ok(all(Granted::Stale));
     }
     let versions = versions(connection, asks).await?;
-    let is_current =
-        |ask: &&Ask| versions.get(&ask.claim.0.mandate).copied() == Some(ask.claim.1);
+    let is_current = |ask: &&Ask| versions.get(&ask.claim.0.mandate).copied() == Some(ask.claim.1);
     let mut page = Page::default();
     let claims = asks.iter().copied().filter(is_current).map(|ask| &ask.claim.0);
     let needs = Needs { claims: claims.collect(), ..Needs::default() };
@@ -166,9 +165,7 @@ fn charge(ask: &Ask) -> Result<&Charge, Failed> {
 }
 
 /// Counters as columns of keys.
-fn names<'a>(
-    keys: impl Iterator<Item = &'a CounterKey>,
-) -> (Vec<Vec<u8>>, Vec<String>, Vec<i64>) {
+fn names<'a>(keys: impl Iterator<Item = &'a CounterKey>) -> (Vec<Vec<u8>>, Vec<String>, Vec<i64>) {
     let (mut mandates, mut subjects, mut starts) = (Vec::new(), Vec::new(), Vec::new());
     for key in keys {
         mandates.push(key.mandate.as_bytes().to_vec());
