@@ -185,7 +185,8 @@ impl Access {
     fn is_good(&self, known: &Known, now: Instant) -> bool {
         let half = self.age_max.checked_div(2).unwrap_or_default();
         let is_old = now.duration_since(known.since) >= half;
-        self.is_young(known, now) && !(is_old && !known.reading.swap(true, Ordering::Relaxed))
+        let reads_again = is_old && !known.reading.swap(true, Ordering::Relaxed);
+        self.is_young(known, now) && !reads_again
     }
 
     fn is_young(&self, known: &Known, now: Instant) -> bool {

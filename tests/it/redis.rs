@@ -20,6 +20,7 @@ use crate::harness::redis::Redis;
 use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config, shared_database};
 
 mod operators;
+mod outbox;
 mod steady;
 mod windows;
 
@@ -288,7 +289,7 @@ async fn an_old_dump_that_is_put_back_is_worth_nothing() {
 }
 
 /// Copies a folder of files and of folders of files.
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());

@@ -21,7 +21,7 @@ use crate::ledger::sql::postgres::project::{Batch, CHANNEL, Entry, project};
 use crate::store::postgres::classify;
 use crate::store::{StoreError, StoreErrorKind};
 
-mod outbox;
+pub(super) mod outbox;
 
 /// How long a look into the outboxes waits for something to come.
 const WAIT_MS: u64 = 40;

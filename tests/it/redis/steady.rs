@@ -46,7 +46,8 @@ async fn a_mandate_that_was_spent_from_is_spent_from_without_postgres() {
         config.database = database;
         config.redis = Some(RedisConfig { url: url_of_redis, level: FAST });
     };
-    let server = Server::with(change, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let its_clock = Arc::clone(&clock);
+    let server = Server::with(change, its_clock).await;
     let mut admin = server.admin().await;
     let rate = Kind::RateLimit(RateLimitRule { max_transactions: 1_000_000, window_minutes: 60 });
     let rate = Rule { kind: Some(rate) };

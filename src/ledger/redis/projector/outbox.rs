@@ -51,7 +51,7 @@ pub(super) async fn ping(redis: &Live) -> Result<(), Trouble> {
     Ok(())
 }
 
-async fn say(redis: &Live, command: &Cmd) -> Result<Value, LinkError> {
+pub(in crate::ledger::redis) async fn say(redis: &Live, command: &Cmd) -> Result<Value, LinkError> {
     let said = redis.connection.clone().send_packed_command(command).await;
     said.and_then(Value::extract_error).map_err(LinkError::Driver)
 }
@@ -102,9 +102,7 @@ async fn decode(authority: &Authority, entries: Vec<Value>) -> Result<Batch, Sto
             tokio::task::yield_now().await;
         }
         let (place, entry) = parse(found)?;
-        let is_next = place.epoch == last.epoch && place.seq == last.seq.saturating_add(1);
-        let begins = place.epoch > last.epoch && place.seq == 0;
-        if !(is_next || begins && matches!(entry, Entry::Begin)) {
+        if !follows(last, place, matches!(entry, Entry::Begin)) {
             let hole = format!("shard {} has a hole after {last:?}", authority.shard);
             return Err(corrupt(hole));
         }
@@ -114,12 +112,18 @@ async fn decode(authority: &Authority, entries: Vec<Value>) -> Result<Batch, Sto
     Ok(batch)
 }
 
+/// Whether an entry is the next one, or a later epoch's first.
+pub(in crate::ledger::redis) fn follows(last: Place, place: Place, begins: bool) -> bool {
+    let is_next = place.epoch == last.epoch && place.seq == last.seq.saturating_add(1);
+    is_next || begins && place.epoch > last.epoch && place.seq == 0
+}
+
 fn corrupt(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt, "read the outbox", why)
 }
 
 /// The items of a list; a map is one of pairs.
-fn list(value: Value) -> Vec<Value> {
+pub(in crate::ledger::redis) fn list(value: Value) -> Vec<Value> {
     if let Value::Array(items) = value {
         items
     } else if let Value::Map(pairs) = value {
@@ -130,7 +134,7 @@ fn list(value: Value) -> Vec<Value> {
 }
 
 /// One entry: its place, and its fields.
-fn parse(value: Value) -> Result<(Place, Entry), StoreError> {
+pub(in crate::ledger::redis) fn parse(value: Value) -> Result<(Place, Entry), StoreError> {
     let read = || {
         let Value::Array(parts) = value else { return None };
         let [Value::BulkString(place), Value::Array(fields)] =
