@@ -111,7 +111,8 @@ impl Engine {
         id: TransactionId,
         act: Act,
     ) -> EngineResult<(Decisive, Option<BudgetStatus>)> {
-        let command = Resolve { org_id: caller.org_id, agent: caller.agent_id, id, act };
+        let actor = caller.actor();
+        let command = Resolve { org_id: caller.org_id, agent: caller.agent_id, id, act, actor };
         let resolved = self.ledger.resolve(command).await?.map_err(|error| match error {
             ResolveError::NotFound => EngineError::NotFound("transaction"),
             ResolveError::WrongState { from, wanted } => {

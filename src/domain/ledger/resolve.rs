@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Book, CounterKey, Level};
+use super::{Book, CounterKey, Level, Subject};
+use crate::domain::act::{ActKind, ActRecord};
+use crate::domain::actor::Actor;
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::money::Minor;
 use crate::domain::transaction::{TransactionRecord, TransactionState};
@@ -24,6 +26,18 @@ pub enum Act {
     Refund(Option<Minor>),
 }
 
+impl Act {
+    /// What it is recorded as.
+    #[must_use]
+    pub const fn kind(self) -> ActKind {
+        match self {
+            Self::Settle(_) => ActKind::TransactionSettled,
+            Self::Void => ActKind::TransactionVoided,
+            Self::Refund(_) => ActKind::TransactionRefunded,
+        }
+    }
+}
+
 /// Asks for an act on a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolve {
@@ -35,6 +49,8 @@ pub struct Resolve {
     pub id: TransactionId,
     /// What to do.
     pub act: Act,
+    /// Who does it.
+    pub actor: Actor,
 }
 
 /// Why an act was refused; nothing happened.
@@ -63,6 +79,8 @@ pub struct Resolved {
     pub record: Arc<TransactionRecord>,
     /// `false` when the same act was done before.
     pub changed: bool,
+    /// What is recorded of it, when it changed.
+    pub act: Option<Box<ActRecord>>,
 }
 
 impl Book {
@@ -78,18 +96,27 @@ impl Book {
             .filter(|record| record.org_id == command.org_id)
             .filter(|record| command.agent.is_none_or(|agent| record.spend.agent_id == agent))
             .ok_or(ResolveError::NotFound)?;
-        let before = record.load();
-        let mut after = record.as_ref().clone();
+        let before = Arc::clone(record);
+        let mut after = before.as_ref().clone();
         let changed = after.perform(command.act)?;
         if changed {
             after.updated_at = now;
         }
         let after = Arc::new(after);
-        if changed {
-            self.release(before, &after);
-            self.transactions.insert(command.id, Arc::clone(&after));
+        if !changed {
+            return Ok(Resolved { record: after, changed, act: None });
         }
-        Ok(Resolved { record: after, changed })
+        self.release(before.load(), &after);
+        self.transactions.insert(command.id, Arc::clone(&after));
+        let author = (command.act.kind(), command.actor);
+        let act = ActRecord::of_money(author, &before, &after, self.budget_of(&after));
+        Ok(Resolved { record: after, changed, act: Some(Box::new(act)) })
+    }
+
+    /// Where the budget stands that a record was charged to, if this book keeps it.
+    fn budget_of(&self, record: &TransactionRecord) -> Option<Level> {
+        let budget = record.charged.iter().find(|key| key.subject == Subject::Budget)?;
+        self.counters.get(budget).copied()
     }
 
     /// The counters of this book that count a record.

@@ -6,6 +6,7 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::domain::actor::Actor;
 use crate::domain::evaluate::{Case, screen};
 use crate::domain::mandate::{CompiledMandate, Policy};
 use crate::domain::period::parse_zone;
@@ -89,7 +90,7 @@ fn budget(book: &Book, policy: &Policy, now: Timestamp) -> (i64, i64) {
 
 fn resolve(book: &mut Book, key: u8, act: Act) -> Result<bool, ResolveError> {
     let id = TransactionId::from_bytes([key; 16]);
-    let command = Resolve { org_id: org(), agent: None, id, act };
+    let command = Resolve { org_id: org(), agent: None, id, act, actor: Actor::System };
     book.resolve(&command, noon()).map(|resolved| resolved.changed)
 }
 
@@ -184,7 +185,8 @@ fn a_foreign_transaction_looks_like_none() {
     let (mut book, policy) = (book(), policy(100, Period::None, Vec::new()));
     decided(&mut book, &policy, 1, 50, noon());
     let id = TransactionId::from_bytes([1; 16]);
-    let ours = Resolve { org_id: org(), agent: Some(agent(1)), id, act: Act::Void };
+    let actor = Actor::System;
+    let ours = Resolve { org_id: org(), agent: Some(agent(1)), id, act: Act::Void, actor };
     for foreign in [
         Resolve { org_id: OrgId::from_bytes([9; 16]), ..ours },
         Resolve { agent: Some(agent(2)), ..ours },

@@ -189,7 +189,8 @@ impl World {
             return;
         };
         let (before, now) = (before.as_ref().clone(), self.now);
-        let command = Resolve { org_id: org(), agent: None, id: before.id, act };
+        let actor = Actor::System;
+        let command = Resolve { org_id: org(), agent: None, id: before.id, act, actor };
         let resolved = self.book.resolve(&command, now);
         let Some((state, settled, refunded)) = allowed(&before, act) else {
             assert!(resolved.is_err(), "{act:?} of {before:?}");
