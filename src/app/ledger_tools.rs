@@ -1,5 +1,5 @@
-//! What operators ask of the ledger in Redis: how it stands, to free what an ended epoch has, and to
-//! go on behind what cannot be recorded.
+//! What operators ask of the ledger in Redis: how it stands, to free what an ended epoch has, and
+//! to go on behind what cannot be recorded.
 //!
 //! Not here: what that means (`ledger::redis`) and how it is printed (`cli`).
 

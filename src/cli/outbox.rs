@@ -1,4 +1,4 @@
-//! `quetra outbox …`: what decisions in Redis are not recorded, and how to go on without some of them.
+//! `quetra outbox …`: what decisions in Redis are not recorded, and how to go on without some.
 //!
 //! Not here: how the ledger stands as a whole (`ledger`).
 

@@ -1,5 +1,5 @@
-//! What operators see of an outbox that is not recorded, and how its shard goes on behind what cannot
-//! be: `quetra outbox`.
+//! What operators see of an outbox that is not recorded, and how its shard goes on behind what
+//! cannot be: `quetra outbox`.
 //!
 //! What is skipped is lost as a record and stays leased, so it counts as spent. Not here: how it is
 //! printed (`cli`).
