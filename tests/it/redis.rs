@@ -289,7 +289,7 @@ async fn an_old_dump_that_is_put_back_is_worth_nothing() {
 }
 
 /// Copies a folder of files and of folders of files.
-pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
+fn copy(from: &std::path::Path, to: &std::path::Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());

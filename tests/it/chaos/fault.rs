@@ -37,29 +37,10 @@ pub(super) enum Fault {
     Slow(usize, Wire, Way, Duration),
     /// Every connection of a wire ends.
     End(usize, Wire),
-    Redis(Harm),
-}
-
-/// What happens to Redis.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Harm {
-    /// Killed, and started again on its own files.
-    Kill,
-    Freeze(Duration),
-    /// Emptied while it is spent from.
-    Flush,
-    /// Killed, and started again without any file.
-    Empty,
-    /// Killed, and put back as it was a while ago.
-    PutBack,
 }
 
 impl Fault {
-    /// Kinds of faults where the ledger is in Postgres.
     pub(super) const KINDS: usize = 12;
-
-    /// And where Redis is spent from.
-    pub(super) const KINDS_ON_REDIS: usize = 17;
 
     /// A fault of this kind, that lasts as long as this at most.
     pub(super) fn new(kind: usize, longest: i64, dice: &mut Dice) -> Self {
@@ -84,12 +65,7 @@ impl Fault {
                 time,
             ),
             10 => Self::End(server, Wire::Front),
-            11 => Self::End(server, Wire::Back),
-            12 => Self::Redis(Harm::Kill),
-            13 => Self::Redis(Harm::Freeze(time)),
-            14 => Self::Redis(Harm::Flush),
-            15 => Self::Redis(Harm::Empty),
-            _ => Self::Redis(Harm::PutBack),
+            _ => Self::End(server, Wire::Back),
         }
     }
 }

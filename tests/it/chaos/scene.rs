@@ -6,23 +6,21 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::fault::{Fault, Harm, Wire};
+use super::fault::{Fault, Wire};
 use crate::checker;
 use crate::checker::books::Books;
 use crate::checker::escrow::Escrow;
 use crate::checker::history::{Call, Outcome, Request, Switch};
 use crate::crash::load::{Client, Shared};
 use crate::faults::cluster::{Cluster, Site};
-use crate::harness::redis::Redis;
 use crate::process::Process;
 use crate::proxy::{Passage, Proxy};
-use crate::redis::copy;
 
 pub(super) const SERVERS: usize = 3;
 const CLIENTS: u64 = 12;
@@ -33,21 +31,13 @@ pub(super) struct Home {
     /// More arguments for `quetra serve`.
     arguments: Vec<String>,
     /// The Redis that money is leased to.
-    redis: Option<Mutex<Redis>>,
+    redis: Option<SocketAddr>,
 }
 
 impl Home {
     /// Postgres alone: every answer waits for its commit.
     pub(super) const fn postgres() -> Self {
         Self { arguments: Vec::new(), redis: None }
-    }
-
-    /// Redis is spent from, and every answer waits for its row: so it may lose all it has.
-    pub(super) fn redis() -> Self {
-        let redis = Redis::start("everysec");
-        let url = redis.url();
-        let arguments = ["--redis-url", &url, "--durability", "strict"].map(str::to_owned);
-        Self { arguments: arguments.to_vec(), redis: Some(Mutex::new(redis)) }
     }
 }
 
@@ -226,46 +216,6 @@ impl Scene {
                 wire.set(way, Passage::Open);
             }
             Fault::End(which, wire) => self.replicas[which].wire(wire).end_all(),
-            Fault::Redis(harm) => self.harm_redis(harm, meanwhile).await,
-        }
-    }
-
-    fn redis(&self) -> MutexGuard<'_, Redis> {
-        self.home.redis.as_ref().unwrap().lock().unwrap()
-    }
-
-    async fn harm_redis(&self, harm: Harm, meanwhile: usize) {
-        match harm {
-            Harm::Kill => {
-                self.redis().kill();
-                // Postgres goes on with what is not leased.
-                self.work(meanwhile).await;
-                self.redis().again();
-            }
-            Harm::Freeze(time) => {
-                self.redis().signal("STOP");
-                tokio::time::sleep(time).await;
-                self.redis().signal("CONT");
-            }
-            Harm::Flush => drop(self.redis().ask("FLUSHALL")),
-            Harm::Empty => {
-                let mut redis = self.redis();
-                redis.kill();
-                redis.empty();
-                redis.again();
-            }
-            Harm::PutBack => {
-                let before = tempfile::tempdir().unwrap();
-                self.redis().kill();
-                copy(self.redis().folder(), before.path());
-                self.redis().again();
-                self.work(meanwhile).await;
-                let mut redis = self.redis();
-                redis.kill();
-                redis.empty();
-                copy(before.path(), redis.folder());
-                redis.again();
-            }
         }
     }
 
@@ -283,8 +233,7 @@ impl Scene {
             assert_eq!(status.code(), Some(0), "{errors}");
         }
         let mut books = Books::of_server(&self.site.database).await;
-        if let Some(redis) = &self.home.redis {
-            let redis = address(&redis.lock().unwrap().url());
+        if let Some(redis) = self.home.redis {
             books.escrow = Some(Escrow::read(&self.site.database, redis).await);
         }
         let password = self.cluster.url.split([':', '@']).nth(2).unwrap();

@@ -102,12 +102,6 @@ impl Redis {
         }
     }
 
-    /// Sends its process a signal.
-    pub(crate) fn signal(&self, name: &str) {
-        let line = format!("kill -{name} {}", self.child.as_ref().unwrap().id());
-        assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success(), "{line}");
-    }
-
     /// Ends it as a crash does.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
