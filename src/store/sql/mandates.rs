@@ -49,10 +49,14 @@ impl MandateStore for Store {
 
     async fn mandates_over(&self, at: Timestamp, limit: u32) -> Result<Vec<Mandate>, StoreError> {
         const LIST: &str = "list mandates that are over";
+        let mut reading = self.reading(None, LIST).await?;
+        if let Some(sql) = super::super::dialect::BY_INDEX {
+            sqlx::query(sql).execute(&mut *reading).await.map_err(failed(LIST))?;
+        }
         let documents: Vec<String> = sqlx::query_scalar(LIST_MANDATES_OVER)
             .bind(at.to_string())
             .bind(i64::from(limit))
-            .fetch_all(&mut *self.reading(None, LIST).await?)
+            .fetch_all(&mut *reading)
             .await
             .map_err(failed(LIST))?;
         from_documents(&documents, LIST)

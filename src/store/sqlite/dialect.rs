@@ -71,3 +71,6 @@ pub(super) const FORGET_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE i
 pub(super) const RECORD_ACT: &str = "INSERT INTO act
         (org_id, after_spend, at, kind, subject, actor_key, actor_role, document)
     VALUES ($1, (SELECT coalesce(max(seq), 0) FROM spend), $2, $3, $4, $5, $6, $7)";
+
+/// The planner here knows every index that it could use.
+pub(super) const BY_INDEX: Option<&str> = None;
