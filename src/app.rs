@@ -44,6 +44,12 @@ pub use ledger_tools::{
 /// each.
 const CACHE_PARTS: u32 = 4;
 
+/// How much earlier than a call is cut off a waiting one is answered.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
+
+/// How often holds are looked for whose time is over.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// How often the uses of keys are written down, and readiness is looked at.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -116,6 +122,7 @@ impl Parts {
             countries: Arc::new(countries),
             requests_per_second: config.requests_per_second.map_or(0, Into::into),
             cache_mib: config.cache_mib.saturating_sub(ledger_mib),
+            wait_max: config.request_timeout.saturating_sub(ANSWER_TIME),
         }));
         let wrong_key = "the master key does not open what this database has sealed; \
              start with the key it was made with (master_key_file)";
@@ -135,6 +142,19 @@ impl Parts {
                 }
             }
             report(&health, false).await;
+        });
+    }
+
+    /// Runs until the server stops: gives back what is held beyond its time.
+    fn start_sweeping(&self) {
+        let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+                match engine.end_due().await {
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "holds could not be looked through"),
+                }
+            }
         });
     }
 
@@ -205,6 +225,7 @@ pub async fn serve_with(
     let addr = listener.local_addr()?;
     report(&health, true).await;
     parts.start_upkeep(health);
+    parts.start_sweeping();
     ready(&Started { addr, first_start });
     let served = serve::serve(listener, front, limits, shutdown).await;
     parts.close().await;

@@ -7,6 +7,7 @@
 //! Not here: validation of settings (`config`) and any decision.
 
 mod agents;
+mod approvals;
 mod args;
 mod banner;
 mod budget;
@@ -74,6 +75,8 @@ enum Command {
     Keys(Managed<keys::KeysCommand>),
     /// Look at transactions, settle, void or refund them
     Transactions(Managed<transactions::TransactionsCommand>),
+    /// Look at what waits for a person, approve or deny it
+    Approvals(Managed<approvals::ApprovalsCommand>),
     /// Look at budgets
     Budget(Managed<budget::BudgetCommand>),
     /// Ask for a spend: decided, charged and recorded
@@ -162,6 +165,7 @@ fn dispatch(
         Command::Mandates(group) => ask(group.into(), environment, output, mandates::run),
         Command::Keys(group) => ask(group.into(), environment, output, keys::run),
         Command::Transactions(group) => ask(group.into(), environment, output, transactions::run),
+        Command::Approvals(group) => ask(group.into(), environment, output, approvals::run),
         Command::Budget(group) => ask(group.into(), environment, output, budget::run),
         Command::Evaluate(args) => ask(args.into(), environment, output, spend::evaluate),
         Command::CanSpend(args) => ask(args.into(), environment, output, spend::can_spend),

@@ -5,12 +5,14 @@
 //! themselves (`domain`), which store is behind a trait (`app`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, MasterKey};
 use crate::domain::agent::AgentTransitionError;
+use crate::domain::decision::Reason;
 use crate::domain::id::MandateId;
 use crate::domain::mandate::{MandateTransitionError, PolicyViolation};
 use crate::domain::money::Minor;
@@ -22,8 +24,10 @@ use crate::store::Catalogue;
 
 pub mod access;
 pub mod agents;
+pub mod approvals;
 pub mod budget;
 pub mod evaluate;
+mod holds;
 pub mod mandates;
 pub mod organization;
 pub mod pages;
@@ -94,6 +98,18 @@ pub enum EngineError {
         /// What there is.
         available: Minor,
     },
+    /// The mandate names others.
+    #[error("this key is not one of the approvers that the mandate names")]
+    NotApprover,
+    /// Nobody answers for oneself.
+    #[error("this key asked for the spend itself")]
+    OwnRequest,
+    /// The answer is about something else.
+    #[error("the request is not the one that this answer is about")]
+    RequestMismatch,
+    /// Money cannot be granted as things stand.
+    #[error("the money cannot be granted now: {}", .0.detail)]
+    StandingLimit(Reason),
     /// Not the version the caller has seen.
     #[error("the object has changed; it is at version {0} now")]
     VersionConflict(i64),
@@ -184,6 +200,8 @@ pub struct EngineParts {
     pub requests_per_second: u32,
     /// The most memory, in MiB, for what decisions need of agents and mandates.
     pub cache_mib: u32,
+    /// How long a caller may wait for what a person says.
+    pub wait_max: Duration,
 }
 
 impl std::fmt::Debug for EngineParts {
@@ -202,6 +220,8 @@ pub struct Engine {
     signing: signing::Signing,
     pages: pages::PageTokens,
     snapshots: snapshots::Snapshots,
+    answers: holds::Answers,
+    wait_max: Duration,
 }
 
 impl std::fmt::Debug for Engine {
@@ -222,12 +242,15 @@ impl Engine {
             countries,
             requests_per_second,
             cache_mib,
+            wait_max,
         } = parts;
         Self {
             access: access::Access::new(&master, requests_per_second, catalogue.keys_age_max()),
             signing: signing::Signing::new(master.clone()),
             pages: pages::PageTokens::new(&master),
             snapshots: snapshots::Snapshots::new(cache_mib),
+            answers: holds::Answers::default(),
+            wait_max,
             catalogue,
             ledger,
             clock,

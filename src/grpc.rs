@@ -11,6 +11,7 @@ use tonic::service::Routes;
 use crate::engine::receipts::Idempotency;
 use crate::engine::{Durability, Engine};
 use crate::proto::v1::agents_service_server::{self, AgentsServiceServer};
+use crate::proto::v1::approvals_service_server::{self, ApprovalsServiceServer};
 use crate::proto::v1::budget_service_server::{self, BudgetServiceServer};
 use crate::proto::v1::evaluate_service_server::{self, EvaluateServiceServer};
 use crate::proto::v1::mandates_service_server::{self, MandatesServiceServer};
@@ -19,6 +20,7 @@ use crate::proto::v1::transactions_service_server::{self, TransactionsServiceSer
 
 pub mod access;
 pub mod agents;
+pub mod approvals;
 pub mod budget;
 pub mod codec;
 mod convert;
@@ -40,8 +42,9 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of the product, as health knows them.
-pub const SERVICE_NAMES: [&str; 6] = [
+pub const SERVICE_NAMES: [&str; 7] = [
     agents_service_server::SERVICE_NAME,
+    approvals_service_server::SERVICE_NAME,
     budget_service_server::SERVICE_NAME,
     evaluate_service_server::SERVICE_NAME,
     mandates_service_server::SERVICE_NAME,
@@ -64,6 +67,7 @@ pub fn services(engine: &Arc<Engine>, durability: Durability) -> Routes {
     Routes::new(limited!(EvaluateServiceServer, evaluate::EvaluateApi::new(own(), durability)))
         .add_service(limited!(BudgetServiceServer, budget::BudgetApi::new(own())))
         .add_service(limited!(TransactionsServiceServer, transactions::TransactionsApi::new(own())))
+        .add_service(limited!(ApprovalsServiceServer, approvals::ApprovalsApi::new(own())))
         .add_service(limited!(MandatesServiceServer, mandates::MandatesApi::new(own())))
         .add_service(limited!(AgentsServiceServer, agents::AgentsApi::new(own())))
         .add_service(limited!(OrganizationServiceServer, organization::OrganizationApi::new(own())))

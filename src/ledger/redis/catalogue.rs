@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::keys::shard_of;
 use super::shards::Trouble;
@@ -213,6 +214,14 @@ impl TransactionStore for ToldCatalogue {
     ) -> Result<Vec<(i64, TransactionRecord)>, StoreError> {
         self.settle(org).await?;
         self.inner.transactions(org, filter, page).await
+    }
+
+    async fn due_transactions(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(OrgId, TransactionId)>, StoreError> {
+        self.inner.due_transactions(now, limit).await
     }
 
     async fn count_transactions(

@@ -24,7 +24,8 @@ const PRIVILEGES: [(&str, &str); 14] = [
     (
         "spend",
         "SELECT, INSERT,
-        UPDATE (state, settled, refunded, updated_at, approvals_before, sum_before)",
+        UPDATE (state, settled, refunded, updated_at, due_at, paid, repaid, followup,
+            approvals_before, sum_before)",
     ),
     ("shard_authority", "SELECT, INSERT, UPDATE"),
     ("shard_epoch", "SELECT, INSERT, UPDATE"),

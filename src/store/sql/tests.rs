@@ -9,6 +9,7 @@ use sqlx::{Executor, SqlSafeStr};
 use super::super::{Store, fixture};
 use super::statement::ALL;
 use crate::domain::agent::{Agent, AgentStatus};
+use crate::domain::hold::Holds;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
 use crate::domain::mandate::{Budget, Mandate, MandateStatus, Policy};
 use crate::domain::money::Currency;
@@ -140,6 +141,7 @@ fn mandate(agent: u32, number: u32, status: MandateStatus) -> Mandate {
                 per_transaction: 5_000,
                 currency: Currency::parse("EUR").unwrap(),
                 reset: Period::Monthly,
+                holds: Holds::default(),
             },
             rules: vec![
                 RuleSpec::MaxAmount { amount: 700 },

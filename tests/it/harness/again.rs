@@ -4,6 +4,7 @@
 //! files, as `quetra init` would on an empty database. Not here: the first start (`harness`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quetra::app::FirstStart;
 use quetra::clock::Clock;
@@ -65,6 +66,7 @@ async fn add_organization(folder: &Folder, name: &str, clock: Arc<dyn Clock>) ->
         countries: Arc::new(MaxMindCountries::open(None).unwrap()),
         requests_per_second: 0,
         cache_mib: 1,
+        wait_max: Duration::ZERO,
     });
     let (_, key) = engine.create_organization(name, "UTC").await.unwrap();
     drop(engine);
