@@ -31,7 +31,7 @@ impl Clients {
     }
 
     /// Waits until a server has written down that a hold is over.
-    async fn until_ended(&mut self, id: &str) -> v1::Transaction {
+    pub(super) async fn until_ended(&mut self, id: &str) -> v1::Transaction {
         for _ in 0..200 {
             let found = self.now(id).await;
             if found.state() != State::Approved {
