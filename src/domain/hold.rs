@@ -234,8 +234,8 @@ mod tests {
         for (approvers, role, may) in [
             (&[] as &[&str], "admin", true),
             (&[], "reader", false),
-            (&["reader"], "reader", true),
-            (&["reader"], "admin", false),
+            (&["admin"], "admin", true),
+            (&["admin"], "reader", false),
             (&[&id], "reader", true),
             (&[&id], "admin", true),
             (&["key_00000000000000000000000000000000"], "admin", false),

@@ -56,7 +56,8 @@ pub struct BudgetForm {
     /// When it resets; absent means never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset_interval: Option<ResetIntervalForm>,
-    /// An approval that is not settled within so many minutes returns by itself; absent means never.
+    /// An approval that is not settled within so many minutes returns by itself; absent means
+    /// never.
     #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
     pub hold_minutes: Option<i32>,
     /// A settlement may be above the approved amount by so much; absent means by nothing.

@@ -312,14 +312,19 @@ async fn nothing_that_stands_is_overridden(engine: Engine) {
 
 async fn it_takes_as_many_as_the_mandate_asks_for(engine: Engine) {
     let (server, mut admin, _) = start(engine).await;
-    let (named, text) = key(&mut admin, v1::Role::Reader, "").await;
-    let mut reader = server.with_key(&text).await;
-    let (_, text) = key(&mut admin, v1::Role::Reader, "").await;
-    let mut stranger = server.with_key(&text).await;
-    let (agent_id, mut agent) = spender(&server, &mut admin, rule(2, &["admin", &named])).await;
-    // Who asked cannot answer, whatever the role.
+    let (named, text) = key(&mut admin, v1::Role::Admin, "").await;
+    let mut person = server.with_key(&text).await;
+    let (other, text) = key(&mut admin, v1::Role::Admin, "").await;
+    let mut second = server.with_key(&text).await;
     let (_, text) = key(&mut admin, v1::Role::Admin, "").await;
-    let mut asker = server.with_key(&text).await;
+    let mut stranger = server.with_key(&text).await;
+    let (_, text) = key(&mut admin, v1::Role::Reader, "").await;
+    let mut reader = server.with_key(&text).await;
+    let (asking, asker) = key(&mut admin, v1::Role::Admin, "").await;
+    let (agent_id, mut agent) =
+        spender(&server, &mut admin, rule(3, &[&named, &other, &asking])).await;
+    // Who asked cannot answer, even if the mandate names it.
+    let mut asker = server.with_key(&asker).await;
     let id = asker.spend(ask(&agent_id, 25_000)).await.transaction_id;
     let answer = refused(asker.approve(&id).await, "OWN_REQUEST");
     assert_eq!(answer.code, Code::PermissionDenied);
@@ -328,29 +333,33 @@ async fn it_takes_as_many_as_the_mandate_asks_for(engine: Engine) {
     let answer = refused(stranger.approve(&id).await, "NOT_AN_APPROVER");
     assert_eq!(answer.code, Code::PermissionDenied);
     refused(stranger.deny(&id).await, "NOT_AN_APPROVER");
-    // An agent's key never, not even for its own agent.
-    let answer = refused(agent.approve(&id).await, "ROLE_NOT_ALLOWED");
-    assert_eq!((answer.code, answer.says("role")), (Code::PermissionDenied, "agent"));
-    refused(agent.deny(&id).await, "ROLE_NOT_ALLOWED");
-    // One credential counts once.
-    for _ in 0..2 {
-        let half = reader.approve(&id).await.unwrap().into_inner().approval.unwrap();
-        assert_eq!(half.transaction.unwrap().state(), State::PendingApproval);
-        assert_eq!((half.grants.len(), half.approvals_required), (1, 2));
-        assert_eq!(half.grants[0].api_key_id, named);
+    // An agent's key never, not even for its own agent; and a reader changes nothing.
+    for (wrong, role) in [(&mut agent, "agent"), (&mut reader, "reader")] {
+        let answer = refused(wrong.approve(&id).await, "ROLE_NOT_ALLOWED");
+        assert_eq!((answer.code, answer.says("role")), (Code::PermissionDenied, role));
+        refused(wrong.deny(&id).await, "ROLE_NOT_ALLOWED");
     }
-    assert_eq!(admin.committed(&agent_id).await, (0, 25_000));
-    let whole = admin.approve(&id).await.unwrap().into_inner().approval.unwrap();
+    assert!(!reader.approval(&id).await.may_answer);
+    // One credential counts once.
+    let id = agent.spend(ask(&agent_id, 25_000)).await.transaction_id;
+    for _ in 0..2 {
+        let part = person.approve(&id).await.unwrap().into_inner().approval.unwrap();
+        assert_eq!(part.transaction.unwrap().state(), State::PendingApproval);
+        assert_eq!((part.grants.len(), part.approvals_required), (1, 3));
+        assert_eq!(part.grants[0].api_key_id, named);
+    }
+    second.approve(&id).await.unwrap();
+    assert_eq!(admin.committed(&agent_id).await, (0, 50_000));
+    let whole = asker.approve(&id).await.unwrap().into_inner().approval.unwrap();
     assert_eq!(whole.transaction.unwrap().state(), State::Approved);
-    assert_eq!(admin.committed(&agent_id).await, (25_000, 0));
-    let answer = refused(stranger.approve(&id).await, "NOT_AN_APPROVER");
-    assert_eq!(answer.code, Code::PermissionDenied);
+    assert_eq!(admin.committed(&agent_id).await, (25_000, 25_000));
+    refused(stranger.approve(&id).await, "NOT_AN_APPROVER");
     // One denial is enough, even after an approval.
     let id = agent.spend(ask(&agent_id, 25_000)).await.transaction_id;
-    reader.approve(&id).await.unwrap();
-    admin.deny(&id).await.unwrap();
+    person.approve(&id).await.unwrap();
+    second.deny(&id).await.unwrap();
     assert_eq!(agent.now(&id).await.state(), State::Denied);
-    assert_eq!(admin.committed(&agent_id).await, (25_000, 0));
+    assert_eq!(admin.committed(&agent_id).await, (25_000, 25_000));
     server.stop().await;
 }
 
@@ -402,7 +411,7 @@ async fn a_mandate_can_only_name_who_could_answer() {
     let known = "key_0123456789abcdef0123456789abcdef";
     for (rule, field) in [
         (rule(1, &["finance"]), "rules[0].approval.approver_roles[0]"),
-        (rule(1, &["admin", "agent"]), "rules[0].approval.approver_roles[1]"),
+        (rule(1, &["admin", "reader"]), "rules[0].approval.approver_roles[1]"),
         (rule(2, &[known]), "rules[0].approval.approvals_required"),
         (rule(17, &[]), "rules[0].approval.approvals_required"),
         (rule(-1, &[]), "rules[0].approval.approvals_required"),
@@ -410,6 +419,6 @@ async fn a_mandate_can_only_name_who_could_answer() {
         let answer = refused(admin.mandates.create_mandate(draft(rule)).await, "INVALID_FIELDS");
         assert_eq!(answer.fields, [field]);
     }
-    admin.mandates.create_mandate(draft(rule(2, &["reader", known]))).await.unwrap();
+    admin.mandates.create_mandate(draft(rule(2, &["admin", known]))).await.unwrap();
     server.stop().await;
 }

@@ -114,9 +114,8 @@ fn rules(messages: Vec<v1::Rule>, wrong: &mut Violations) -> Vec<RuleSpec> {
 fn approvers(field: &str, spec: &RuleSpec, wrong: &mut Violations) {
     let RuleSpec::Approval { approver_roles, .. } = spec else { return };
     for (place, approver) in approver_roles.iter().enumerate() {
-        let is_known = matches!(approver.as_str(), "admin" | "reader");
-        if !is_known && approver.parse::<KeyId>().is_err() {
-            let why = "must be admin, reader, or the id of an API key (key_…)";
+        if approver != "admin" && approver.parse::<KeyId>().is_err() {
+            let why = "must be admin, or the id of an admin's API key (key_…)";
             wrong.refuse(&format!("{field}[{place}]"), why);
         }
     }

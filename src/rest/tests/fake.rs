@@ -173,7 +173,14 @@ fn evaluated(decision: i32) -> v1::EvaluateResponse {
         evaluation_duration: Some(Duration { seconds: 0, nanos: 250_000 }),
         decided_at: time(1_767_000_000),
         replayed: false,
-        state: v1::TransactionState::Approved.into(),
+        state: match v1::Decision::try_from(decision) {
+            Ok(v1::Decision::PendingApproval) => v1::TransactionState::PendingApproval,
+            Ok(v1::Decision::Rejected) => v1::TransactionState::Rejected,
+            Ok(v1::Decision::Approved | v1::Decision::Unspecified) | Err(_) => {
+                v1::TransactionState::Approved
+            }
+        }
+        .into(),
         expires_at: None,
     }
 }

@@ -40,7 +40,12 @@ async fn a_new_file_is_made_migrated_once_and_healthy() {
 
     assert_eq!(
         store.migrate().await.unwrap(),
-        ["0001_create_schema", "0002_note_keys_in_urls", "0003_count_standings"]
+        [
+            "0001_create_schema",
+            "0002_note_keys_in_urls",
+            "0003_count_standings",
+            "0006_add_followups"
+        ]
     );
     assert!(store.migrate().await.unwrap().is_empty());
     store.check().await.unwrap();

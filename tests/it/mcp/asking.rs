@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Mcp, agent_key, text};
 use crate::harness::{Server, budget};
 
-/// A client that can show forms, of an agent whose purchases from $1.00 on wait for an administrator.
+/// A client that can show forms, of an agent whose purchases from $1.00 on wait for a person.
 async fn asking(server: &Server) -> Mcp {
     let mut admin = server.admin().await;
     let approval = v1::ApprovalRule {

@@ -193,14 +193,15 @@ impl World {
         let command =
             Resolve { org_id: org(), agent: None, id: before.id, act: act.clone(), ground: None };
         let resolved = self.book.resolve(&command, now);
-        let Some((state, settled, refunded)) = allowed(&before, &act) else {
+        let Some((state, settled, refunded)) = allowed(&before, &act, now) else {
             assert!(resolved.is_err(), "{act:?} of {before:?}");
             return;
         };
         let resolved = resolved.unwrap();
         let changed = state != before.state;
         let updated_at = if changed { now } else { before.updated_at };
-        let after = TransactionRecord { state, settled, refunded, updated_at, ..before };
+        let due_at = if changed { None } else { before.due_at };
+        let after = TransactionRecord { state, settled, refunded, updated_at, due_at, ..before };
         assert_eq!((resolved.changed, &*resolved.record), (changed, &after));
         self.history.insert(after.id, Arc::clone(&resolved.record));
         // The same again is the same answer, and nothing happens.
@@ -349,9 +350,14 @@ fn worth(record: &TransactionRecord) -> i64 {
 fn allowed(
     record: &TransactionRecord,
     act: &Act,
+    now: Timestamp,
 ) -> Option<(TransactionState, Option<i64>, Option<i64>)> {
     use TransactionState::{Approved, PendingApproval, Refunded, Settled, Voided, Withdrawn};
     let settled = record.settled;
+    if record.due_at.is_some_and(|due| due <= now) {
+        // What its time has ended cannot be given back again.
+        return None;
+    }
     match (record.state, act) {
         (Approved, Act::Settle(amount)) if *amount <= record.spend.amount => {
             Some((Settled, Some(*amount), None))
