@@ -52,7 +52,8 @@ pub(super) fn run(vector: &Vector, wrong: &mut Vec<String>) {
                 Then::Void {} => Act::Void,
                 Then::Refund { amount } => Act::Refund(amount),
             };
-            let command = Resolve { org_id: ORG, agent: None, id, act, ground: None };
+            let command =
+                Resolve { org_id: ORG, agent: None, id, act, actor: Actor::System, ground: None };
             assert!(core.book.resolve(&command, past.at).unwrap().changed, "{}", vector.name);
         }
     }

@@ -124,6 +124,7 @@ impl Commands {
             },
             id,
             act,
+            actor: Actor::System,
             ground: None,
         })
     }
