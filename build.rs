@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 
 /// Every file with a service or a message of the product; imports are found from these.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "quetra/v1/agents_service.proto",
+    "quetra/v1/approvals_service.proto",
     "quetra/v1/audit_service.proto",
     "quetra/v1/budget_service.proto",
     "quetra/v1/evaluate_service.proto",

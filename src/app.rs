@@ -51,6 +51,12 @@ pub use ledger_tools::{
 /// each.
 const CACHE_PARTS: u32 = 4;
 
+/// How much earlier than a call is cut off a waiting one is answered.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
+
+/// How often holds are looked for whose time is over.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// How often the uses of keys are written down, and readiness is looked at.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -144,6 +150,7 @@ impl Parts {
             cache_mib: config.cache_mib.saturating_sub(ledger_mib),
             growth,
             ending: ending.clone(),
+            wait_max: config.request_timeout.saturating_sub(ANSWER_TIME),
         }));
         let wrong_key = "the master key does not open what this database has sealed; \
              start with the key it was made with (master_key_file)";
@@ -198,6 +205,19 @@ impl Parts {
                 }
             }
             checkpoints.sign(&engine).await;
+        });
+    }
+
+    /// Runs until the server stops: gives back what is held beyond its time.
+    fn start_sweeping(&self) {
+        let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+                match engine.end_due().await {
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "holds could not be looked through"),
+                }
+            }
         });
     }
 
@@ -271,6 +291,7 @@ pub async fn serve_with(
     parts.start_upkeep(health);
     parts.start_webhooks();
     parts.start_clockwork(Checkpoints::new(config.audit_checkpoint_file.clone()));
+    parts.start_sweeping();
     ready(&Started { addr, first_start });
     let ending = parts.ending.clone();
     let shutdown = async move {

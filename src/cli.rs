@@ -7,6 +7,7 @@
 //! Not here: validation of settings (`config`) and any decision.
 
 mod agents;
+mod approvals;
 mod args;
 mod audit;
 mod audit_table;
@@ -86,6 +87,8 @@ enum Command {
     Webhooks(Managed<webhooks::WebhooksCommand>),
     /// List, export and verify the journal of everything that happened
     Audit(Managed<AuditCommand>),
+    /// Look at what waits for a person, approve or deny it
+    Approvals(Managed<approvals::ApprovalsCommand>),
     /// Look at budgets
     Budget(Managed<budget::BudgetCommand>),
     /// Ask for a spend: decided, charged and recorded
@@ -181,6 +184,7 @@ fn dispatch(
         Command::Keys(group) => ask(group.into(), environment, output, keys::run),
         Command::Transactions(group) => ask(group.into(), environment, output, transactions::run),
         Command::Webhooks(group) => ask(group.into(), environment, output, webhooks::run),
+        Command::Approvals(group) => ask(group.into(), environment, output, approvals::run),
         Command::Budget(group) => ask(group.into(), environment, output, budget::run),
         Command::Evaluate(args) => ask(args.into(), environment, output, spend::evaluate),
         Command::CanSpend(args) => ask(args.into(), environment, output, spend::can_spend),

@@ -5,7 +5,7 @@
 //! against it; `screen` tests every stateless rule and states a *claim*, `ledger::apply` rules on
 //! the claim (a *ruling*), `conclude` joins both into a *decision*, recorded as a *transaction*. A
 //! *period* is a calendar rhythm, a *window* one instance of it; a *counter* sums what was charged
-//! in a window; a *hold* is money waiting for a person.
+//! in a window; a *hold* is money waiting for a person, or for its settlement.
 //!
 //! Not here: where state is kept (`ledger`, `store`), who may ask (`engine`), any wire format.
 
@@ -16,6 +16,7 @@ pub mod custom;
 pub mod decision;
 pub mod evaluate;
 pub mod event;
+pub mod hold;
 pub mod id;
 pub mod journal;
 pub mod ledger;

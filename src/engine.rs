@@ -5,6 +5,7 @@
 //! themselves (`domain`), which store is behind a trait (`app`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch as growth};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, MasterKey};
 use crate::domain::agent::AgentTransitionError;
+use crate::domain::decision::Reason;
 use crate::domain::id::MandateId;
 use crate::domain::mandate::{MandateTransitionError, PolicyViolation};
 use crate::domain::money::Minor;
@@ -26,11 +28,13 @@ use crate::store::Catalogue;
 
 pub mod access;
 pub mod agents;
+pub mod approvals;
 pub mod audit;
 pub mod budget;
 pub mod evaluate;
 pub mod events;
 mod expiry;
+mod holds;
 pub mod mandates;
 pub mod organization;
 pub mod pages;
@@ -105,6 +109,18 @@ pub enum EngineError {
         /// What there is.
         available: Minor,
     },
+    /// The mandate names others.
+    #[error("this key is not one of the approvers that the mandate names")]
+    NotApprover,
+    /// Nobody answers for oneself.
+    #[error("this key asked for the spend itself")]
+    OwnRequest,
+    /// The answer is about something else.
+    #[error("the request is not the one that this answer is about")]
+    RequestMismatch,
+    /// Money cannot be granted as things stand.
+    #[error("the money cannot be granted now: {}", .0.detail)]
+    StandingLimit(Reason),
     /// Not the version the caller has seen.
     #[error("the object has changed; it is at version {0} now")]
     VersionConflict(i64),
@@ -209,6 +225,8 @@ pub struct EngineParts {
     pub growth: growth::Receiver<u64>,
     /// Ends what would go on for ever: the server is about to stop.
     pub ending: CancellationToken,
+    /// How long a caller may wait for what a person says.
+    pub wait_max: Duration,
 }
 
 impl std::fmt::Debug for EngineParts {
@@ -232,6 +250,8 @@ pub struct Engine {
     snapshots: snapshots::Snapshots,
     growth: growth::Receiver<u64>,
     ending: CancellationToken,
+    answers: holds::Answers,
+    wait_max: Duration,
 }
 
 impl std::fmt::Debug for Engine {
@@ -256,12 +276,15 @@ impl Engine {
             cache_mib,
             growth,
             ending,
+            wait_max,
         } = parts;
         Self {
             access: access::Access::new(&master, requests_per_second, catalogue.keys_age_max()),
             signing: signing::Signing::new(master.clone()),
             pages: pages::PageTokens::new(&master),
             snapshots: snapshots::Snapshots::new(cache_mib),
+            answers: holds::Answers::default(),
+            wait_max,
             catalogue,
             ledger,
             clock,

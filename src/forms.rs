@@ -7,6 +7,7 @@
 //! Not here: bounds and meaning (the server checks those for every way in), HTTP, files.
 
 mod agent;
+mod approval;
 mod decision;
 mod mandate;
 mod mandate_view;
@@ -22,6 +23,7 @@ mod webhook;
 mod words;
 
 pub use agent::{AgentForm, AgentPatch, AgentView};
+pub use approval::{AnswerForm, ApprovalView, StatementView};
 pub use decision::{BudgetStatusView, CanSpendView, EvaluateView, ReasonView, RuleResultView};
 pub use mandate::{BudgetForm, BudgetPatch, MandateForm, MandatePatch, ResetIntervalForm};
 pub use mandate_view::{MandateBudgetView, MandateTokenView, MandateView};

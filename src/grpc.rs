@@ -14,6 +14,7 @@ use self::status::status_of;
 use crate::engine::receipts::Idempotency;
 use crate::engine::{Durability, Engine, EngineResult};
 use crate::proto::v1::agents_service_server::{self, AgentsServiceServer};
+use crate::proto::v1::approvals_service_server::{self, ApprovalsServiceServer};
 use crate::proto::v1::audit_service_server::{self, AuditServiceServer};
 use crate::proto::v1::budget_service_server::{self, BudgetServiceServer};
 use crate::proto::v1::evaluate_service_server::{self, EvaluateServiceServer};
@@ -24,6 +25,7 @@ use crate::proto::v1::webhooks_service_server::{self, WebhooksServiceServer};
 
 pub mod access;
 pub mod agents;
+pub mod approvals;
 pub mod audit;
 pub mod budget;
 pub mod codec;
@@ -47,8 +49,9 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of the product, as health knows them.
-pub const SERVICE_NAMES: [&str; 8] = [
+pub const SERVICE_NAMES: [&str; 9] = [
     agents_service_server::SERVICE_NAME,
+    approvals_service_server::SERVICE_NAME,
     audit_service_server::SERVICE_NAME,
     budget_service_server::SERVICE_NAME,
     evaluate_service_server::SERVICE_NAME,
@@ -74,6 +77,7 @@ pub fn services(engine: &Arc<Engine>, durability: Durability) -> Routes {
         .add_service(limited!(AuditServiceServer, audit::AuditApi::new(own())))
         .add_service(limited!(BudgetServiceServer, budget::BudgetApi::new(own())))
         .add_service(limited!(TransactionsServiceServer, transactions::TransactionsApi::new(own())))
+        .add_service(limited!(ApprovalsServiceServer, approvals::ApprovalsApi::new(own())))
         .add_service(limited!(MandatesServiceServer, mandates::MandatesApi::new(own())))
         .add_service(limited!(AgentsServiceServer, agents::AgentsApi::new(own())))
         .add_service(limited!(OrganizationServiceServer, organization::OrganizationApi::new(own())))

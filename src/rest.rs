@@ -8,6 +8,7 @@
 
 mod agents;
 mod answer;
+mod approvals;
 mod call;
 mod decode;
 mod failure;

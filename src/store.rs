@@ -352,6 +352,8 @@ pub struct TransactionFilter {
     pub verdict: Option<Verdict>,
     /// Only in this state.
     pub state: Option<TransactionState>,
+    /// Only what does not wait for a person.
+    pub answered: bool,
     /// Only decided at or after this time.
     pub since: Option<Timestamp>,
     /// Only decided before this time.
@@ -388,6 +390,13 @@ pub trait TransactionStore: Send + Sync {
         filter: TransactionFilter,
         page: TransactionPage,
     ) -> Result<Vec<(i64, TransactionRecord)>, StoreError>;
+    /// Some of those, of all organizations, whose states have ended by themselves at this time: the
+    /// longest due first.
+    async fn due_transactions(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(OrgId, TransactionId)>, StoreError>;
     /// How many match.
     async fn count_transactions(
         &self,

@@ -4,6 +4,7 @@
 //! Not here: how it is shown (`cli`).
 
 use crate::domain::agent::{AgentProfile, Framework};
+use crate::domain::hold::Holds;
 use crate::domain::mandate::{Budget, MandateStep};
 use crate::domain::money::Currency;
 use crate::domain::period::Period;
@@ -55,6 +56,7 @@ pub(super) async fn make(engine: &Engine) -> EngineResult<Option<FirstStart>> {
             per_transaction: 2_500,
             currency: Currency::Iso(iso_currency::Currency::USD),
             reset: Period::Monthly,
+            holds: Holds::default(),
         },
         rules: rules(),
         valid_from: None,

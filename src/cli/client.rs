@@ -20,6 +20,7 @@ use super::output::Output;
 use crate::config::{Environment, Secret};
 use crate::proto::v1;
 use crate::proto::v1::agents_service_client::AgentsServiceClient;
+use crate::proto::v1::approvals_service_client::ApprovalsServiceClient;
 use crate::proto::v1::audit_service_client::AuditServiceClient;
 use crate::proto::v1::budget_service_client::BudgetServiceClient;
 use crate::proto::v1::evaluate_service_client::EvaluateServiceClient;
@@ -178,6 +179,10 @@ impl<'a> Session<'a> {
 
     pub(super) fn agents(&self) -> AgentsServiceClient<Wire> {
         AgentsServiceClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(super) fn approvals(&self) -> ApprovalsServiceClient<Wire> {
+        ApprovalsServiceClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(super) fn audit(&self) -> AuditServiceClient<Wire> {

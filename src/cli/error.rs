@@ -171,6 +171,11 @@ fn next_step(reason: ErrorReason) -> Option<&'static str> {
         R::WebhookEndpointDisabled => {
             Some("enable it first: `quetra webhooks update ID --enabled true`")
         }
+        R::NotAnApprover | R::OwnRequest => {
+            Some("see who may answer with `quetra approvals show`, and use such a key")
+        }
+        R::RequestMismatch => Some("read it again with `quetra approvals show`, then decide"),
+        R::StandingLimit => Some("change what stands against it, or deny or void it"),
         R::PageTokenInvalid => Some("start the list again"),
     }
 }

@@ -10,7 +10,7 @@ use super::args::{AGENT_HELP, ClientArgs, pair, word};
 use super::budget::budget_pairs;
 use super::client::{Actor, Session};
 use super::error::CliError;
-use super::output::Output;
+use super::output::{Output, time};
 use super::{Ask, money};
 use crate::forms::Word;
 use crate::proto::v1;
@@ -30,6 +30,9 @@ pub(super) struct EvaluateArgs {
     /// The same key and spend are charged once; made up if not given
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Give the money back by itself if it is not settled within so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    hold_seconds: Option<i32>,
 }
 
 /// A spend to ask about.
@@ -72,10 +75,18 @@ pub(super) struct SpendArgs {
     metadata: Vec<(String, String)>,
 }
 
-impl From<EvaluateArgs> for Ask<(SpendArgs, Option<String>)> {
+/// A spend, and what belongs to it only when it is decided.
+pub(super) struct Decided {
+    spend: SpendArgs,
+    key: Option<String>,
+    hold_seconds: Option<i32>,
+}
+
+impl From<EvaluateArgs> for Ask<Decided> {
     fn from(args: EvaluateArgs) -> Self {
-        let command = (args.spend, args.idempotency_key);
-        Self { client: args.client, actor: Actor::Agent, command }
+        let EvaluateArgs { client, spend, idempotency_key: key, hold_seconds } = args;
+        let command = Decided { spend, key, hold_seconds };
+        Self { client, actor: Actor::Agent, command }
     }
 }
 
@@ -87,7 +98,7 @@ impl From<CanSpendArgs> for Ask<SpendArgs> {
 
 /// Decides, charges and records.
 pub(super) async fn evaluate(
-    (spend, key): (SpendArgs, Option<String>),
+    Decided { spend, key, hold_seconds }: Decided,
     session: &mut Session<'_>,
 ) -> Result<u8, CliError> {
     let idempotency_key = match key {
@@ -107,6 +118,7 @@ pub(super) async fn evaluate(
         idempotency_key: idempotency_key.clone(),
         metadata: spend.metadata.into_iter().collect(),
         mandate_id: spend.mandate,
+        hold_seconds,
     };
     let answer = session.evaluate().evaluate(request).await?.into_inner();
     let decision = Word::<v1::Decision>::from_number(answer.decision);
@@ -122,6 +134,8 @@ pub(super) async fn evaluate(
         ("transaction", answer.transaction_id),
         ("mandate", answer.mandate_id),
         ("key", idempotency_key),
+        ("state", Word::<v1::TransactionState>::from_number(answer.state).to_string()),
+        ("until", answer.expires_at.as_ref().map(|at| time(Some(at))).unwrap_or_default()),
     ])?;
     rules(answer.rule_results, session.output)?;
     budget(answer.budget, session.output)?;

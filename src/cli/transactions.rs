@@ -13,6 +13,9 @@ use super::{budget, money, spend};
 use crate::forms::{Time, Word};
 use crate::proto::v1;
 
+/// What people are told of a late settlement.
+const LATE: &str = "settled after its hold had expired";
+
 /// The commands of the group.
 #[derive(Debug, Subcommand)]
 pub(super) enum TransactionsCommand {
@@ -22,16 +25,19 @@ pub(super) enum TransactionsCommand {
     Get {
         /// `tx_…`
         id: String,
+        /// If it waits for a person, wait for the answer so many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+        wait: i32,
     },
     /// State what was really spent; the rest returns to the budget
     Settle {
         /// `tx_…`
         id: String,
-        /// Minor units, at most the approved amount
+        /// Minor units, at most the approved amount and the mandate's tolerance
         #[arg(long, value_parser = money::parse)]
         amount: i64,
     },
-    /// Give everything back: nothing was bought
+    /// Give everything back, or withdraw a request for approval: nothing was bought
     Void {
         /// `tx_…`
         id: String,
@@ -78,8 +84,8 @@ pub(super) async fn run(
 ) -> Result<u8, CliError> {
     match command {
         TransactionsCommand::List(args) => return list(*args, session).await,
-        TransactionsCommand::Get { id } => {
-            let request = v1::GetTransactionRequest { transaction_id: id };
+        TransactionsCommand::Get { id, wait } => {
+            let request = v1::GetTransactionRequest { transaction_id: id, wait_seconds: wait };
             let answer = session.transactions().get_transaction(request).await?.into_inner();
             if !session.json(&answer)? {
                 show(answer.transaction, None, session)?;
@@ -175,6 +181,9 @@ fn show(
         ("state", Word::<v1::TransactionState>::from_number(transaction.state).to_string()),
         ("amount", amount(transaction.amount)),
         ("settled", transaction.settled_amount.map(amount).unwrap_or_default()),
+        ("note", if transaction.settled_late { LATE.to_owned() } else { String::new() }),
+        ("denied because", transaction.denial_comment.clone()),
+        ("until", transaction.expires_at.as_ref().map(|at| time(Some(at))).unwrap_or_default()),
         ("refunded", transaction.refunded_amount.map(amount).unwrap_or_default()),
         ("vendor", transaction.vendor.clone()),
         ("category", transaction.category.clone()),

@@ -54,6 +54,18 @@ kinds! {
     TransactionVoided = "transaction.voided",
     /// Money of a settled transaction was given back.
     TransactionRefunded = "transaction.refunded",
+    /// A transaction was withdrawn before a person decided.
+    TransactionWithdrawn = "transaction.withdrawn",
+    /// A person approved, and others have to as well.
+    TransactionSeconded = "transaction.seconded",
+    /// A person approved, and nobody else has to.
+    TransactionApproved = "transaction.approved",
+    /// A person denied.
+    TransactionDenied = "transaction.denied",
+    /// Nobody decided in time.
+    TransactionTimedOut = "transaction.timeout",
+    /// An approval was not settled in time.
+    TransactionExpired = "transaction.expired",
     /// An organization was made.
     OrganizationCreated = "organization.created",
     /// Its settings changed.
@@ -215,6 +227,12 @@ pub struct MoneyMoved {
     pub before: Stood,
     /// How it stands.
     pub after: Stood,
+    /// Settled after its hold had expired.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
+    /// What a person said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
     /// What the budget that it was charged to stands at, spent and held, where that was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<(Minor, Minor)>,
@@ -238,6 +256,8 @@ impl ActRecord {
             currency: after.spend.currency,
             before: Stood::of(before),
             after: Stood::of(after),
+            late: kind == ActKind::TransactionSettled && after.followup.late,
+            comment: said(kind, after),
             budget: budget.map(|level| (level.spent, level.held)),
         };
         Self {
@@ -250,6 +270,17 @@ impl ActRecord {
             document: serde_json::to_string(&document).unwrap_or_default(),
         }
     }
+}
+
+/// The words of the person whose act this is.
+fn said(kind: ActKind, after: &TransactionRecord) -> Option<String> {
+    let followup = &after.followup;
+    let statement = match kind {
+        ActKind::TransactionSeconded | ActKind::TransactionApproved => followup.grants.last(),
+        ActKind::TransactionDenied => followup.denial.as_ref(),
+        _ => None,
+    };
+    statement.map(|said| said.comment.clone()).filter(|comment| !comment.is_empty())
 }
 
 #[cfg(test)]

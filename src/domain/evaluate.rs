@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::agent::AgentStatus;
 use super::decision::{BudgetStatus, Decision, Reason, RejectionReason, RuleResult, Verdict};
+use super::hold::Terms;
 use super::ledger::{
     Charge, Claim, CounterKey, Level, Standing, Subject, WindowBound, WindowLevel, WindowTest,
 };
@@ -135,6 +136,11 @@ impl<'a> ClaimBuilder<'a> {
                 windows: Vec::new(),
                 admissible: false,
                 hold: false,
+                terms: Terms {
+                    approval: None,
+                    hold_seconds: compiled.budget.holds.minutes.map(|time| time.saturating_mul(60)),
+                    tolerance: compiled.budget.holds.tolerance_of(case.spend.amount),
+                },
                 good_until: edges.into_iter().flatten().filter(|edge| *edge > case.now).min(),
             },
         }
@@ -167,8 +173,11 @@ impl<'a> ClaimBuilder<'a> {
                 let bound = WindowBound::Sum(*max_amount);
                 self.window("spend_rate", WindowTest { length: *window, bound });
             }
-            CompiledRule::Approval { threshold } => {
-                self.claim.hold |= spend.amount > *threshold;
+            CompiledRule::Approval { threshold, terms } => {
+                if spend.amount > *threshold {
+                    self.claim.hold = true;
+                    self.claim.terms.approval = Some(terms.clone());
+                }
                 self.slots.push(Slot::Tested(check::stateless(rule, &self.setting)));
             }
             CompiledRule::TimeWindow { window } => {
@@ -288,6 +297,35 @@ fn standing_reasons(case: &Case<'_>) -> Vec<Reason> {
     reasons
 }
 
+/// Judges a spend of the case's time by the mandate of today: the counters of its own windows with
+/// their limits, and what stands against granting it now.
+///
+/// Rules are tested as of the time it was asked for, so that hours judge when an agent acts and not
+/// when a person has time. Sliding windows have counted it then.
+///
+/// # Errors
+/// As [`screen`].
+pub fn reconsider(
+    case: &Case<'_>,
+    now: Timestamp,
+) -> Result<(Option<Claim>, Vec<Reason>), PeriodError> {
+    let mut screened = screen(case)?;
+    let mut reasons = standing_reasons(&Case { now, ..*case });
+    reasons.extend(screened.slots.iter().filter_map(|slot| match slot {
+        Slot::Tested(result) => reason_of(result),
+        Slot::Counter { .. } | Slot::Window { .. } => None,
+    }));
+    if let Some(claim) = &mut screened.claim {
+        claim.windows = Vec::new();
+    }
+    Ok((screened.claim, reasons))
+}
+
+fn reason_of(result: &RuleResult) -> Option<Reason> {
+    let reason = result.failure?;
+    Some(Reason { reason, source: result.rule_type, detail: result.detail.clone() })
+}
+
 /// Joins the stateless results with the ledger's ruling.
 #[must_use]
 pub fn conclude(screened: &Screened, spend: &Spend, ruling: &Ruling<'_>) -> Decision {
@@ -316,10 +354,7 @@ pub fn conclude(screened: &Screened, spend: &Spend, ruling: &Ruling<'_>) -> Deci
     });
     let rule_results = rule_results.collect::<Vec<_>>();
     let mut reasons = screened.standing_reasons.clone();
-    reasons.extend(rule_results.iter().filter_map(|result| {
-        let reason = result.failure?;
-        Some(Reason { reason, source: result.rule_type, detail: result.detail.clone() })
-    }));
+    reasons.extend(rule_results.iter().filter_map(reason_of));
     let budget = screened.budget.map(|frame| {
         let mut status = frame.status;
         let before = ruling.levels.first().copied().unwrap_or_default();

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::agent::AgentStatus;
 use super::decision::Verdict;
+use super::hold::{Followup, Terms};
 use super::id::{AgentId, MandateId, OrgId, TransactionId};
 use super::mandate::MandateStatus;
 use super::money::Minor;
@@ -21,7 +22,7 @@ use super::vendor::Vendor;
 
 mod resolve;
 
-pub use resolve::{Act, Resolve, ResolveError, Resolved};
+pub use resolve::{Act, Ground, Resolve, ResolveError, Resolved};
 
 /// What a counter sums.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,6 +170,8 @@ pub struct Claim {
     pub admissible: bool,
     /// Whether a person has to decide: hold instead of spend.
     pub hold: bool,
+    /// What may follow, if it is not rejected.
+    pub terms: Terms,
     /// From this instant on the stateless rules must be tested again.
     pub good_until: Option<Timestamp>,
 }
@@ -253,7 +256,9 @@ impl Book {
                 Decided::KeyReused
             };
         }
-        if self.standing(command).as_ref() != Some(&command.evidence.standing)
+        let (standing, named) = (&command.evidence.standing, command.evidence.named);
+        let whose = (command.org_id, command.spend.agent_id);
+        if self.standing(whose, standing, named).as_ref() != Some(standing)
             || command.claim.as_ref().is_some_and(|claim| !claim.is_good_at(now))
         {
             return Decided::Stale;
@@ -278,12 +283,17 @@ impl Book {
         })
     }
 
-    /// How things stand for a command; `None` when its organization or agent is gone.
-    fn standing(&self, command: &Decide) -> Option<Standing> {
-        let (org_version, frozen) = *self.orgs.get(&command.org_id)?;
-        let (agent, current) = *self.agents.get(&command.spend.agent_id)?;
-        let wanted = command.evidence.standing.mandate.as_ref().map(|mandate| mandate.id);
-        let id = if command.evidence.named { wanted } else { current };
+    /// How things stand now that stood so before; `None` when organization or agent is gone.
+    fn standing(
+        &self,
+        (org, agent): (OrgId, AgentId),
+        before: &Standing,
+        named: bool,
+    ) -> Option<Standing> {
+        let (org_version, frozen) = *self.orgs.get(&org)?;
+        let (agent, current) = *self.agents.get(&agent)?;
+        let wanted = before.mandate.as_ref().map(|mandate| mandate.id);
+        let id = if named { wanted } else { current };
         let mandate = match id {
             None => None,
             Some(id) => {
@@ -322,7 +332,8 @@ impl Book {
                 self.charge(claim, amount, tally_before, now);
             }
         }
-        TransactionRecord {
+        let terms = command.claim.as_ref().map(|claim| claim.terms.clone());
+        let mut record = TransactionRecord {
             id: command.id,
             org_id: command.org_id,
             spend: command.spend.clone(),
@@ -333,12 +344,17 @@ impl Book {
             evidence,
             charged,
             tally_before,
+            terms: terms.unwrap_or_default(),
+            due_at: None,
+            followup: Followup::default(),
             settled: None,
             refunded: None,
             decided_at: now,
             updated_at: now,
             took_micros: command.took_micros,
-        }
+        };
+        record.begin(verdict, now);
+        record
     }
 
     /// The counters and windows of a claim as they stand.

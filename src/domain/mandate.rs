@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::hold::Holds;
 use super::id::{AgentId, MandateId, OrgId};
 use super::ledger::Subject;
 use super::money::{AMOUNT_MAX, Currency, LIMIT_MAX, Minor};
@@ -32,6 +33,9 @@ pub struct Budget {
     pub currency: Currency,
     /// When the budget starts anew.
     pub reset: Period,
+    /// How long money is held, and how far a settlement may go beyond it.
+    #[serde(default, skip_serializing_if = "Holds::is_empty")]
+    pub holds: Holds,
 }
 
 /// What the signature of a mandate covers, beside whose it is.
@@ -332,6 +336,7 @@ impl Policy {
                 refuse("valid_until", "must be at most 10 years after valid_from");
             }
         }
+        violations.extend(budget.holds.faults());
         let mut compiled = Vec::with_capacity(self.rules.len());
         for (index, rule) in self.rules.iter().enumerate() {
             match rule.compile(total) {

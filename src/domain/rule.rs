@@ -11,6 +11,8 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::custom::{CustomRule, Engine};
+use super::hold::{APPROVALS_MAX, APPROVERS_MAX, ApprovalTerms};
+use super::id::KeyId;
 use super::mandate::PolicyViolation;
 use super::money::{AMOUNT_MAX, LIMIT_MAX, Minor};
 use super::period::Period;
@@ -41,19 +43,72 @@ pub enum GeoSubject {
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are documented where they are public, in rule.proto")]
 pub enum RuleSpec {
-    Category { allowed: Vec<String> },
-    VendorAllowlist { vendors: Vec<String> },
-    VendorBlocklist { vendors: Vec<String> },
-    VendorCap { vendor: String, amount: Minor, period: Period },
-    CategoryCap { category: String, amount: Minor, period: Period },
-    MaxAmount { amount: Minor },
-    RateLimit { max_transactions: i64, window_minutes: i64 },
-    SpendRate { max_amount: Minor, window_minutes: i64 },
-    TimeWindow { days: Vec<u8>, start: String, end: String, timezone: String },
-    Geo { allowed: Vec<String>, blocked: Vec<String>, subject: GeoSubject },
-    ProtocolRestrict { allowed: Vec<Protocol> },
-    Approval { threshold: Minor, approver_roles: Vec<String>, timeout_minutes: i64 },
-    Custom { engine: CustomEngine, expression: String, description: String },
+    Category {
+        allowed: Vec<String>,
+    },
+    VendorAllowlist {
+        vendors: Vec<String>,
+    },
+    VendorBlocklist {
+        vendors: Vec<String>,
+    },
+    VendorCap {
+        vendor: String,
+        amount: Minor,
+        period: Period,
+    },
+    CategoryCap {
+        category: String,
+        amount: Minor,
+        period: Period,
+    },
+    MaxAmount {
+        amount: Minor,
+    },
+    RateLimit {
+        max_transactions: i64,
+        window_minutes: i64,
+    },
+    SpendRate {
+        max_amount: Minor,
+        window_minutes: i64,
+    },
+    TimeWindow {
+        days: Vec<u8>,
+        start: String,
+        end: String,
+        timezone: String,
+    },
+    Geo {
+        allowed: Vec<String>,
+        blocked: Vec<String>,
+        subject: GeoSubject,
+    },
+    ProtocolRestrict {
+        allowed: Vec<Protocol>,
+    },
+    Approval {
+        threshold: Minor,
+        approver_roles: Vec<String>,
+        /// How many different approvers; a rule from before has one.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        approvals_required: i64,
+        timeout_minutes: i64,
+    },
+    Custom {
+        engine: CustomEngine,
+        expression: String,
+        description: String,
+    },
+}
+
+const fn one() -> i64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_one(number: &i64) -> bool {
+    *number == 1
 }
 
 /// The language of a custom rule, as it is stored.
@@ -80,7 +135,7 @@ pub enum CompiledRule {
     TimeWindow { window: TimeWindow },
     Geo { allowed: HashSet<String>, blocked: HashSet<String>, subject: GeoSubject },
     ProtocolRestrict { allowed: Vec<Protocol> },
-    Approval { threshold: Minor },
+    Approval { threshold: Minor, terms: ApprovalTerms },
     Custom { rule: CustomRule, description: String },
 }
 
@@ -212,16 +267,45 @@ impl RuleSpec {
                 }
                 CompiledRule::ProtocolRestrict { allowed: allowed.clone() }
             }
-            Self::Approval { threshold, timeout_minutes, .. } => {
-                wrong.within("approval.threshold", *threshold, 0, AMOUNT_MAX);
-                if *threshold > budget_total {
-                    wrong.refuse("approval.threshold", "must not be above the budget's total");
-                }
-                minutes("approval.timeout_minutes", *timeout_minutes, wrong);
-                CompiledRule::Approval { threshold: *threshold }
-            }
+            Self::Approval { .. } => return self.compile_approval(budget_total, wrong),
             Self::Custom { .. } => return self.compile_custom(wrong),
         })
+    }
+
+    fn compile_approval(
+        &self,
+        budget_total: Minor,
+        wrong: &mut Violations,
+    ) -> Option<CompiledRule> {
+        let Self::Approval { threshold, approver_roles, approvals_required, timeout_minutes } =
+            self
+        else {
+            return None;
+        };
+        wrong.within("approval.threshold", *threshold, 0, AMOUNT_MAX);
+        if *threshold > budget_total {
+            wrong.refuse("approval.threshold", "must not be above the budget's total");
+        }
+        if approver_roles.len() > APPROVERS_MAX {
+            let why = format!("must be at most {APPROVERS_MAX}");
+            wrong.refuse("approval.approver_roles", why);
+        }
+        wrong.within("approval.approvals_required", *approvals_required, 1, APPROVALS_MAX);
+        // Of named credentials there are only so many; of a role there can be any number.
+        let is_key = |approver: &String| approver.parse::<KeyId>().is_ok();
+        let keys = i64::try_from(approver_roles.len()).unwrap_or(i64::MAX);
+        if keys > 0 && keys < *approvals_required && approver_roles.iter().all(is_key) {
+            let why = "must not be more than there are approvers";
+            wrong.refuse("approval.approvals_required", why);
+        }
+        let time = minutes("approval.timeout_minutes", *timeout_minutes, wrong);
+        let terms = ApprovalTerms {
+            approvers: approver_roles.clone(),
+            required: *approvals_required,
+            seconds: time.as_secs(),
+            asked_by: None,
+        };
+        Some(CompiledRule::Approval { threshold: *threshold, terms })
     }
 
     fn compile_time_window(&self, wrong: &mut Violations) -> Option<CompiledRule> {

@@ -13,6 +13,7 @@ use proptest::sample::{select, subsequence};
 use super::agent::AgentStatus;
 use super::decision::Decision;
 use super::evaluate::{Case, Screened, screen, would_decide};
+use super::hold::Holds;
 use super::id::{AgentId, MandateId, OrgId};
 use super::ledger::{Claim, Level, MandateStanding, Standing, WindowLevel};
 use super::mandate::{Budget, CompiledMandate, Mandate, MandateStatus, Policy};
@@ -125,7 +126,9 @@ pub(crate) fn mandate(number: u8, policy: Policy) -> Mandate {
 
 /// A policy without an end.
 pub(crate) fn policy(total: i64, reset: Period, rules: Vec<RuleSpec>) -> Policy {
-    let budget = Budget { total, per_transaction: total.min(AMOUNT_MAX), currency: usd(), reset };
+    let per_transaction = total.min(AMOUNT_MAX);
+    let holds = Holds::default();
+    let budget = Budget { total, per_transaction, currency: usd(), reset, holds };
     Policy { budget, rules, valid_from: at("2000-01-01T00:00:00Z"), valid_until: None }
 }
 
@@ -212,6 +215,7 @@ pub(crate) fn limited() -> impl Strategy<Value = RuleSpec> {
         2 => (0..=60_i64).prop_map(|threshold| RuleSpec::Approval {
             threshold,
             approver_roles: Vec::new(),
+            approvals_required: 1,
             timeout_minutes: 60,
         }),
     ]

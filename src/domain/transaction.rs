@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::decision::Verdict;
+use super::hold::{Followup, Terms};
 use super::id::{MandateId, OrgId, TransactionId};
 use super::ledger::{CounterKey, Level, Standing, Tally, WindowLevel};
 use super::money::Minor;
@@ -29,6 +30,14 @@ pub enum TransactionState {
     Rejected,
     /// Held until a person decides.
     PendingApproval,
+    /// A person refused; given back.
+    Denied,
+    /// Nobody decided in time; given back.
+    Timeout,
+    /// Whoever asked did not want it any more; given back.
+    Withdrawn,
+    /// Approved, and not settled in time; given back.
+    Expired,
 }
 
 impl TransactionState {
@@ -42,6 +51,10 @@ impl TransactionState {
             Self::Refunded => "refunded",
             Self::Rejected => "rejected",
             Self::PendingApproval => "pending_approval",
+            Self::Denied => "denied",
+            Self::Timeout => "timeout",
+            Self::Withdrawn => "withdrawn",
+            Self::Expired => "expired",
         }
     }
 }
@@ -98,6 +111,12 @@ pub struct TransactionRecord {
     pub charged: Vec<CounterKey>,
     /// Approvals under the mandate before this one.
     pub tally_before: Tally,
+    /// What may follow, as it was agreed then; nothing when rejected.
+    pub terms: Terms,
+    /// When its state ends by itself, if it does.
+    pub due_at: Option<Timestamp>,
+    /// What people said since, and whether it was settled late.
+    pub followup: Followup,
     /// What was really spent, once settled.
     pub settled: Option<Minor>,
     /// What was given back after settling.
@@ -117,6 +136,18 @@ impl TransactionRecord {
         self.evidence.standing.mandate.as_ref().map(|mandate| (mandate.id, mandate.version))
     }
 
+    /// Begins, as it was decided, at this time.
+    pub fn begin(&mut self, verdict: Verdict, now: Timestamp) {
+        self.verdict = verdict;
+        self.state = TransactionState::from(verdict);
+        if verdict == Verdict::Rejected {
+            self.terms = Terms::default();
+        }
+        self.decided_at = now;
+        self.updated_at = now;
+        self.due_at = self.terms.due_at(self.state, now);
+    }
+
     /// What it takes from its counters now: spent, and held.
     #[must_use]
     pub fn load(&self) -> Level {
@@ -129,7 +160,12 @@ impl TransactionRecord {
                 Level { spent: settled.saturating_sub(self.refunded.unwrap_or(settled)), held: 0 }
             }
             TransactionState::PendingApproval => Level { spent: 0, held: amount },
-            TransactionState::Voided | TransactionState::Rejected => Level::default(),
+            TransactionState::Voided
+            | TransactionState::Rejected
+            | TransactionState::Denied
+            | TransactionState::Timeout
+            | TransactionState::Withdrawn
+            | TransactionState::Expired => Level::default(),
         }
     }
 }

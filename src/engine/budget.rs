@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::access::Principal;
 use super::{Engine, EngineError, EngineResult};
 use crate::domain::decision::BudgetStatus;
+use crate::domain::hold::Terms;
 use crate::domain::id::{AgentId, MandateId, OrgId};
 use crate::domain::ledger::{Charge, Claim, CounterKey, Subject};
 use crate::domain::mandate::{Counted, Mandate, MandateStatus};
@@ -106,6 +107,7 @@ impl Engine {
             windows: Vec::new(),
             admissible: false,
             hold: false,
+            terms: Terms::default(),
             good_until: None,
         };
         let (levels, _) = self.ledger.peek(mandate.org_id, &claim, now).await?;

@@ -16,7 +16,8 @@ use crate::crypto::short_digest;
 use crate::domain::decision::Decision;
 use crate::domain::evaluate::{Case, Ruling, Screened, conclude, screen, would_decide};
 use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
-use crate::domain::ledger::{Decide, Decided};
+use crate::domain::ledger::{Claim, Decide, Decided};
+use crate::domain::mandate::CompiledMandate;
 use crate::domain::period::parse_zone;
 use crate::domain::spend::{Observed, Protocol, Spend};
 use crate::domain::transaction::{Evidence, TransactionRecord};
@@ -30,6 +31,8 @@ pub struct EvaluateAsk {
     pub spend: Spend,
     /// The mandate it must be decided under, if one is named.
     pub mandate: Option<MandateId>,
+    /// How long an approval is held at most, if that is said.
+    pub hold_seconds: Option<i64>,
     /// Chosen by the caller.
     pub idempotency_key: String,
     /// Where the call comes from.
@@ -88,6 +91,12 @@ fn request_hash(ask: &EvaluateAsk) -> [u8; 16] {
         parts.push(key.as_bytes());
         parts.push(value.as_bytes());
     }
+    // Absent it leaves no trace: requests from before it existed are the same ones.
+    let hold = ask.hold_seconds.map(i64::to_be_bytes);
+    if let Some(hold) = &hold {
+        parts.push(b"hold");
+        parts.push(hold);
+    }
     short_digest(&parts)
 }
 
@@ -133,7 +142,7 @@ impl Engine {
                     levels: Vec::new(),
                     windows: Vec::new(),
                 },
-                claim: screened.claim.clone(),
+                claim: screened.claim.clone().map(|claim| agreed(claim, caller, &ask)),
                 took_micros: i64::try_from(took).unwrap_or(i64::MAX),
             };
             match self.ledger.decide(command).await? {
@@ -222,6 +231,16 @@ impl Engine {
         let caller_country = ask.caller.and_then(|address| self.countries.of_address(address));
         Observed { vendor_country, caller_country }
     }
+}
+
+/// A claim with what the request and its caller add to the mandate's terms.
+fn agreed(mut claim: Claim, caller: &Principal, ask: &EvaluateAsk) -> Claim {
+    let terms = &mut claim.terms;
+    terms.hold_seconds = terms.hold_seconds.into_iter().chain(ask.hold_seconds).min();
+    if let Some(approval) = &mut terms.approval {
+        approval.asked_by = Some(caller.key_id);
+    }
+    claim
 }
 
 fn undecided() -> StoreError {

@@ -1,6 +1,6 @@
 //! The record: reading it, and what becomes of a decision (settle, void, refund).
 //!
-//! Not here: making decisions (`evaluate`).
+//! Not here: making decisions (`evaluate`), and what people say to them (`approvals`).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::pages::{PageAsk, Paged};
 use super::{Engine, EngineError, EngineResult};
 use crate::domain::decision::BudgetStatus;
 use crate::domain::id::TransactionId;
-use crate::domain::ledger::{Act, Resolve, ResolveError};
+use crate::domain::ledger::Act;
 use crate::domain::transaction::TransactionRecord;
 use crate::store::{TransactionFilter, TransactionPage};
 
@@ -111,15 +111,7 @@ impl Engine {
         id: TransactionId,
         act: Act,
     ) -> EngineResult<(Decisive, Option<BudgetStatus>)> {
-        let actor = caller.actor();
-        let command = Resolve { org_id: caller.org_id, agent: caller.agent_id, id, act, actor };
-        let resolved = self.ledger.resolve(command).await?.map_err(|error| match error {
-            ResolveError::NotFound => EngineError::NotFound("transaction"),
-            ResolveError::WrongState { from, wanted } => {
-                EngineError::TransactionState { from, wanted }
-            }
-            ResolveError::Exceeds { available } => EngineError::AmountExceeds { available },
-        })?;
+        let resolved = self.carry_out(caller, id, act).await?;
         let record = resolved.record;
         let budget = match record.mandate() {
             None => None,

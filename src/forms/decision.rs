@@ -158,6 +158,11 @@ pub struct EvaluateView {
     pub budget: Option<BudgetStatusView>,
     /// The answer to an earlier call with the same idempotency key; nothing was charged now.
     pub replayed: bool,
+    /// Where the transaction stands now.
+    pub state: Word<v1::TransactionState>,
+    /// When that state ends by itself; absent if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
 }
 
 impl From<v1::EvaluateResponse> for EvaluateView {
@@ -177,6 +182,8 @@ impl From<v1::EvaluateResponse> for EvaluateView {
             evaluation_duration_ms: milliseconds(response.evaluation_duration),
             budget: response.budget.map(Into::into),
             replayed: response.replayed,
+            state: Word::from_number(response.state),
+            expires_at: Time::from_proto(response.expires_at.as_ref()),
         }
     }
 }

@@ -56,6 +56,16 @@ pub struct BudgetForm {
     /// When it resets; absent means never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset_interval: Option<ResetIntervalForm>,
+    /// An approval that is not settled within so many minutes returns by itself; absent means
+    /// never.
+    #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
+    pub hold_minutes: Option<i32>,
+    /// A settlement may be above the approved amount by so much; absent means by nothing.
+    #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
+    pub settle_tolerance: Option<i64>,
+    /// The same in hundredths of a percent; with both, the lower one counts.
+    #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
+    pub settle_tolerance_bps: Option<i32>,
 }
 
 /// When a budget resets.
@@ -122,6 +132,9 @@ impl From<BudgetForm> for v1::Budget {
             per_transaction: form.per_transaction,
             currency: form.currency.unwrap_or_default(),
             reset: reset.into(),
+            hold_minutes: form.hold_minutes,
+            settle_tolerance: form.settle_tolerance,
+            settle_tolerance_bps: form.settle_tolerance_bps,
         }
     }
 }
@@ -133,6 +146,9 @@ impl From<v1::Budget> for BudgetForm {
             per_transaction: budget.per_transaction,
             currency: Some(budget.currency),
             reset_interval: ResetIntervalForm::from_number(budget.reset),
+            hold_minutes: budget.hold_minutes,
+            settle_tolerance: budget.settle_tolerance,
+            settle_tolerance_bps: budget.settle_tolerance_bps,
         }
     }
 }

@@ -72,6 +72,15 @@ pub struct MandateBudgetView {
     /// When it resets; absent if never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset_interval: Option<ResetIntervalForm>,
+    /// An approval that is not settled within so many minutes returns by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_minutes: Option<i32>,
+    /// A settlement may be above the approved amount by so much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle_tolerance: Option<i64>,
+    /// The same in hundredths of a percent; with both, the lower one counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle_tolerance_bps: Option<i32>,
     /// When the period ends; absent if never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<Time>,
@@ -90,6 +99,9 @@ impl MandateBudgetView {
             remaining: status.map(|status| status.remaining),
             currency: budget.currency,
             reset_interval: ResetIntervalForm::from_number(budget.reset),
+            hold_minutes: budget.hold_minutes,
+            settle_tolerance: budget.settle_tolerance,
+            settle_tolerance_bps: budget.settle_tolerance_bps,
             resets_at: status.and_then(|status| Time::from_proto(status.resets_at.as_ref())),
             over_committed: status.is_some_and(|status| status.over_committed),
         }

@@ -53,9 +53,20 @@ pub enum RuleForm {
     /// By which means.
     ProtocolRestrict { allowed: Vec<Word<v1::Protocol>> },
     /// Above which amount a person decides.
-    Approval { threshold: i64, approver_ids: Vec<String>, timeout_minutes: i32 },
+    Approval {
+        threshold: i64,
+        approver_ids: Vec<String>,
+        #[serde(skip_serializing_if = "is_one")]
+        approvals_required: i32,
+        timeout_minutes: i32,
+    },
     /// An expression of the operator's own.
     Custom { engine: Word<v1::CustomEngine>, expression: Expression, description: String },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_one(number: &i32) -> bool {
+    *number == 1
 }
 
 /// The source of a custom rule: text, or for JSONLogic also the object itself.
@@ -155,9 +166,17 @@ impl From<RuleForm> for v1::Rule {
                 let allowed = allowed.into_iter().map(Word::number).collect();
                 Kind::ProtocolRestrict(v1::ProtocolRestrictRule { allowed })
             }
-            RuleForm::Approval { threshold, approver_ids, timeout_minutes } => {
-                approval(threshold, approver_ids, timeout_minutes)
-            }
+            RuleForm::Approval {
+                threshold,
+                approver_ids: approver_roles,
+                approvals_required,
+                timeout_minutes,
+            } => Kind::Approval(v1::ApprovalRule {
+                threshold,
+                approver_roles,
+                timeout_minutes,
+                approvals_required,
+            }),
             RuleForm::Custom { engine, expression, description } => {
                 custom(engine, expression, description)
             }
@@ -182,10 +201,6 @@ fn geo(allowed: Vec<String>, blocked: Vec<String>, subject: Option<Word<v1::GeoS
         blocked_countries: blocked,
         subject: subject.unwrap_or_default().number(),
     })
-}
-
-fn approval(threshold: i64, approver_roles: Vec<String>, timeout_minutes: i32) -> Kind {
-    Kind::Approval(v1::ApprovalRule { threshold, approver_roles, timeout_minutes })
 }
 
 fn custom(engine: Word<v1::CustomEngine>, expression: Expression, description: String) -> Kind {
@@ -239,6 +254,7 @@ impl TryFrom<v1::Rule> for RuleForm {
             Kind::Approval(rule) => Self::Approval {
                 threshold: rule.threshold,
                 approver_ids: rule.approver_roles,
+                approvals_required: rule.approvals_required.max(1),
                 timeout_minutes: rule.timeout_minutes,
             },
             Kind::Custom(rule) => {

@@ -40,6 +40,7 @@ struct RuleFields {
     threshold: Option<Whole<i64>>,
     #[serde(alias = "approverRoles")]
     approver_ids: Option<Vec<String>>,
+    approvals_required: Option<Whole<i32>>,
     timeout_minutes: Option<Whole<i32>>,
     engine: Option<Word<v1::CustomEngine>>,
     expression: Option<Expression>,
@@ -67,13 +68,13 @@ fn fields_of(kind: RuleKind) -> &'static [&'static str] {
         RuleKind::SpendRate => &["maxAmount", "windowMinutes"],
         RuleKind::TimeWindow => &["days", "startHour", "endHour", "start", "end", "timezone"],
         RuleKind::Geo => &["allowed", "blocked", "subject"],
-        RuleKind::Approval => &["threshold", "approverIds", "timeoutMinutes"],
+        RuleKind::Approval => &["threshold", "approverIds", "approvalsRequired", "timeoutMinutes"],
         RuleKind::Custom => &["engine", "expression", "description"],
     }
 }
 
 impl RuleFields {
-    fn given(&self) -> [(&'static str, bool); 23] {
+    fn given(&self) -> [(&'static str, bool); 24] {
         [
             ("allowed", self.allowed.is_some()),
             ("blocked", self.blocked.is_some()),
@@ -94,6 +95,7 @@ impl RuleFields {
             ("subject", self.subject.is_some()),
             ("threshold", self.threshold.is_some()),
             ("approverIds", self.approver_ids.is_some()),
+            ("approvalsRequired", self.approvals_required.is_some()),
             ("timeoutMinutes", self.timeout_minutes.is_some()),
             ("engine", self.engine.is_some()),
             ("expression", self.expression.is_some()),
@@ -146,6 +148,7 @@ impl RuleFields {
             RuleKind::Approval => Ok(RuleForm::Approval {
                 threshold: required(self.threshold, "threshold")?.0,
                 approver_ids: self.approver_ids.unwrap_or_default(),
+                approvals_required: self.approvals_required.map_or(1, |Whole(number)| number),
                 timeout_minutes: self
                     .timeout_minutes
                     .map_or(TIMEOUT_MINUTES_DEFAULT, |Whole(minutes)| minutes),

@@ -37,6 +37,9 @@ pub struct SpendForm {
     pub metadata: Option<BTreeMap<String, String>>,
     /// Chosen by the caller before the first try.
     pub idempotency_key: Option<String>,
+    /// An approval that is not settled within so many seconds returns by itself.
+    #[serde(deserialize_with = "whole_or_none")]
+    pub hold_seconds: Option<i32>,
 }
 
 /// The spend in the nested shape.
@@ -109,6 +112,7 @@ impl SpendForm {
             idempotency_key: String::new(),
             metadata: spend.metadata.unwrap_or_default(),
             mandate_id: self.mandate_id.unwrap_or_default(),
+            hold_seconds: self.hold_seconds,
         }
     }
 }

@@ -59,6 +59,15 @@ pub struct TransactionView {
     /// What was given back after settling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refunded_amount: Option<i64>,
+    /// Settled after its hold had expired.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub settled_late: bool,
+    /// What the person said who denied it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denial_comment: Option<String>,
+    /// When the present state ends by itself; absent if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
     /// The decision in plain English.
     pub explanation: String,
     /// How long the server took to decide, in milliseconds.
@@ -94,6 +103,9 @@ impl From<v1::Transaction> for TransactionView {
             metadata: transaction.metadata,
             settled_amount: transaction.settled_amount,
             refunded_amount: transaction.refunded_amount,
+            settled_late: transaction.settled_late,
+            denial_comment: present(transaction.denial_comment),
+            expires_at: Time::from_proto(transaction.expires_at.as_ref()),
             explanation: transaction.explanation,
             evaluation_duration_ms: milliseconds(transaction.evaluation_duration),
             created_at: Time::from_proto(transaction.created_at.as_ref()),

@@ -224,6 +224,7 @@ impl Vocabulary for v1::TransactionState {
         ("pending_approval", Self::PendingApproval),
         ("denied", Self::Denied),
         ("timeout", Self::Timeout),
+        ("withdrawn", Self::Withdrawn),
     ];
 }
 

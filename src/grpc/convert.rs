@@ -14,6 +14,7 @@ use crate::engine::{EngineError, EngineResult, FieldViolation};
 use crate::proto::v1;
 
 pub(super) mod agent;
+pub(super) mod approval;
 pub(super) mod audit;
 pub(super) mod decision;
 pub(super) mod event;

@@ -6,7 +6,7 @@
 
 use prost::Message;
 
-use super::convert::{agent, mandate, organization, spend, transaction};
+use super::convert::{agent, approval, mandate, organization, spend, transaction};
 use crate::engine::{EngineError, EngineResult, FieldViolation};
 use crate::proto::v1;
 
@@ -22,6 +22,9 @@ pub(super) fn faults(name: &str, bytes: &[u8]) -> Vec<FieldViolation> {
         "UpdateOrganizationRequest" => read(bytes, organization::patch),
         "CreateApiKeyRequest" => read(bytes, organization::new_key),
         "ListTransactionsRequest" => read(bytes, transaction::list),
+        "ListApprovalsRequest" => read(bytes, approval::list),
+        "ApproveTransactionRequest" => read(bytes, |request| approval::yes(&request)),
+        "DenyTransactionRequest" => read(bytes, |request| approval::no(&request)),
         "LookupDecisionRequest" => {
             read(bytes, |request: v1::LookupDecisionRequest| spend::check_agent(&request.agent_id))
         }

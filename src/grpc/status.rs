@@ -10,9 +10,10 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorInfo, FieldViolation, RetryInfo, StatusExt};
 
+use super::convert::decision::rejection;
 use crate::engine::EngineError;
 use crate::engine::{Role, StoreErrorKind};
-use crate::proto::v1::ErrorReason;
+use crate::proto::v1::{ErrorReason, RejectionReason};
 
 /// The `domain` of every `google.rpc.ErrorInfo` this server sends.
 pub const ERROR_DOMAIN: &str = "quetra";
@@ -29,6 +30,12 @@ const NAMED_MAX: usize = 3;
 pub fn reason_word(reason: ErrorReason) -> &'static str {
     let name = reason.as_str_name();
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
+/// The word of a rejection in an error's metadata: the enum's name without its prefix.
+fn rejection_word(reason: RejectionReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("REJECTION_REASON_").unwrap_or(name)
 }
 
 /// Begins an error. The message is one sentence, lower case, that says what to do next; it never
@@ -197,6 +204,10 @@ pub fn status_of(error: EngineError) -> Status {
             refusal(Code::FailedPrecondition, R::AmountExceedsTransaction, message)
                 .with("available", available.to_string())
         }
+        error @ (EngineError::NotApprover
+        | EngineError::OwnRequest
+        | EngineError::RequestMismatch
+        | EngineError::StandingLimit(_)) => approval_refusal(error),
         EngineError::LastAdminKey => {
             let message = format!("{message}; create another one first");
             refusal(Code::FailedPrecondition, R::LastAdminKey, message)
@@ -242,6 +253,31 @@ pub fn status_of(error: EngineError) -> Status {
         | EngineError::Corrupt(_)) => general_refusal(error),
     }
     .status()
+}
+
+/// What a person's answer, or a settlement above the approved amount, can meet.
+fn approval_refusal(error: EngineError) -> Refusal {
+    use ErrorReason as R;
+    let message = error.to_string();
+    match error {
+        EngineError::NotApprover => {
+            let message = format!("{message}; ask one of them");
+            refusal(Code::PermissionDenied, R::NotAnApprover, message)
+        }
+        EngineError::OwnRequest => {
+            let message = format!("{message}; ask another approver, or void it");
+            refusal(Code::PermissionDenied, R::OwnRequest, message)
+        }
+        EngineError::RequestMismatch => {
+            let message = format!("{message}; read it again, then decide");
+            refusal(Code::FailedPrecondition, R::RequestMismatch, message)
+        }
+        EngineError::StandingLimit(reason) => {
+            refusal(Code::FailedPrecondition, R::StandingLimit, message)
+                .with("reason", rejection_word(rejection(reason.reason)))
+        }
+        other => general_refusal(other),
+    }
 }
 
 /// Errors that have nothing to do with the state of an object.
@@ -302,6 +338,10 @@ fn general_refusal(error: EngineError) -> Refusal {
         | EngineError::AgentStatus(_)
         | EngineError::TransactionState { .. }
         | EngineError::AmountExceeds { .. }
+        | EngineError::NotApprover
+        | EngineError::OwnRequest
+        | EngineError::RequestMismatch
+        | EngineError::StandingLimit(_)
         | EngineError::VersionConflict(_)
         | EngineError::ConcurrentChange
         | EngineError::LastAdminKey

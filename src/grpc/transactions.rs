@@ -1,6 +1,7 @@
 //! `TransactionsService`: translation only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
@@ -62,7 +63,9 @@ impl TransactionsService for TransactionsApi {
     ) -> Result<Response<v1::GetTransactionResponse>, Status> {
         let caller = caller(&request)?;
         let id = id("transaction_id", &request.get_ref().transaction_id).map_err(status_of)?;
-        let found = self.engine.transaction(&caller, id).await.map_err(status_of)?;
+        let wait = u64::try_from(request.get_ref().wait_seconds).unwrap_or(0);
+        let found = self.engine.awaited(&caller, id, Duration::from_secs(wait)).await;
+        let found = found.map_err(status_of)?;
         let transaction = Some(transaction::transaction(found));
         Ok(Response::new(v1::GetTransactionResponse { transaction }))
     }

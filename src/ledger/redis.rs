@@ -161,7 +161,7 @@ impl Ledger for RedisLedger {
         &self,
         command: Resolve,
     ) -> Result<Result<Resolved, ResolveError>, LedgerError> {
-        match self.sql.resolve(command).await? {
+        match self.sql.resolve(command.clone()).await? {
             // It may be decided and not recorded yet.
             Err(ResolveError::NotFound) => {
                 self.settle(command.org_id).await?;

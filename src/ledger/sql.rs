@@ -21,9 +21,10 @@ use self::sqlite::SqliteHome;
 use super::{Durability, Ledger, LedgerError};
 use crate::clock::Clock;
 use crate::domain::act::ActRecord;
-use crate::domain::id::{OrgId, TransactionId};
+use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::ledger::{
-    Book, Claim, CounterKey, Decide, Decided, Level, Resolve, ResolveError, Resolved, WindowLevel,
+    Book, Claim, CounterKey, Decide, Decided, Level, Resolve, ResolveError, Resolved, Standing,
+    WindowLevel,
 };
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -382,12 +383,12 @@ fn rule(page: &mut Page, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects)
             Job::Resolve(command, _) => {
                 let resolved = book.resolve(command, now);
                 if let Ok(Resolved { record, act: Some(act), .. }) = &resolved {
+                    effects.acts.push((act.as_ref().clone(), effects.recorded.len()));
                     // Only what is charged begins to be kept: a counter that an outdated claim
                     // names would not be kept up.
                     let counting = book.counting(record).filter(|key| kept.contains(*key));
                     effects.released.extend(counting.cloned());
                     effects.resolved.insert(record.id);
-                    effects.acts.push((act.as_ref().clone(), effects.recorded.len()));
                 }
                 Answer::Resolve(resolved)
             }
@@ -442,8 +443,10 @@ fn refuse(jobs: impl Iterator<Item = Job>, error: StoreError) {
 pub(crate) struct Needs<'a> {
     /// Whose, where a transaction is about one organization.
     pub(crate) org: Option<OrgId>,
-    /// Decisions, for standings and idempotency.
+    /// Decisions, for idempotency.
     pub(crate) decides: Vec<&'a Decide>,
+    /// Whose standing is compared, and as it stood.
+    pub(crate) standings: Vec<(OrgId, AgentId, &'a Standing)>,
     /// Claims, for counters and windows.
     pub(crate) claims: Vec<&'a Claim>,
     /// Transactions that are resolved.
@@ -457,9 +460,16 @@ impl<'a> Needs<'a> {
             match job {
                 Job::Decide(command, _) => {
                     needs.decides.push(command);
+                    let (agent, standing) = (command.spend.agent_id, &command.evidence.standing);
+                    needs.standings.push((command.org_id, agent, standing));
                     needs.claims.extend(command.claim.as_ref());
                 }
-                Job::Resolve(command, _) => needs.resolves.push(command.id),
+                Job::Resolve(command, _) => {
+                    needs.resolves.push(command.id);
+                    let Some(ground) = &command.ground else { continue };
+                    needs.standings.push((ground.org_id, ground.agent, &ground.standing));
+                    needs.claims.push(&ground.claim);
+                }
             }
         }
         needs

@@ -19,6 +19,7 @@ use super::{BODY_BYTES_MAX, decode, fields, tree};
 use crate::grpc::codec;
 use crate::grpc::status::Violations;
 use crate::proto::v1::agents_service_client::AgentsServiceClient;
+use crate::proto::v1::approvals_service_client::ApprovalsServiceClient;
 use crate::proto::v1::budget_service_client::BudgetServiceClient;
 use crate::proto::v1::evaluate_service_client::EvaluateServiceClient;
 use crate::proto::v1::mandates_service_client::MandatesServiceClient;
@@ -100,6 +101,7 @@ impl Call {
     }
 
     client!(agents, AgentsServiceClient, "The service of agents.");
+    client!(approvals, ApprovalsServiceClient, "The service of approvals.");
     client!(budget, BudgetServiceClient, "The service of budgets.");
     client!(evaluate, EvaluateServiceClient, "The service that decides.");
     client!(mandates, MandatesServiceClient, "The service of mandates.");

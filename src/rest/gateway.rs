@@ -36,11 +36,29 @@ pub(super) async fn evaluate(call: Call) -> Outcome {
     let view = EvaluateView::from(response);
     let status = match view.decision.0 {
         v1::Decision::Approved => StatusCode::OK,
-        v1::Decision::PendingApproval => StatusCode::ACCEPTED,
+        v1::Decision::PendingApproval => answered(view.state.0),
         v1::Decision::Rejected => StatusCode::FORBIDDEN,
         v1::Decision::Unspecified => return Err(Failure::internal()),
     };
     Answer::with(status, &view)
+}
+
+/// What became of a request for approval, for a call that repeats the question.
+const fn answered(state: v1::TransactionState) -> StatusCode {
+    match state {
+        v1::TransactionState::Approved
+        | v1::TransactionState::Settled
+        | v1::TransactionState::Refunded
+        | v1::TransactionState::Voided
+        | v1::TransactionState::Expired => StatusCode::OK,
+        v1::TransactionState::Denied
+        | v1::TransactionState::Timeout
+        | v1::TransactionState::Withdrawn
+        | v1::TransactionState::Rejected => StatusCode::FORBIDDEN,
+        v1::TransactionState::PendingApproval | v1::TransactionState::Unspecified => {
+            StatusCode::ACCEPTED
+        }
+    }
 }
 
 pub(super) async fn can_spend(call: Call) -> Outcome {

@@ -9,7 +9,7 @@ use axum::routing::MethodFilter;
 use super::answer::Answer;
 use super::call::Call;
 use super::failure::Failure;
-use super::{agents, gateway, mandates, organization, transactions, webhooks};
+use super::{agents, approvals, gateway, mandates, organization, transactions, webhooks};
 
 /// What a handler gives back.
 pub(super) type Outcome = Result<Answer, Failure>;
@@ -83,6 +83,10 @@ pub(super) fn table() -> Vec<Route> {
         route!(Post, "/transactions/{id}/settle", transactions::settle),
         route!(Post, "/transactions/{id}/void", transactions::void),
         route!(Post, "/transactions/{id}/refund", transactions::refund),
+        route!(Get, "/approvals", approvals::list),
+        route!(Get, "/approvals/{id}", approvals::get),
+        route!(Post, "/approvals/{id}/approve", approvals::approve),
+        route!(Post, "/approvals/{id}/deny", approvals::deny),
         route!(Get, "/organization", organization::get),
         route!(Patch, "/organization", organization::update),
         route!(Post, "/organization/freeze", organization::freeze),

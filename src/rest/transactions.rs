@@ -51,7 +51,11 @@ pub(super) async fn list(call: Call) -> Outcome {
 }
 
 pub(super) async fn get(call: Call) -> Outcome {
-    let request = call.request(v1::GetTransactionRequest { transaction_id: call.id() });
+    let mut query = Query::read(call.uri(), &["waitSeconds"]);
+    let wait_seconds = query.whole("waitSeconds", 0..=30).unwrap_or_default();
+    query.finish()?;
+    let request =
+        call.request(v1::GetTransactionRequest { transaction_id: call.id(), wait_seconds });
     let response = call.message(call.transactions().get_transaction(request).await)?;
     let transaction = response.transaction.ok_or(FormError::Incomplete("transaction"))?;
     Answer::ok(&TransactionView::from(transaction))

@@ -75,6 +75,9 @@ const MIGRATING: [(&str, &str); 2] = [("lock_timeout", "0"), ("statement_timeout
 const SERVER: &str = "SELECT current_setting('server_version_num')::int / 10000,
     pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
     current_setting('fsync') = 'on', current_setting('synchronous_commit') <> 'off'";
+/// Asked again and again by who waits for a turn to migrate.
+const MAY_MIGRATE: &str = "SELECT pg_try_advisory_lock(7403, 0)";
+const TURN_TIME: Duration = Duration::from_millis(50);
 const IS_MIGRATED: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
 const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
 const PROBE: &str = "SELECT version FROM organization LIMIT 1";
@@ -207,7 +210,16 @@ impl PostgresStore {
         let options = self.options().clone().options(MIGRATING);
         let patient = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIME);
         let patient = patient.connect_lazy_with(options);
-        let migrated = MIGRATOR.run(&patient).await;
+        let migrated = async {
+            // Whoever waits for a turn by waiting for a lock is in the way of a migration that
+            // waits for every statement before it, and one of the two would be ended.
+            while !sqlx::query_scalar::<_, bool>(MAY_MIGRATE).fetch_one(&patient).await? {
+                tokio::time::sleep(TURN_TIME).await;
+            }
+            MIGRATOR.run(&patient).await
+        };
+        let migrated = migrated.await;
+        // The turn ends with its only connection.
         patient.close().await;
         migrated.map_err(migration_failed(MIGRATE, failure::kind))?;
         Ok(MIGRATOR

@@ -11,6 +11,7 @@ use anyhow::Context;
 use quetra::domain::agent::AgentStatus;
 use quetra::domain::decision::Verdict;
 use quetra::domain::evaluate::{Case, Ruling, conclude, screen};
+use quetra::domain::hold::Holds;
 use quetra::domain::id::{AgentId, MandateId, OrgId};
 use quetra::domain::ledger::{Level, MandateStanding, Standing, WindowLevel};
 use quetra::domain::mandate::{Budget, CompiledMandate, Mandate, MandateStatus, Policy};
@@ -79,6 +80,7 @@ fn mandate(now: jiff::Timestamp) -> anyhow::Result<CompiledMandate> {
                 per_transaction: 10_000,
                 currency: Currency::parse("USD")?,
                 reset: Period::Monthly,
+                holds: Holds::default(),
             },
             rules: rules(),
             valid_from: now,

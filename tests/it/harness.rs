@@ -333,6 +333,7 @@ impl Server {
 #[derive(Clone)]
 pub(crate) struct Clients {
     pub(crate) evaluate: v1::evaluate_service_client::EvaluateServiceClient<Link>,
+    pub(crate) approvals: v1::approvals_service_client::ApprovalsServiceClient<Link>,
     pub(crate) budget: v1::budget_service_client::BudgetServiceClient<Link>,
     pub(crate) transactions: v1::transactions_service_client::TransactionsServiceClient<Link>,
     pub(crate) mandates: v1::mandates_service_client::MandatesServiceClient<Link>,
@@ -346,6 +347,7 @@ impl Clients {
     pub(crate) fn new(link: Link) -> Self {
         Self {
             evaluate: v1::evaluate_service_client::EvaluateServiceClient::new(link.clone()),
+            approvals: v1::approvals_service_client::ApprovalsServiceClient::new(link.clone()),
             budget: v1::budget_service_client::BudgetServiceClient::new(link.clone()),
             transactions: v1::transactions_service_client::TransactionsServiceClient::new(
                 link.clone(),
@@ -413,6 +415,7 @@ pub(crate) fn budget(total: i64, per_transaction: i64) -> v1::Budget {
         per_transaction,
         currency: "USD".to_owned(),
         reset: v1::Period::None.into(),
+        ..Default::default()
     }
 }
 

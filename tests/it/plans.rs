@@ -95,7 +95,7 @@ async fn spend(admin: &mut Clients) -> (String, String) {
                 drop(admin.mandates.update_budget(request).await.unwrap());
             }
             _ => {
-                let request = v1::GetTransactionRequest { transaction_id };
+                let request = v1::GetTransactionRequest { transaction_id, wait_seconds: 0 };
                 drop(admin.transactions.get_transaction(request).await.unwrap());
             }
         }

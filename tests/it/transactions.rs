@@ -20,7 +20,12 @@ async fn start() -> (Server, Clients) {
 
 /// Every spend above 500 waits for a person.
 fn approval() -> v1::Rule {
-    let rule = v1::ApprovalRule { threshold: 500, approver_roles: vec![], timeout_minutes: 60 };
+    let rule = v1::ApprovalRule {
+        threshold: 500,
+        approver_roles: vec![],
+        timeout_minutes: 60,
+        approvals_required: 1,
+    };
     v1::Rule { kind: Some(v1::rule::Kind::Approval(rule)) }
 }
 
@@ -51,7 +56,8 @@ impl Clients {
     }
 
     async fn read(&mut self, id: &str) -> v1::Transaction {
-        let request = v1::GetTransactionRequest { transaction_id: id.to_owned() };
+        let request =
+            v1::GetTransactionRequest { transaction_id: id.to_owned(), ..Default::default() };
         let found = self.transactions.get_transaction(request).await.unwrap().into_inner();
         found.transaction.unwrap()
     }

@@ -99,6 +99,7 @@ pub(super) fn mandate(id: &str) -> v1::Mandate {
             per_transaction: 500,
             currency: "USD".to_owned(),
             reset: v1::Period::Daily.into(),
+            ..Default::default()
         }),
         rules: rules.map(|kind| v1::Rule { kind: Some(kind) }).to_vec(),
         valid_from: Some(prost_types::Timestamp { seconds: 1_767_225_600, nanos: 0 }),

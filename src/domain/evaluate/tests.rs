@@ -197,8 +197,12 @@ fn a_claim_is_good_until_the_first_instant_that_could_change_it() {
 
 #[test]
 fn the_budget_after_a_decision_counts_what_was_charged_or_held() {
-    let approval =
-        RuleSpec::Approval { threshold: 50, approver_roles: Vec::new(), timeout_minutes: 60 };
+    let approval = RuleSpec::Approval {
+        threshold: 50,
+        approver_roles: Vec::new(),
+        approvals_required: 1,
+        timeout_minutes: 60,
+    };
     let case = |amount| {
         situation(policy(100, Period::Daily, vec![approval.clone()]), spend(amount, "gmail", None))
     };
@@ -269,7 +273,12 @@ fn every_amount_is_told_in_the_currency_it_is_in() {
         cap("openai.com", 500),
         RuleSpec::MaxAmount { amount: 2_000 },
         RuleSpec::SpendRate { max_amount: 700, window_minutes: 60 },
-        RuleSpec::Approval { threshold: 50, approver_roles: Vec::new(), timeout_minutes: 60 },
+        RuleSpec::Approval {
+            threshold: 50,
+            approver_roles: Vec::new(),
+            approvals_required: 1,
+            timeout_minutes: 60,
+        },
     ];
     let case = |amount| {
         let yen = crate::domain::money::Currency::parse("JPY").unwrap();

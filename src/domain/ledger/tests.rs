@@ -6,7 +6,6 @@
 use jiff::SignedDuration;
 
 use super::*;
-use crate::domain::actor::Actor;
 use crate::domain::evaluate::{Case, screen};
 use crate::domain::mandate::{CompiledMandate, Policy};
 use crate::domain::period::parse_zone;
@@ -90,12 +89,18 @@ fn budget(book: &Book, policy: &Policy, now: Timestamp) -> (i64, i64) {
 
 fn resolve(book: &mut Book, key: u8, act: Act) -> Result<bool, ResolveError> {
     let id = TransactionId::from_bytes([key; 16]);
-    let command = Resolve { org_id: org(), agent: None, id, act, actor: Actor::System };
+    let (org_id, actor) = (org(), Actor::System);
+    let command = Resolve { org_id, agent: None, id, act, actor, ground: None };
     book.resolve(&command, noon()).map(|resolved| resolved.changed)
 }
 
 fn approval(threshold: i64) -> RuleSpec {
-    RuleSpec::Approval { threshold, approver_roles: Vec::new(), timeout_minutes: 60 }
+    RuleSpec::Approval {
+        threshold,
+        approver_roles: Vec::new(),
+        approvals_required: 1,
+        timeout_minutes: 60,
+    }
 }
 
 #[test]
@@ -171,7 +176,7 @@ fn an_act_that_does_not_fit_the_state_does_nothing() {
         (6, Refunded, &[Act::Settle(50), Act::Void, Act::Refund(None), Act::Refund(Some(11))]),
     ] {
         for act in acts {
-            let error = resolve(&mut book, key, *act).unwrap_err();
+            let error = resolve(&mut book, key, act.clone()).unwrap_err();
             let wrong =
                 matches!(error, ResolveError::WrongState { from: state, .. } if state == from);
             assert!(wrong, "{from:?} {act:?}: {error:?}");
@@ -185,12 +190,12 @@ fn a_foreign_transaction_looks_like_none() {
     let (mut book, policy) = (book(), policy(100, Period::None, Vec::new()));
     decided(&mut book, &policy, 1, 50, noon());
     let id = TransactionId::from_bytes([1; 16]);
-    let actor = Actor::System;
-    let ours = Resolve { org_id: org(), agent: Some(agent(1)), id, act: Act::Void, actor };
+    let (org_id, act, actor) = (org(), Act::Void, Actor::System);
+    let ours = Resolve { org_id, agent: Some(agent(1)), id, act, actor, ground: None };
     for foreign in [
-        Resolve { org_id: OrgId::from_bytes([9; 16]), ..ours },
-        Resolve { agent: Some(agent(2)), ..ours },
-        Resolve { id: TransactionId::from_bytes([9; 16]), ..ours },
+        Resolve { org_id: OrgId::from_bytes([9; 16]), ..ours.clone() },
+        Resolve { agent: Some(agent(2)), ..ours.clone() },
+        Resolve { id: TransactionId::from_bytes([9; 16]), ..ours.clone() },
     ] {
         assert_eq!(book.resolve(&foreign, noon()), Err(ResolveError::NotFound));
     }

@@ -234,7 +234,12 @@ fn everything_that_is_wrong_is_said_at_once_with_its_path() {
         geo(&["DE", "de"], &["USA"]),
         geo(&[], &[]),
         custom("amount <"),
-        RuleSpec::Approval { threshold, approver_roles: Vec::new(), timeout_minutes },
+        RuleSpec::Approval {
+            threshold,
+            approver_roles: Vec::new(),
+            approvals_required: 1,
+            timeout_minutes,
+        },
         RuleSpec::MaxAmount { amount: -1 },
         RuleSpec::CategoryCap { category: "a".to_owned(), amount: -5, period: Period::None },
         RuleSpec::Category { allowed: Vec::new() },

@@ -283,7 +283,7 @@ pub fn stateless(rule: &CompiledRule, setting: &Setting<'_>) -> RuleResult {
         CompiledRule::CategoryCap { .. } => unknown("category_cap"),
         CompiledRule::RateLimit { .. } => unknown("rate_limit"),
         CompiledRule::SpendRate { .. } => unknown("spend_rate"),
-        CompiledRule::Approval { threshold } => approval(spend, *threshold, setting.currency),
+        CompiledRule::Approval { threshold, .. } => approval(spend, *threshold, setting.currency),
     }
 }
 

@@ -67,6 +67,7 @@ fn specs() -> Vec<(&'static str, RuleSpec)> {
             RuleSpec::Approval {
                 threshold: 5,
                 approver_roles: vec![text("boss")],
+                approvals_required: 1,
                 timeout_minutes: 60,
             },
         ),

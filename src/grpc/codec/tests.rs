@@ -27,6 +27,7 @@ fn spend() -> EvaluateRequest {
         idempotency_key: "run-42:step-7:fetch".to_owned(),
         metadata: [("run".to_owned(), "42".to_owned())].into(),
         mandate_id: String::new(),
+        hold_seconds: None,
     }
 }
 
@@ -160,6 +161,7 @@ fn mandate(kinds: Vec<Option<rule::Kind>>) -> CreateMandateRequest {
             per_transaction: 10,
             currency: "USD".to_owned(),
             reset: 0,
+            ..Budget::default()
         }),
         rules: kinds.into_iter().map(|kind| Rule { kind }).collect(),
         ..CreateMandateRequest::default()

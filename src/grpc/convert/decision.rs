@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::timestamp;
+use super::transaction::state;
 use crate::domain::decision::{
     BudgetStatus, Decision, Reason, RejectionReason, RuleResult, Verdict,
 };
@@ -35,6 +36,8 @@ pub(in crate::grpc) fn evaluate_response(
         evaluation_duration: Some(duration(took)),
         decided_at: Some(timestamp(record.decided_at)),
         replayed,
+        state: state(record.state).into(),
+        expires_at: record.due_at.map(timestamp),
     }
 }
 
@@ -107,7 +110,7 @@ pub(super) fn reason(reason: Reason) -> v1::Reason {
     }
 }
 
-pub(super) const fn rejection(reason: RejectionReason) -> v1::RejectionReason {
+pub(in crate::grpc) const fn rejection(reason: RejectionReason) -> v1::RejectionReason {
     use v1::RejectionReason as R;
     match reason {
         RejectionReason::OrganizationFrozen => R::OrganizationFrozen,

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use super::rule::{self, period, period_message};
 use super::{Violations, decision, defined, mask, timestamp};
 use crate::domain::decision::BudgetStatus;
+use crate::domain::hold::Holds;
+use crate::domain::id::KeyId;
 use crate::domain::mandate::{Budget, Mandate, MandateStatus, Policy};
 use crate::domain::money::{AMOUNT_MAX, Currency, LIMIT_MAX};
 use crate::domain::period::Period;
@@ -68,6 +70,7 @@ fn policy_faults(
         per_transaction: AMOUNT_MAX,
         currency: Currency::Usdc,
         reset: Period::None,
+        holds: Holds::default(),
     });
     // Without a start, the end can be judged only by a clock.
     let valid_until = valid_until.filter(|_| valid_from.is_some());
@@ -81,8 +84,13 @@ fn policy_faults(
 fn budget(message: &v1::Budget, wrong: &mut Violations) -> Option<Budget> {
     let currency = wrong.currency("budget.currency", &message.currency)?;
     let reset = period(defined(message.reset, v1::Period::Unspecified));
-    let v1::Budget { total, per_transaction, .. } = *message;
-    Some(Budget { total, per_transaction, currency, reset })
+    let v1::Budget { total, per_transaction, hold_minutes, .. } = *message;
+    let holds = Holds {
+        minutes: hold_minutes.map(i64::from),
+        tolerance: message.settle_tolerance,
+        tolerance_bps: message.settle_tolerance_bps.map(i64::from),
+    };
+    Some(Budget { total, per_transaction, currency, reset, holds })
 }
 
 /// All the rules, or none if one of them is unknown: a fault names a place in the whole list.
@@ -91,11 +99,26 @@ fn rules(messages: Vec<v1::Rule>, wrong: &mut Violations) -> Vec<RuleSpec> {
     let mut rules = Vec::with_capacity(count);
     for (index, message) in messages.into_iter().enumerate() {
         match rule::spec(message) {
-            Some(spec) => rules.push(spec),
+            Some(spec) => {
+                approvers(&format!("rules[{index}].approval.approver_roles"), &spec, wrong);
+                rules.push(spec);
+            }
             None => wrong.refuse(&format!("rules[{index}]"), "must be one of the known rules"),
         }
     }
     if rules.len() == count { rules } else { Vec::new() }
+}
+
+/// Whoever is named must be able to answer one day: a request that nobody can answer holds money
+/// for nothing. Policies from before may name others.
+fn approvers(field: &str, spec: &RuleSpec, wrong: &mut Violations) {
+    let RuleSpec::Approval { approver_roles, .. } = spec else { return };
+    for (place, approver) in approver_roles.iter().enumerate() {
+        if approver != "admin" && approver.parse::<KeyId>().is_err() {
+            let why = "must be admin, or the id of an admin's API key (key_…)";
+            wrong.refuse(&format!("{field}[{place}]"), why);
+        }
+    }
 }
 
 pub(in crate::grpc) fn patch(request: v1::UpdateMandateRequest) -> EngineResult<MandatePatch> {
@@ -157,6 +180,9 @@ pub(in crate::grpc) fn mandate(
             per_transaction: policy.budget.per_transaction,
             currency: policy.budget.currency.code().to_owned(),
             reset: period_message(policy.budget.reset).into(),
+            hold_minutes: policy.budget.holds.minutes.and_then(small),
+            settle_tolerance: policy.budget.holds.tolerance,
+            settle_tolerance_bps: policy.budget.holds.tolerance_bps.and_then(small),
         }),
         budget_status: status.map(decision::budget),
         rules: policy.rules.into_iter().map(rule::message).collect(),
@@ -169,6 +195,11 @@ pub(in crate::grpc) fn mandate(
         updated_at: Some(timestamp(mandate.updated_at)),
         revocation_reason: mandate.revocation_reason,
     }
+}
+
+/// A number that was an `int32` when the policy was made.
+fn small(number: i64) -> Option<i32> {
+    i32::try_from(number).ok()
 }
 
 pub(in crate::grpc) const fn status_message(status: MandateStatus) -> v1::MandateStatus {

@@ -72,6 +72,7 @@ pub(super) fn spec(rule: v1::Rule) -> Option<RuleSpec> {
         Kind::Approval(rule) => RuleSpec::Approval {
             threshold: rule.threshold,
             approver_roles: rule.approver_roles,
+            approvals_required: rule.approvals_required.max(1).into(),
             timeout_minutes: rule.timeout_minutes.into(),
         },
         Kind::Custom(rule) => RuleSpec::Custom {
@@ -134,9 +135,13 @@ pub(super) fn message(spec: RuleSpec) -> v1::Rule {
             let allowed = allowed.into_iter().map(word).collect();
             Kind::ProtocolRestrict(v1::ProtocolRestrictRule { allowed })
         }
-        RuleSpec::Approval { threshold, approver_roles, timeout_minutes } => {
-            let timeout_minutes = minutes(timeout_minutes);
-            Kind::Approval(v1::ApprovalRule { threshold, approver_roles, timeout_minutes })
+        RuleSpec::Approval { threshold, approver_roles, approvals_required, timeout_minutes } => {
+            Kind::Approval(v1::ApprovalRule {
+                threshold,
+                approver_roles,
+                timeout_minutes: minutes(timeout_minutes),
+                approvals_required: minutes(approvals_required),
+            })
         }
         RuleSpec::Custom { engine, expression, description } => Kind::Custom(v1::CustomRule {
             engine: match engine {

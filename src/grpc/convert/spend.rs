@@ -81,9 +81,11 @@ pub(in crate::grpc) fn ask(
         })
     })();
     let idempotency_key = request.idempotency_key;
+    let hold_seconds = request.hold_seconds.map(i64::from);
     wrong.finish(spend.map(|spend| EvaluateAsk {
         spend,
         mandate,
+        hold_seconds,
         idempotency_key,
         caller: address,
     }))
@@ -102,6 +104,7 @@ pub(in crate::grpc) fn evaluate_request(request: v1::CanSpendRequest) -> v1::Eva
         idempotency_key: String::new(),
         metadata: request.metadata,
         mandate_id: request.mandate_id,
+        hold_seconds: None,
     }
 }
 

@@ -49,10 +49,13 @@ pub(in crate::grpc) fn transaction(decisive: Decisive) -> v1::Transaction {
         updated_at: Some(timestamp(record.updated_at)),
         evaluation_duration: Some(duration(took)),
         explanation: decision.explanation,
+        expires_at: record.due_at.map(timestamp),
+        settled_late: record.followup.late,
+        denial_comment: record.followup.denial.map(|denial| denial.comment).unwrap_or_default(),
     }
 }
 
-const fn state(state: TransactionState) -> v1::TransactionState {
+pub(super) const fn state(state: TransactionState) -> v1::TransactionState {
     match state {
         TransactionState::Approved => v1::TransactionState::Approved,
         TransactionState::Settled => v1::TransactionState::Settled,
@@ -60,7 +63,28 @@ const fn state(state: TransactionState) -> v1::TransactionState {
         TransactionState::Refunded => v1::TransactionState::Refunded,
         TransactionState::Rejected => v1::TransactionState::Rejected,
         TransactionState::PendingApproval => v1::TransactionState::PendingApproval,
+        TransactionState::Denied => v1::TransactionState::Denied,
+        TransactionState::Timeout => v1::TransactionState::Timeout,
+        TransactionState::Withdrawn => v1::TransactionState::Withdrawn,
+        TransactionState::Expired => v1::TransactionState::Expired,
     }
+}
+
+/// The state a list is asked for, if one is.
+pub(super) fn wanted_state(state: i32) -> Option<TransactionState> {
+    Some(match defined(state, v1::TransactionState::Unspecified) {
+        v1::TransactionState::Unspecified => return None,
+        v1::TransactionState::Approved => TransactionState::Approved,
+        v1::TransactionState::Settled => TransactionState::Settled,
+        v1::TransactionState::Voided => TransactionState::Voided,
+        v1::TransactionState::Refunded => TransactionState::Refunded,
+        v1::TransactionState::Rejected => TransactionState::Rejected,
+        v1::TransactionState::PendingApproval => TransactionState::PendingApproval,
+        v1::TransactionState::Expired => TransactionState::Expired,
+        v1::TransactionState::Denied => TransactionState::Denied,
+        v1::TransactionState::Timeout => TransactionState::Timeout,
+        v1::TransactionState::Withdrawn => TransactionState::Withdrawn,
+    })
 }
 
 pub(in crate::grpc) fn list(
@@ -73,26 +97,12 @@ pub(in crate::grpc) fn list(
         v1::Decision::Rejected => Some(Verdict::Rejected),
         v1::Decision::PendingApproval => Some(Verdict::PendingApproval),
     };
-    let state = match defined(request.state, v1::TransactionState::Unspecified) {
-        v1::TransactionState::Unspecified => None,
-        v1::TransactionState::Approved => Some(TransactionState::Approved),
-        v1::TransactionState::Settled => Some(TransactionState::Settled),
-        v1::TransactionState::Voided => Some(TransactionState::Voided),
-        v1::TransactionState::Refunded => Some(TransactionState::Refunded),
-        v1::TransactionState::Rejected => Some(TransactionState::Rejected),
-        v1::TransactionState::PendingApproval => Some(TransactionState::PendingApproval),
-        v1::TransactionState::Expired
-        | v1::TransactionState::Denied
-        | v1::TransactionState::Timeout => {
-            wrong.refuse("state", "no transaction can be in this state in this version");
-            None
-        }
-    };
     let filter = TransactionFilter {
         agent: wrong.parse_optional("agent_id", &request.agent_id),
         mandate: wrong.parse_optional("mandate_id", &request.mandate_id),
         verdict,
-        state,
+        state: wanted_state(request.state),
+        answered: false,
         since: wrong.time("since", request.since),
         until: wrong.time("until", request.until),
     };

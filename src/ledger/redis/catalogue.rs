@@ -281,6 +281,14 @@ impl TransactionStore for ToldCatalogue {
         self.inner.transactions(org, filter, page).await
     }
 
+    async fn due_transactions(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(OrgId, TransactionId)>, StoreError> {
+        self.inner.due_transactions(now, limit).await
+    }
+
     async fn count_transactions(
         &self,
         org: OrgId,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::decision::Verdict;
 use crate::domain::ledger::{Level, WindowLevel};
-use crate::domain::transaction::{TransactionRecord, TransactionState};
+use crate::domain::transaction::TransactionRecord;
 
 /// What a script adds.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,13 +45,11 @@ impl Facts {
 
     /// The record of a decision with these facts. It was drafted as if it were approved.
     pub(super) fn conclude(self, draft: &mut TransactionRecord) {
-        draft.decided_at = self.at;
-        draft.updated_at = self.at;
         draft.evidence.levels = self.levels;
         draft.evidence.windows = self.windows;
+        let verdict = if self.approved { draft.verdict } else { Verdict::Rejected };
+        draft.begin(verdict, self.at);
         if !self.approved {
-            draft.verdict = Verdict::Rejected;
-            draft.state = TransactionState::Rejected;
             draft.charged = Vec::new();
         }
     }

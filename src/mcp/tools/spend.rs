@@ -13,6 +13,7 @@ use crate::mcp::failure::Failure;
 use crate::mcp::person::Person;
 use crate::mcp::schema;
 use crate::mcp::table::{Call, Effect, Reply, Row};
+use crate::mcp::tools::time;
 use crate::proto::v1;
 
 mod consent;
@@ -107,13 +108,17 @@ fn evaluate_output() -> Map<String, Value> {
         "retry": schema::retry(),
         "budget": schema::budget("The budget after this decision; absent without a mandate"),
         "approval": pending::output(),
+        "state": schema::text(
+            "Where it stands now: a repeated call tells what became of a decision that waited"
+        ),
+        "expiresAt": schema::time("When that state ends by itself; absent if it does not"),
         "replayed": schema::switch(
             "This repeats an earlier call with the same intentKey; nothing was charged now"
         ),
         "intentKey": schema::text("Send it again if this answer has to be repeated"),
     });
     let required = ["approved", "decision", "transactionId", "explanation", "reasons", "rules"];
-    let also = ["replayed", "intentKey"];
+    let also = ["state", "replayed", "intentKey"];
     schema::object(properties, &[&required[..], &also[..]].concat())
 }
 
@@ -146,6 +151,7 @@ fn spend(call: &mut Call) -> v1::EvaluateRequest {
         idempotency_key: String::new(),
         metadata: [].into(),
         mandate_id: given.text("mandateId"),
+        hold_seconds: None,
     }
 }
 
@@ -200,11 +206,20 @@ async fn evaluate(mut call: Call) -> Result<Reply, Failure> {
     let mut data = judged.data();
     let mut text = judged.text();
     if let Some(data) = data.as_object_mut() {
-        data.insert("approved".to_owned(), judged.approved().into());
+        let state = made.state();
+        let was_asked = made.decision() == v1::Decision::PendingApproval;
+        let approved = judged.approved() || (was_asked && state == v1::TransactionState::Approved);
+        data.insert("approved".to_owned(), approved.into());
         data.insert("transactionId".to_owned(), made.transaction_id.clone().into());
+        data.insert("state".to_owned(), Word(state).as_str().into());
+        if made.expires_at.is_some() {
+            data.insert("expiresAt".to_owned(), time(made.expires_at.as_ref()));
+        }
         data.insert("replayed".to_owned(), made.replayed.into());
         data.insert("intentKey".to_owned(), request.idempotency_key.clone().into());
-        if made.decision() == v1::Decision::PendingApproval {
+        if was_asked && state != v1::TransactionState::PendingApproval {
+            text = pending::outcome(state);
+        } else if was_asked {
             let waiting = Waiting::read(&call.gateway, &call.caller, &request, &made).await;
             text.push_str(&waiting.text());
             data.insert("approval".to_owned(), waiting.data());

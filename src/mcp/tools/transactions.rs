@@ -17,6 +17,9 @@ use crate::proto::v1;
 const COUNT_DEFAULT: i32 = 10;
 const COUNT_MAX: i32 = 50;
 
+/// The longest wait for a person, in seconds.
+const WAIT_MAX: i32 = 30;
+
 pub(in crate::mcp) const LIST: Row = Row {
     name: "quetra_transactions",
     title: "Show transactions",
@@ -37,6 +40,13 @@ pub(in crate::mcp) const LIST: Row = Row {
             },
             "decision": schema::word(&schema::DECISIONS, "Only those with this decision"),
             "transactionId": schema::text("Only this one"),
+            "waitSeconds": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": WAIT_MAX,
+                "description": "With transactionId: if it waits for a person, answer when it does \
+                                not any more, or after so many seconds",
+            },
         });
         (properties, &[])
     },
@@ -51,7 +61,7 @@ fn output() -> Map<String, Value> {
         "decision": schema::word(&schema::DECISIONS, "What was decided"),
         "state": schema::text(
             "Where it stands: approved, settled, voided, refunded, expired, rejected, \
-             pending_approval, denied or timeout"
+             pending_approval, denied, timeout or withdrawn"
         ),
         "amount": schema::minor("What was asked for, in minor units"),
         "currency": schema::text("ISO 4217 code, or USDC"),
@@ -60,6 +70,8 @@ fn output() -> Map<String, Value> {
         "settledAmount": schema::minor("What was really spent, once settled"),
         "refundedAmount": schema::minor("What was given back after settling"),
         "createdAt": schema::time("When it was decided"),
+        "expiresAt": schema::time("When its state ends by itself; absent if it does not"),
+        "denialComment": schema::text("What the person said who denied it"),
         "explanation": schema::text("Why, in plain words; only with transactionId"),
     });
     let required = ["transactionId", "decision", "state", "amount", "currency", "vendor"];
@@ -75,11 +87,13 @@ async fn list(mut call: Call) -> Result<Reply, Failure> {
     let limit = call.arguments.count("limit", COUNT_DEFAULT, COUNT_MAX);
     let decision = call.arguments.word::<v1::Decision>("decision");
     let id = call.arguments.text("transactionId");
+    let wait_seconds = call.arguments.count("waitSeconds", 0, WAIT_MAX);
     let Call { gateway, caller, arguments, agent_id, person: _ } = call;
     arguments.finish()?;
     let one = !id.is_empty();
     let (found, more) = if one {
-        let request = caller.request(v1::GetTransactionRequest { transaction_id: id });
+        let request =
+            caller.request(v1::GetTransactionRequest { transaction_id: id, wait_seconds });
         let found = gateway.transactions().get_transaction(request).await?.into_inner();
         let found = found.transaction.filter(|found| found.agent_id == agent_id);
         let unknown = Failure::NotFound("this agent has no such transaction");
@@ -113,6 +127,8 @@ fn data(found: &v1::Transaction, one: bool) -> Value {
         "settledAmount": found.settled_amount,
         "refundedAmount": found.refunded_amount,
         "createdAt": time(found.created_at.as_ref()),
+        "expiresAt": time(found.expires_at.as_ref()),
+        "denialComment": name(&found.denial_comment),
         "explanation": one.then(|| clean(&found.explanation, SENTENCE_MAX)),
     }))
 }

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use crate::proto::v1;
 use crate::proto::v1::agents_service_server::{AgentsService, AgentsServiceServer};
+use crate::proto::v1::approvals_service_server::{ApprovalsService, ApprovalsServiceServer};
 use crate::proto::v1::budget_service_server::{BudgetService, BudgetServiceServer};
 use crate::proto::v1::evaluate_service_server::{EvaluateService, EvaluateServiceServer};
 use crate::proto::v1::mandates_service_server::{MandatesService, MandatesServiceServer};
@@ -50,6 +51,7 @@ impl Fake {
     pub(super) fn router(&self) -> axum::Router {
         tonic::service::Routes::new(EvaluateServiceServer::new(self.clone()))
             .add_service(BudgetServiceServer::new(self.clone()))
+            .add_service(ApprovalsServiceServer::new(self.clone()))
             .add_service(TransactionsServiceServer::new(self.clone()))
             .add_service(MandatesServiceServer::new(self.clone()))
             .add_service(AgentsServiceServer::new(self.clone()))
@@ -173,6 +175,15 @@ fn evaluated(decision: i32) -> v1::EvaluateResponse {
         evaluation_duration: Some(Duration { seconds: 0, nanos: 250_000 }),
         decided_at: time(1_767_000_000),
         replayed: false,
+        state: match v1::Decision::try_from(decision) {
+            Ok(v1::Decision::PendingApproval) => v1::TransactionState::PendingApproval,
+            Ok(v1::Decision::Rejected) => v1::TransactionState::Rejected,
+            Ok(v1::Decision::Approved | v1::Decision::Unspecified) | Err(_) => {
+                v1::TransactionState::Approved
+            }
+        }
+        .into(),
+        expires_at: None,
     }
 }
 
@@ -198,6 +209,7 @@ fn mandate(status: v1::MandateStatus) -> Option<v1::Mandate> {
             per_transaction: 1_000,
             currency: "EUR".into(),
             reset: v1::Period::Monthly.into(),
+            ..v1::Budget::default()
         }),
         budget_status: Some(budget()),
         rules: vec![v1::Rule {
@@ -332,6 +344,40 @@ service!(BudgetService
         budget: Some(budget()),
         ..v1::GetBudgetResponse::default()
     };
+});
+
+fn approval() -> Option<v1::Approval> {
+    Some(v1::Approval {
+        transaction: transaction(v1::TransactionState::PendingApproval),
+        agent_name: "researcher".into(),
+        mandate_name: "Research".into(),
+        rule_type: "approval".into(),
+        threshold: 400,
+        approvals_required: 1,
+        grants: vec![v1::Statement {
+            api_key_id: "key_1".into(),
+            comment: "fine".into(),
+            created_at: time(1_767_000_001),
+        }],
+        budget_after: Some(budget()),
+        request_hash: "00ff".into(),
+        ..v1::Approval::default()
+    })
+}
+
+service!(ApprovalsService {
+    list_approvals(ListApprovalsRequest) -> ListApprovalsResponse = |_f, _m| {
+        v1::ListApprovalsResponse {
+            approvals: approval().into_iter().collect(),
+            next_page_token: String::new(),
+        }
+    };
+    get_approval(GetApprovalRequest) -> GetApprovalResponse
+        = |_f, _m| v1::GetApprovalResponse { approval: approval() };
+    approve_transaction(ApproveTransactionRequest) -> ApproveTransactionResponse
+        = |_f, _m| v1::ApproveTransactionResponse { approval: approval() };
+    deny_transaction(DenyTransactionRequest) -> DenyTransactionResponse
+        = |_f, _m| v1::DenyTransactionResponse { approval: approval() };
 });
 
 service!(TransactionsService

@@ -72,7 +72,7 @@ async fn the_answer_has_the_published_fields() {
         "budget": {"total": 10000, "spent": 5300, "held": 200, "remaining": 4500,
                    "perTransaction": 1000, "currency": "EUR",
                    "resetsAt": "2026-01-01T00:00:00Z"},
-        "replayed": false,
+        "replayed": false, "state": "approved",
     });
     assert_eq!(reply.body, expected);
     assert_eq!(reply.headers["content-type"], "application/json");

@@ -37,6 +37,7 @@ async fn a_good_call_is_answered_in_canonical_json() {
         answer,
         json!({
             "decision": "DECISION_APPROVED",
+            "state": "TRANSACTION_STATE_UNSPECIFIED",
             "transactionId": "tx_1",
             "mandateId": "",
             "mandateVersion": "9007199254740993",

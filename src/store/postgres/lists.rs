@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 use super::{PostgresStore, failed};
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::transaction::TransactionRecord;
-use crate::store::sql::spends::{COLUMNS, SpendRow};
+use crate::store::sql::spends::{COLUMNS, DUE, SpendRow, due};
 use crate::store::{StoreError, TransactionFilter, TransactionPage, TransactionStore};
 
 /// The sequence number of the first entry at or after a time, found by halving.
@@ -55,10 +55,14 @@ impl PostgresStore {
             query.push(" AND mandate_id = ").push_bind(mandate.as_bytes().to_vec());
         }
         if let Some(verdict) = filter.verdict {
-            query.push(" AND verdict = ").push_bind(verdict.word());
+            query.push(" AND verdict = '").push(verdict.word()).push("'");
         }
         if let Some(state) = filter.state {
-            query.push(" AND state = ").push_bind(state.word());
+            // As a text of the statement: an index of some states is used only so.
+            query.push(" AND state = '").push(state.word()).push("'");
+        }
+        if filter.answered {
+            query.push(" AND state <> 'pending_approval'");
         }
         if let Some(since) = filter.since {
             query.push(" AND seq >= ").push_bind(self.first_at(reading, (org, since)).await?);
@@ -131,6 +135,21 @@ impl TransactionStore for PostgresStore {
         let rows = query.build_query_as::<SpendRow>().fetch_all(&mut *reading).await;
         let rows = rows.map_err(failed(LIST))?;
         rows.into_iter().map(|row| Ok((row.seq, row.record()?))).collect()
+    }
+
+    async fn due_transactions(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(OrgId, TransactionId)>, StoreError> {
+        const FIND: &str = "find what is due";
+        let rows = sqlx::query_as::<_, (Vec<u8>, Vec<u8>)>(DUE)
+            .bind(now.as_microsecond())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.reading(None, FIND).await?)
+            .await
+            .map_err(failed(FIND))?;
+        rows.into_iter().map(|(org, id)| due(&org, &id)).collect()
     }
 
     async fn count_transactions(

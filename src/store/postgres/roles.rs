@@ -24,7 +24,8 @@ const PRIVILEGES: [(&str, &str); 22] = [
     (
         "spend",
         "SELECT, INSERT,
-        UPDATE (state, settled, refunded, updated_at, approvals_before, sum_before)",
+        UPDATE (state, settled, refunded, updated_at, due_at, paid, repaid, followup,
+            approvals_before, sum_before)",
     ),
     // Appended to, and nothing else.
     ("act", "SELECT, INSERT"),

@@ -26,7 +26,61 @@ pub(crate) mod entry;
 /// The columns of a row, in the order that the ledger writes them.
 pub(crate) const COLUMNS: &str = "seq, id, org_id, agent_id, mandate_id, decided_at, updated_at, \
      verdict, state, amount, settled, refunded, currency, vendor, category, idempotency_key, \
-     request_hash, approvals_before, sum_before, evidence";
+     request_hash, approvals_before, sum_before, evidence, due_at, paid, repaid, followup";
+
+/// What has ended by itself, the longest due first.
+pub(crate) const DUE: &str =
+    "SELECT org_id, id FROM spend WHERE due_at <= $1 ORDER BY due_at LIMIT $2";
+
+/// A row of [`DUE`].
+///
+/// # Errors
+/// When it cannot be understood.
+pub(crate) fn due(org: &[u8], id: &[u8]) -> Result<(OrgId, TransactionId), StoreError> {
+    let corrupt = |error| StoreError::new(StoreErrorKind::Corrupt, "find what is due", error);
+    let org = org.try_into().map_err(|error| corrupt(RowError::from(error)))?;
+    let id = id.try_into().map_err(|error| corrupt(RowError::from(error)))?;
+    Ok((OrgId::from_bytes(org), TransactionId::from_bytes(id)))
+}
+
+/// The columns of a record that change after the decision.
+#[derive(Debug)]
+pub(crate) struct Changing {
+    pub(crate) state: &'static str,
+    pub(crate) settled: Option<i64>,
+    pub(crate) refunded: Option<i64>,
+    pub(crate) updated_at: i64,
+    pub(crate) due_at: Option<i64>,
+    /// What was settled, where it is more than was approved, and what was refunded of it.
+    pub(crate) paid: Option<i64>,
+    pub(crate) repaid: Option<i64>,
+    pub(crate) followup: Option<String>,
+}
+
+impl Changing {
+    /// As a record has them.
+    ///
+    /// # Errors
+    /// Never for a valid record; the serializer's type does not say so.
+    pub(crate) fn of(record: &TransactionRecord) -> Result<Self, StoreError> {
+        let approved = record.spend.amount;
+        let paid = record.settled.filter(|settled| *settled > approved);
+        let settled = record.settled.map(|settled| settled.min(approved));
+        let followup = Some(&record.followup).filter(|followup| !followup.is_empty());
+        Ok(Self {
+            state: record.state.word(),
+            settled,
+            refunded: record.refunded.map(|refunded| refunded.min(approved)),
+            updated_at: record.updated_at.as_microsecond(),
+            due_at: record.due_at.map(Timestamp::as_microsecond),
+            paid,
+            repaid: record.refunded.filter(|_| paid.is_some()),
+            followup: followup.map(serde_json::to_string).transpose().map_err(|error| {
+                StoreError::new(StoreErrorKind::Corrupt, "write a transaction", error)
+            })?,
+        })
+    }
+}
 
 /// The document column of a record.
 ///
@@ -96,6 +150,10 @@ pub(crate) struct SpendRow {
     approvals_before: i64,
     sum_before: i64,
     evidence: String,
+    due_at: Option<i64>,
+    paid: Option<i64>,
+    repaid: Option<i64>,
+    followup: Option<String>,
 }
 
 type RowError = Box<dyn std::error::Error + Send + Sync>;
@@ -124,6 +182,10 @@ impl SpendRow {
             approvals_before: row.get("approvals_before")?,
             sum_before: row.get("sum_before")?,
             evidence: row.get("evidence")?,
+            due_at: row.get("due_at")?,
+            paid: row.get("paid")?,
+            repaid: row.get("repaid")?,
+            followup: row.get("followup")?,
         })
     }
 
@@ -164,6 +226,8 @@ impl SpendRow {
         let mandate = mandate.map(MandateId::from_bytes);
         let evidence = document.evidence(mandate, decided_at)?;
         let charged = document.charged(mandate)?;
+        let terms = document.terms;
+        let followup = self.followup.as_deref().map(serde_json::from_str).transpose()?;
         let raw = document.vendor_raw.map(Cow::into_owned);
         let spend = Spend {
             agent_id: AgentId::from_bytes(self.agent_id.as_slice().try_into()?),
@@ -187,8 +251,11 @@ impl SpendRow {
             evidence,
             charged,
             tally_before: Tally { count: self.approvals_before, sum: self.sum_before },
-            settled: self.settled,
-            refunded: self.refunded,
+            terms: terms.unwrap_or_default(),
+            due_at: self.due_at.map(Timestamp::from_microsecond).transpose()?,
+            followup: followup.unwrap_or_default(),
+            settled: self.paid.or(self.settled),
+            refunded: self.repaid.or(self.refunded),
             decided_at,
             updated_at: Timestamp::from_microsecond(self.updated_at)?,
             took_micros: document.took,

@@ -10,6 +10,7 @@ use super::super::{Store, dialect, fixture};
 use super::statement::ALL;
 use crate::domain::actor::Actor;
 use crate::domain::agent::{Agent, AgentStatus};
+use crate::domain::hold::Holds;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
 use crate::domain::mandate::{Budget, Mandate, MandateStatus, Policy};
 use crate::domain::money::Currency;
@@ -145,6 +146,7 @@ fn mandate(agent: u32, number: u32, status: MandateStatus) -> Mandate {
                 per_transaction: 5_000,
                 currency: Currency::parse("EUR").unwrap(),
                 reset: Period::Monthly,
+                holds: Holds::default(),
             },
             rules: vec![
                 RuleSpec::MaxAmount { amount: 700 },

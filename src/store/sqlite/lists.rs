@@ -10,7 +10,7 @@ use sqlx::{Arguments, AssertSqlSafe, Row};
 
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::transaction::TransactionRecord;
-use crate::store::sql::spends::{COLUMNS, SpendRow};
+use crate::store::sql::spends::{COLUMNS, DUE, SpendRow, due};
 use crate::store::sqlite::{SqliteStore, classify};
 use crate::store::{
     StoreError, StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore,
@@ -53,10 +53,14 @@ impl Where {
             clause.and(" AND mandate_id = ", mandate.as_bytes().to_vec())?;
         }
         if let Some(verdict) = filter.verdict {
-            clause.and(" AND verdict = ", verdict.word().to_owned())?;
+            clause.is("verdict", verdict.word());
         }
         if let Some(state) = filter.state {
-            clause.and(" AND state = ", state.word().to_owned())?;
+            // As a text of the statement: an index of some states is used only so.
+            clause.is("state", state.word());
+        }
+        if filter.answered {
+            clause.sql.push_str(" AND state <> 'pending_approval'");
         }
         if let Some(from) = bounds.from {
             clause.and(" AND place >= ", from)?;
@@ -65,6 +69,10 @@ impl Where {
             clause.and(" AND place < ", before)?;
         }
         Ok(clause)
+    }
+
+    fn is(&mut self, column: &'static str, word: &'static str) {
+        self.sql.push_str(&format!(" AND {column} = '{word}'"));
     }
 
     fn and<'q, T>(&mut self, piece: &'static str, value: T) -> Result<(), StoreError>
@@ -220,6 +228,21 @@ impl TransactionStore for SqliteStore {
             rows.extend(self.list(older, rest).await?);
         }
         rows.into_iter().map(|row| Ok((row.seq, row.record()?))).collect()
+    }
+
+    async fn due_transactions(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(OrgId, TransactionId)>, StoreError> {
+        const FIND: &str = "find what is due";
+        let rows = sqlx::query_as::<_, (Vec<u8>, Vec<u8>)>(DUE)
+            .bind(now.as_microsecond())
+            .bind(i64::from(limit))
+            .fetch_all(self.reader())
+            .await
+            .map_err(|error| classify(FIND, error))?;
+        rows.into_iter().map(|(org, id)| due(&org, &id)).collect()
     }
 
     async fn count_transactions(

@@ -11,7 +11,12 @@ use crate::harness::{Clients, ask, budget, refused};
 
 /// Every spend above 10 waits for a person.
 fn approval() -> v1::Rule {
-    let rule = v1::ApprovalRule { threshold: 10, approver_roles: vec![], timeout_minutes: 60 };
+    let rule = v1::ApprovalRule {
+        threshold: 10,
+        approver_roles: vec![],
+        timeout_minutes: 60,
+        approvals_required: 1,
+    };
     v1::Rule { kind: Some(v1::rule::Kind::Approval(rule)) }
 }
 

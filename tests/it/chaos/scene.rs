@@ -91,7 +91,10 @@ pub(super) fn stops(history: &[Call]) -> [usize; 4] {
             | Request::Evaluate { .. }
             | Request::Settle { .. }
             | Request::Void { .. }
-            | Request::Refund { .. } => {}
+            | Request::Refund { .. }
+            | Request::Approve { .. }
+            | Request::Deny { .. }
+            | Request::Expire { .. } => {}
         }
     }
     stops

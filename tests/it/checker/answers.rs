@@ -50,6 +50,9 @@ fn asks_for(call: &Call, row: &Entry) -> bool {
         Request::Settle { .. }
         | Request::Void { .. }
         | Request::Refund { .. }
+        | Request::Approve { .. }
+        | Request::Deny { .. }
+        | Request::Expire { .. }
         | Request::Change { .. }
         | Request::Switch { .. } => false,
     }

@@ -35,6 +35,47 @@ pub(crate) struct Entry {
     /// The approvals of its mandate before it: how many, and their sum.
     pub(crate) before: (i64, i64),
     pub(crate) evidence: Seen,
+    /// When its state ends by itself.
+    pub(crate) due_at: Option<i64>,
+    pub(crate) followup: Followup,
+}
+
+/// What people said, and whether it was settled late.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Followup {
+    #[serde(default)]
+    pub(crate) grants: Vec<Statement>,
+    #[serde(default)]
+    pub(crate) denial: Option<Statement>,
+    #[serde(default)]
+    pub(crate) late: bool,
+}
+
+/// What one person said.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Statement {
+    pub(crate) by: String,
+    pub(crate) at: jiff::Timestamp,
+}
+
+/// What was agreed about what may follow.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Agreed {
+    #[serde(default)]
+    pub(crate) approval: Option<Approval>,
+    #[serde(default)]
+    pub(crate) hold_seconds: Option<i64>,
+    #[serde(default)]
+    pub(crate) tolerance: i64,
+}
+
+/// Who has to approve.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Approval {
+    pub(crate) required: usize,
+    pub(crate) seconds: i64,
+    #[serde(default)]
+    pub(crate) asked_by: Option<String>,
 }
 
 /// What a decision says it was based on; what is usual is not said.
@@ -61,6 +102,8 @@ pub(crate) struct Seen {
     /// Subject and start of each counter that was charged.
     #[serde(default)]
     pub(crate) charged: Vec<(String, i64)>,
+    #[serde(default)]
+    pub(crate) terms: Agreed,
 }
 
 fn active() -> String {
@@ -204,6 +247,24 @@ impl Entry {
             "pending_approval" => (0, self.amount),
             _ => (0, 0),
         }
+    }
+
+    /// What it may have taken from them between both.
+    pub(crate) fn loads_between(&self) -> Vec<(i64, i64)> {
+        let mut loads = vec![self.first_load()];
+        let is_approved =
+            matches!(self.state.as_str(), "settled" | "refunded" | "voided" | "expired");
+        if self.verdict == "pending_approval" && is_approved {
+            loads.push((self.amount, 0));
+        }
+        if self.followup.late {
+            loads.push((0, 0));
+        }
+        // What is refunded was settled before, at a time that is no longer known.
+        if self.state == "refunded" {
+            loads.push((self.settled.unwrap_or(self.amount), 0));
+        }
+        loads
     }
 
     /// What it takes from them in the end.

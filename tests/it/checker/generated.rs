@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use quetra::domain::evaluate::{Case, Ruling, conclude, screen};
+use quetra::domain::hold::Terms as Agreement;
 use quetra::domain::id::{AgentId, MandateId, OrgId, TransactionId};
 use quetra::domain::ledger::{Act, Book, Charge, Claim, CounterKey, Decided, Subject};
 use quetra::domain::mandate::{CompiledMandate, Mandate};
@@ -238,10 +239,13 @@ impl Maker {
             }
             Command::Resolve(resolve) => {
                 let id = text(resolve.id.as_bytes());
-                let request = match resolve.act {
-                    Act::Settle(amount) => Request::Settle { id, amount },
+                let request = match &resolve.act {
+                    Act::Settle(amount) => Request::Settle { id, amount: *amount },
                     Act::Void => Request::Void { id },
-                    Act::Refund(amount) => Request::Refund { id, amount },
+                    Act::Refund(amount) => Request::Refund { id, amount: *amount },
+                    Act::Approve(person, _) => Request::Approve { id, by: person.key.to_string() },
+                    Act::Deny(person, _) => Request::Deny { id, by: person.key.to_string() },
+                    Act::Expire => Request::Expire { id },
                 };
                 if is_lost {
                     (request, Outcome::Unknown, false)
@@ -340,6 +344,7 @@ impl Maker {
                 windows: Vec::new(),
                 admissible: false,
                 hold: false,
+                terms: Agreement::default(),
                 good_until: None,
             };
             let level = self.book.peek(&claim, self.now).0[0];
@@ -365,6 +370,11 @@ fn subject(key: &CounterKey) -> String {
         Subject::Vendor(vendor) => format!("v:{period}:{}", vendor.canonical()),
         Subject::Category(category) => format!("c:{period}:{category}"),
     }
+}
+
+/// What a store writes of it, as the checker reads that.
+fn parsed<T: serde::de::DeserializeOwned>(value: &impl serde::Serialize) -> T {
+    serde_json::from_value(serde_json::to_value(value).unwrap()).unwrap()
 }
 
 /// A row, as the stores have it.
@@ -405,7 +415,10 @@ fn entry(record: &TransactionRecord, chain: String, seq: i64) -> Entry {
             levels: seen.levels.iter().map(|level| (level.spent, level.held)).collect(),
             windows: seen.windows.iter().map(window).collect(),
             charged: charged.map(|key| (subject(key), key.starts_at.as_microsecond())).collect(),
+            terms: parsed(&record.terms),
         },
+        due_at: record.due_at.map(Timestamp::as_microsecond),
+        followup: parsed(&record.followup),
     }
 }
 

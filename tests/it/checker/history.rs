@@ -42,6 +42,20 @@ pub(crate) enum Request {
         id: String,
         amount: Option<i64>,
     },
+    /// A person's yes; `by` is the credential.
+    Approve {
+        id: String,
+        by: String,
+    },
+    /// A person's no.
+    Deny {
+        id: String,
+        by: String,
+    },
+    /// The end of its time, which nobody has to ask for.
+    Expire {
+        id: String,
+    },
     /// Any change of a mandate: pause, resume, another total, revocation.
     Change {
         mandate: String,

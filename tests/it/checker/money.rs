@@ -16,6 +16,8 @@ use super::{Findings, Invariant, by_mandate};
 pub(super) struct Range {
     pub(super) spent: (i64, i64),
     pub(super) held: (i64, i64),
+    /// Of both together.
+    least: i64,
 }
 
 impl Range {
@@ -25,7 +27,7 @@ impl Range {
     }
 
     pub(super) const fn least(&self) -> i64 {
-        self.spent.0 + self.held.0
+        self.least
     }
 
     pub(super) const fn most(&self) -> i64 {
@@ -109,34 +111,57 @@ fn rates(terms: &Terms, before: &[&Entry], now: i64) -> Vec<(Rate, Inside)> {
     terms.rates.iter().map(of).collect()
 }
 
-/// Money that returns to a counter: when, by which member, how much of spent and of held.
-type Return = (i64, usize, i64, i64);
+/// How what a counter can be counts on, as bounds: least spent, most spent, least held, most held,
+/// and least of both together.
+type Bounds = [i64; 5];
 
-/// Returns in the order of time, of which those of later members wait for their turn.
-struct Returns {
-    sorted: Vec<Return>,
-    next: usize,
-    waiting: Vec<Return>,
-    sum: (i64, i64),
+/// A change of the bounds: when, and by which member.
+type Change = (i64, usize, Bounds);
+
+/// The bounds of these loads.
+fn bounds(loads: &[(i64, i64)]) -> Bounds {
+    let over = |of: fn(&(i64, i64)) -> i64| {
+        let values = loads.iter().map(of).collect::<Vec<_>>();
+        (*values.iter().min().unwrap(), *values.iter().max().unwrap())
+    };
+    let (spent, held, both) =
+        (over(|load| load.0), over(|load| load.1), over(|load| load.0 + load.1));
+    [spent.0, spent.1, held.0, held.1, both.0]
 }
 
-impl Returns {
-    fn new(mut sorted: Vec<Return>) -> Self {
+fn plus(one: Bounds, other: Bounds) -> Bounds {
+    std::array::from_fn(|place| one[place] + other[place])
+}
+
+fn minus(one: Bounds, other: Bounds) -> Bounds {
+    std::array::from_fn(|place| one[place] - other[place])
+}
+
+/// Changes in the order of time, of which those of later members wait for their turn.
+struct Changes {
+    sorted: Vec<Change>,
+    next: usize,
+    waiting: Vec<Change>,
+    sum: Bounds,
+}
+
+impl Changes {
+    fn new(mut sorted: Vec<Change>) -> Self {
         sorted.sort_unstable();
-        Self { sorted, next: 0, waiting: Vec::new(), sum: (0, 0) }
+        Self { sorted, next: 0, waiting: Vec::new(), sum: [0; 5] }
     }
 
-    /// What has returned until then from members before this one.
-    fn until(&mut self, is_due: impl Fn(i64) -> bool, index: usize) -> (i64, i64) {
-        while let Some(back) = self.sorted.get(self.next).filter(|back| is_due(back.0)) {
-            self.waiting.push(*back);
+    /// What has changed until then by members before this one.
+    fn until(&mut self, is_due: impl Fn(i64) -> bool, index: usize) -> Bounds {
+        while let Some(change) = self.sorted.get(self.next).filter(|change| is_due(change.0)) {
+            self.waiting.push(*change);
             self.next += 1;
         }
         let sum = &mut self.sum;
-        self.waiting.retain(|(_, member, spent, held)| {
+        self.waiting.retain(|(_, member, change)| {
             let is_charged = *member < index;
             if is_charged {
-                *sum = (sum.0 + spent, sum.1 + held);
+                *sum = plus(*sum, *change);
             }
             !is_charged
         });
@@ -149,33 +174,31 @@ fn ranges(members: &[(usize, &Entry)], tested: &[(usize, i64)]) -> Vec<Range> {
     let (mut sure, mut possible) = (Vec::new(), Vec::new());
     for (index, entry) in members {
         let (first, last) = (entry.first_load(), entry.last_load());
-        let back = (first.0 - last.0, first.1 - last.1);
-        if back == (0, 0) {
-            continue;
-        }
-        sure.push((entry.updated_at, *index, back.0, back.1));
-        // What is refunded was settled before, at a time that is no longer known.
-        let settled = match entry.state.as_str() {
-            "refunded" => entry.amount - entry.settled.unwrap_or(entry.amount),
-            _ => 0,
-        };
-        possible.push((entry.decided_at, *index, settled, 0));
-        possible.push((entry.updated_at, *index, back.0 - settled, back.1));
+        let mut between = entry.loads_between();
+        let (at_first, until_last) = (bounds(&[first]), bounds(&between));
+        between.push(last);
+        let at_last = bounds(&between);
+        possible.push((entry.decided_at, *index, minus(until_last, at_first)));
+        possible.push((entry.updated_at, *index, minus(at_last, until_last)));
+        // Then nothing but the last is possible.
+        sure.push((entry.updated_at, *index, minus(bounds(&[last]), at_last)));
     }
-    let (mut sure, mut possible) = (Returns::new(sure), Returns::new(possible));
-    let (mut next, mut charged) = (0, (0, 0));
+    let (mut sure, mut possible) = (Changes::new(sure), Changes::new(possible));
+    let (mut next, mut charged) = (0, [0; 5]);
     let mut found = Vec::new();
     for (index, now) in tested {
         while let Some((_, entry)) = members.get(next).filter(|(at, _)| at < index) {
-            let load = entry.first_load();
-            charged = (charged.0 + load.0, charged.1 + load.1);
+            charged = plus(charged, bounds(&[entry.first_load()]));
             next += 1;
         }
         let surely = sure.until(|at| at < *now, *index);
         let possibly = possible.until(|at| at <= *now, *index);
+        let [least_spent, most_spent, least_held, most_held, least] =
+            plus(charged, plus(surely, possibly));
         found.push(Range {
-            spent: (charged.0 - possibly.0, charged.0 - surely.0),
-            held: (charged.1 - possibly.1, charged.1 - surely.1),
+            spent: (least_spent, most_spent),
+            held: (least_held, most_held),
+            least,
         });
     }
     found

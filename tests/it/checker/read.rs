@@ -15,8 +15,10 @@ use crate::harness::postgres::as_owner;
 
 /// Each chain in its order: the whole record, or that of an organization.
 const ENTRIES: &str = "SELECT CHAIN AS chain, seq, id, org_id, agent_id, mandate_id,
-  idempotency_key, amount, settled, refunded, currency, vendor, category, verdict, state,
-  decided_at, updated_at, approvals_before, sum_before, evidence FROM spend ORDER BY chain, seq";
+  idempotency_key, amount, coalesce(paid, settled) AS settled,
+  coalesce(repaid, refunded) AS refunded, currency, vendor, category, verdict, state,
+  decided_at, updated_at, approvals_before, sum_before, evidence, due_at, followup
+  FROM spend ORDER BY chain, seq";
 
 const TERMS: &str = "SELECT id, version, document FROM mandate
   UNION ALL SELECT mandate_id, version, document FROM mandate_version";
@@ -46,11 +48,14 @@ struct EntryRow {
     approvals_before: i64,
     sum_before: i64,
     evidence: String,
+    due_at: Option<i64>,
+    followup: Option<String>,
 }
 
 impl EntryRow {
     fn entry(self) -> Entry {
         let evidence = serde_json::from_str(&self.evidence).unwrap();
+        let followup = self.followup.as_deref().map(serde_json::from_str);
         Entry {
             chain: hex::encode(self.chain),
             seq: self.seq,
@@ -71,6 +76,8 @@ impl EntryRow {
             updated_at: self.updated_at,
             before: (self.approvals_before, self.sum_before),
             evidence,
+            due_at: self.due_at,
+            followup: followup.transpose().unwrap().unwrap_or_default(),
         }
     }
 }

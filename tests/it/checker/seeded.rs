@@ -104,6 +104,9 @@ impl Call {
             Request::Settle { .. }
             | Request::Void { .. }
             | Request::Refund { .. }
+            | Request::Approve { .. }
+            | Request::Deny { .. }
+            | Request::Expire { .. }
             | Request::Change { .. }
             | Request::Switch { .. } => false,
         }

@@ -4,10 +4,10 @@
 //! server's is checked against a second one. Not here: the server.
 
 use jiff::Timestamp;
-use quetra::domain::actor::Actor;
 use quetra::domain::agent::AgentStatus;
 use quetra::domain::decision::Decision;
 use quetra::domain::evaluate::{Case, Ruling, conclude, screen, would_decide};
+use quetra::domain::hold::Holds;
 use quetra::domain::id::{AgentId, MandateId, OrgId, TransactionId};
 use quetra::domain::ledger::{Act, Book, Decide, Decided, MandateStanding, Resolve, Standing};
 use quetra::domain::mandate::{Budget, CompiledMandate, Mandate, MandateStatus, Policy};
@@ -52,8 +52,8 @@ pub(super) fn run(vector: &Vector, wrong: &mut Vec<String>) {
                 Then::Void {} => Act::Void,
                 Then::Refund { amount } => Act::Refund(amount),
             };
-            let actor = Actor::System;
-            let command = Resolve { org_id: ORG, agent: None, id, act, actor };
+            let command =
+                Resolve { org_id: ORG, agent: None, id, act, actor: Actor::System, ground: None };
             assert!(core.book.resolve(&command, past.at).unwrap().changed, "{}", vector.name);
         }
     }
@@ -80,6 +80,11 @@ impl<'a> Core<'a> {
                     per_transaction: budget.per_transaction,
                     currency: Currency::parse(&budget.currency).unwrap(),
                     reset: period(budget.reset),
+                    holds: Holds {
+                        minutes: budget.hold_minutes.map(i64::from),
+                        tolerance: budget.settle_tolerance,
+                        tolerance_bps: budget.settle_tolerance_bps.map(i64::from),
+                    },
                 },
                 rules: created.rules.into_iter().map(rule).collect(),
                 valid_from: time(created.valid_from).unwrap_or_else(|| vector.starts_at()),
@@ -276,10 +281,12 @@ fn rule(rule: v1::Rule) -> RuleSpec {
         Kind::ProtocolRestrict(rule) => {
             RuleSpec::ProtocolRestrict { allowed: rule.allowed().filter_map(protocol).collect() }
         }
-        Kind::Approval(v1::ApprovalRule { threshold, approver_roles, timeout_minutes }) => {
-            let timeout_minutes = timeout_minutes.into();
-            RuleSpec::Approval { threshold, approver_roles, timeout_minutes }
-        }
+        Kind::Approval(rule) => RuleSpec::Approval {
+            threshold: rule.threshold,
+            approver_roles: rule.approver_roles,
+            approvals_required: rule.approvals_required.max(1).into(),
+            timeout_minutes: rule.timeout_minutes.into(),
+        },
         Kind::Custom(rule) => RuleSpec::Custom {
             engine: match rule.engine() {
                 v1::CustomEngine::Cel => CustomEngine::Cel,

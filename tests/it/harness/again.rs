@@ -4,6 +4,7 @@
 //! files, as `quetra init` would on an empty database. Not here: the first start (`harness`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quetra::app::FirstStart;
 use quetra::clock::Clock;
@@ -77,6 +78,7 @@ async fn add_organization(folder: &Folder, name: &str, clock: Arc<dyn Clock>) ->
         deliveries: Arc::default(),
         growth: tokio::sync::watch::channel(0).1,
         ending: tokio_util::sync::CancellationToken::new(),
+        wait_max: Duration::ZERO,
     });
     let (_, key) = engine.create_organization(name, "UTC").await.unwrap();
     drop(engine);

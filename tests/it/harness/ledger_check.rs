@@ -19,8 +19,8 @@ FROM counter";
 /// What every approval takes from the counters that count it.
 const LOADS: &str = "
 SELECT hex(mandate_id) AS mandate, decided_at, vendor, category,
-  CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
-    WHEN 'refunded' THEN settled - refunded ELSE 0 END AS spent,
+  CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN coalesce(paid, settled)
+    WHEN 'refunded' THEN coalesce(paid, settled) - coalesce(repaid, refunded) ELSE 0 END AS spent,
   CASE state WHEN 'pending_approval' THEN amount ELSE 0 END AS held
 FROM spend WHERE verdict <> 'rejected'";
 

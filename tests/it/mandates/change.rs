@@ -300,7 +300,8 @@ async fn a_decision_names_the_version_that_judged() {
     let second = admin.spend(ask(&agent, 60)).await;
     assert_eq!((second.decision(), second.mandate_version), (Decision::Approved, 3));
     // The record still says what the old rules said.
-    let request = v1::GetTransactionRequest { transaction_id: first.transaction_id };
+    let (transaction_id, wait_seconds) = (first.transaction_id, 0);
+    let request = v1::GetTransactionRequest { transaction_id, wait_seconds };
     let found = admin.transactions.get_transaction(request).await.unwrap().into_inner();
     let found = found.transaction.unwrap();
     assert_eq!((found.mandate_version, found.rule_results), (2, first.rule_results));

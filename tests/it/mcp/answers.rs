@@ -142,8 +142,9 @@ async fn a_decision_that_waits_is_an_answer_that_says_for_whom() {
     let mut admin = server.admin().await;
     let approval = v1::ApprovalRule {
         threshold: 100,
-        approver_roles: vec!["finance".to_owned()],
+        approver_roles: vec!["admin".to_owned()],
         timeout_minutes: 60,
+        approvals_required: 1,
     };
     let rule = v1::Rule { kind: Some(v1::rule::Kind::Approval(approval)) };
     let (agent_id, _) = admin.agent_with_mandate(budget(10_000, 5_000), vec![rule]).await;
@@ -154,7 +155,7 @@ async fn a_decision_that_waits_is_an_answer_that_says_for_whom() {
     assert_eq!(waiting["decision"], "pending_approval");
     assert!(waiting.get("retry").is_none(), "{waiting}");
     let approval = &waiting["approval"];
-    assert_eq!(approval["decidedBy"], json!(["finance"]));
+    assert_eq!(approval["decidedBy"], json!(["admin"]));
     assert_eq!(approval["timeoutMinutes"], 60);
     let asked = json!({
         "amount": 500, "currency": "USD", "vendor": "acme.com", "description": "a chair",
@@ -165,7 +166,7 @@ async fn a_decision_that_waits_is_an_answer_that_says_for_whom() {
     let one = conforming(&mcp, "quetra_transactions", json!({"transactionId": id})).await;
     assert_eq!(one["transactions"][0]["state"], "pending_approval");
     let told = text(&mcp.call("quetra_evaluate", spend).await);
-    assert!(told.contains("Do not spend yet") && told.contains("finance"), "{told}");
+    assert!(told.contains("Do not spend yet") && told.contains("admin"), "{told}");
     let left = conforming(&mcp, "quetra_check_budget", json!({})).await;
     assert_eq!(left["budget"]["held"], 1_000);
     server.stop().await;

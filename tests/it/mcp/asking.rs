@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use super::{Mcp, agent_key, text};
 use crate::harness::{Server, budget};
 
-/// A client that can show forms, of an agent whose purchases from $1.00 on wait for finance.
+/// A client that can show forms, of an agent whose purchases from $1.00 on wait for a person.
 async fn asking(server: &Server) -> Mcp {
     let mut admin = server.admin().await;
     let approval = v1::ApprovalRule {
         threshold: 100,
-        approver_roles: vec!["finance".to_owned()],
+        approver_roles: vec!["admin".to_owned()],
         timeout_minutes: 60,
+        approvals_required: 1,
     };
     let rule = v1::Rule { kind: Some(v1::rule::Kind::Approval(approval)) };
     let (agent_id, _) = admin.agent_with_mandate(budget(10_000, 5_000), vec![rule]).await;
@@ -54,7 +55,7 @@ async fn the_person_is_asked_before_anything_is_held() {
     assert_eq!(question["params"]["mode"], "form");
     assert_eq!(question["params"]["requestedSchema"], json!({"type": "object", "properties": {}}));
     let message = question["params"]["message"].as_str().unwrap();
-    for part in ["$5.00", "“acme.com”", "“a chair”", "finance", "Accepting approves nothing"]
+    for part in ["$5.00", "“acme.com”", "“a chair”", "admin", "Accepting approves nothing"]
     {
         assert!(message.contains(part), "no {part} in {message}");
     }
@@ -63,7 +64,7 @@ async fn the_person_is_asked_before_anything_is_held() {
     let waiting = said(&mcp, &chair(), json!({"action": "accept", "content": {}})).await;
     let data = &waiting["structuredContent"];
     assert_eq!((&data["approved"], &data["decision"]), (&json!(false), &json!("pending_approval")));
-    assert_eq!(data["approval"]["decidedBy"], json!(["finance"]));
+    assert_eq!(data["approval"]["decidedBy"], json!(["admin"]));
     assert_eq!(books(&mcp).await, (500, 1));
     server.stop().await;
 }

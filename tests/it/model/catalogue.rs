@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use quetra::domain::agent::{Agent, AgentStatus};
+use quetra::domain::hold::Holds;
 use quetra::domain::id::{AgentId, MandateId, OrgId};
 use quetra::domain::mandate::{Budget, Mandate, MandateStatus, Policy};
 use quetra::domain::money::Currency;
@@ -276,6 +277,7 @@ fn policy(dice: &mut Dice, now: Timestamp) -> Policy {
         per_transaction,
         currency: Currency::parse("USD").unwrap(),
         reset: *dice.pick(&PERIODS),
+        holds: Holds::default(),
     };
     let mut rules = Vec::new();
     for _ in 0..dice.below(4) {
@@ -291,7 +293,12 @@ fn policy(dice: &mut Dice, now: Timestamp) -> Policy {
     }
     if dice.chance(30) {
         let (threshold, approver_roles) = (dice.between(0, 20), Vec::new());
-        rules.push(RuleSpec::Approval { threshold, approver_roles, timeout_minutes: 60 });
+        rules.push(RuleSpec::Approval {
+            threshold,
+            approver_roles,
+            approvals_required: 1,
+            timeout_minutes: 60,
+        });
     }
     if dice.chance(10) {
         rules.push(RuleSpec::VendorBlocklist { vendors: vec![VENDORS[0].to_owned()] });

@@ -37,8 +37,9 @@ const SQLITE_STATE: &str = "SELECT json_object(
       (SELECT max(seq) FROM spend WHERE verdict <> 'rejected' GROUP BY mandate_id))),
   'counters', (SELECT json_group_array(json_array(
     hex(mandate_id), subject, starts_at, ends_at, spent + (
-      SELECT coalesce(sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
-        WHEN 'refunded' THEN settled - refunded ELSE 0 END), 0)
+      SELECT coalesce(sum(CASE state WHEN 'approved' THEN amount
+        WHEN 'settled' THEN coalesce(paid, settled)
+        WHEN 'refunded' THEN coalesce(paid, settled) - coalesce(repaid, refunded) ELSE 0 END), 0)
       FROM spend WHERE seq > through AND LATER), held + (
       SELECT coalesce(sum(amount), 0)
       FROM spend WHERE seq > through AND state = 'pending_approval' AND LATER))) FROM counter))";

@@ -12,6 +12,7 @@ use quetra::clock::{Clock, ManualClock};
 use quetra::domain::act::{ActRecord, MoneyMoved};
 use quetra::domain::actor::Actor;
 use quetra::domain::decision::Verdict;
+use quetra::domain::hold::Terms;
 use quetra::domain::id::{MandateId, OrgId, TransactionId};
 use quetra::domain::ledger::{Book, Charge, Claim, CounterKey, Decided, Level, Subject};
 use quetra::domain::ledger::{ResolveError, Resolved, Tally};
@@ -277,6 +278,7 @@ impl Sides {
                 windows: Vec::new(),
                 admissible: false,
                 hold: false,
+                terms: Terms::default(),
                 good_until: None,
             };
             let (levels, _) = self.book.peek(&claim, self.now());
@@ -345,5 +347,9 @@ fn summary(answer: &Answer) -> String {
         Answer::Resolved(Err(ResolveError::NotFound)) => "not found".to_owned(),
         Answer::Resolved(Err(ResolveError::WrongState { .. })) => "wrong state".to_owned(),
         Answer::Resolved(Err(ResolveError::Exceeds { .. })) => "exceeds".to_owned(),
+        Answer::Resolved(Err(ResolveError::NotApprover)) => "not an approver".to_owned(),
+        Answer::Resolved(Err(ResolveError::OwnRequest)) => "own request".to_owned(),
+        Answer::Resolved(Err(ResolveError::Stale)) => "outdated".to_owned(),
+        Answer::Resolved(Err(ResolveError::OverLimit { .. })) => "over a limit".to_owned(),
     }
 }

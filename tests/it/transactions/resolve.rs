@@ -174,7 +174,7 @@ async fn money_that_waits_for_approval_is_held_and_a_void_returns_it() {
     let id = admin.transaction(&agent, 400).await;
     assert_eq!(admin.gone(&agent).await, (400, 600));
     let voided = admin.void(&held.transaction_id).await.unwrap().into_inner();
-    assert_eq!(voided.transaction.unwrap().state(), State::Voided);
+    assert_eq!(voided.transaction.unwrap().state(), State::Withdrawn);
     assert_eq!(admin.gone(&agent).await, (400, 0));
     admin.void(&id).await.unwrap();
     assert_eq!(admin.gone(&agent).await, (0, 0));

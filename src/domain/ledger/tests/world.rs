@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use super::*;
 use crate::domain::decision::Decision;
 use crate::domain::evaluate::{Ruling, Screened, conclude, would_decide};
+use crate::domain::hold::Terms;
 use crate::domain::mandate::Mandate;
 use crate::domain::period::Window;
 
@@ -189,17 +190,19 @@ impl World {
             return;
         };
         let (before, now) = (before.as_ref().clone(), self.now);
-        let actor = Actor::System;
-        let command = Resolve { org_id: org(), agent: None, id: before.id, act, actor };
+        let (id, actor) = (before.id, Actor::System);
+        let act_now = act.clone();
+        let command = Resolve { org_id: org(), agent: None, id, act: act_now, actor, ground: None };
         let resolved = self.book.resolve(&command, now);
-        let Some((state, settled, refunded)) = allowed(&before, act) else {
+        let Some((state, settled, refunded)) = allowed(&before, &act, now) else {
             assert!(resolved.is_err(), "{act:?} of {before:?}");
             return;
         };
         let resolved = resolved.unwrap();
         let changed = state != before.state;
         let updated_at = if changed { now } else { before.updated_at };
-        let after = TransactionRecord { state, settled, refunded, updated_at, ..before };
+        let due_at = if changed { None } else { before.due_at };
+        let after = TransactionRecord { state, settled, refunded, updated_at, due_at, ..before };
         assert_eq!((resolved.changed, &*resolved.record), (changed, &after));
         self.history.insert(after.id, Arc::clone(&resolved.record));
         // The same again is the same answer, and nothing happens.
@@ -301,6 +304,7 @@ impl World {
                 windows: Vec::new(),
                 admissible: false,
                 hold: false,
+                terms: Terms::default(),
                 good_until: None,
             };
             let (levels, _) = self.book.peek(&claim, self.now);
@@ -334,23 +338,36 @@ fn worth(record: &TransactionRecord) -> i64 {
         TransactionState::Approved | TransactionState::PendingApproval => record.spend.amount,
         TransactionState::Settled => record.settled.unwrap(),
         TransactionState::Refunded => record.settled.unwrap() - record.refunded.unwrap(),
-        TransactionState::Voided | TransactionState::Rejected => 0,
+        TransactionState::Voided
+        | TransactionState::Rejected
+        | TransactionState::Denied
+        | TransactionState::Timeout
+        | TransactionState::Withdrawn
+        | TransactionState::Expired => 0,
     }
 }
 
 /// State, settled and refunded after an act; `None` when it must be refused.
 fn allowed(
     record: &TransactionRecord,
-    act: Act,
+    act: &Act,
+    now: Timestamp,
 ) -> Option<(TransactionState, Option<i64>, Option<i64>)> {
-    use TransactionState::{Approved, PendingApproval, Refunded, Settled, Voided};
+    use TransactionState::{Approved, PendingApproval, Refunded, Settled, Voided, Withdrawn};
     let settled = record.settled;
+    if record.due_at.is_some_and(|due| due <= now) {
+        // What its time has ended cannot be given back again.
+        return None;
+    }
     match (record.state, act) {
-        (Approved, Act::Settle(amount)) if amount <= record.spend.amount => {
-            Some((Settled, Some(amount), None))
+        (Approved, Act::Settle(amount)) if *amount <= record.spend.amount => {
+            Some((Settled, Some(*amount), None))
         }
-        (Settled, Act::Settle(amount)) if settled == Some(amount) => Some((Settled, settled, None)),
-        (Approved | PendingApproval | Voided, Act::Void) => Some((Voided, None, None)),
+        (Settled, Act::Settle(amount)) if settled == Some(*amount) => {
+            Some((Settled, settled, None))
+        }
+        (Approved | Voided, Act::Void) => Some((Voided, None, None)),
+        (PendingApproval | Withdrawn, Act::Void) => Some((Withdrawn, None, None)),
         (Settled, Act::Refund(amount)) if amount.or(settled) <= settled => {
             Some((Refunded, settled, amount.or(settled)))
         }

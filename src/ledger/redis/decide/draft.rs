@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::super::keys::{Keys, agent_stands, mandate_stands, org_stands, shard_of};
 use crate::domain::decision::Verdict;
+use crate::domain::hold::Followup;
 use crate::domain::ledger::{Decide, Tally};
 use crate::domain::transaction::{TransactionRecord, TransactionState};
 
@@ -73,6 +74,9 @@ pub(super) fn draft(command: &Decide) -> TransactionRecord {
         evidence: command.evidence.clone(),
         charged: charges.map(|charge| charge.key.clone()).collect(),
         tally_before: Tally::default(),
+        terms: command.claim.as_ref().map(|claim| claim.terms.clone()).unwrap_or_default(),
+        due_at: None,
+        followup: Followup::default(),
         settled: None,
         refunded: None,
         decided_at: unknown,

@@ -82,8 +82,8 @@ JOIN counter ON counter.mandate_id = asked.mandate AND counter.subject = asked.s
 /// What a new counter starts at: everything of its window that was spent before it existed.
 const SUM_UP: &str = "
 SELECT vendor,
-  sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
-    WHEN 'refunded' THEN settled - refunded ELSE 0 END)::bigint,
+  sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN coalesce(paid, settled)
+    WHEN 'refunded' THEN coalesce(paid, settled) - coalesce(repaid, refunded) ELSE 0 END)::bigint,
   sum(CASE state WHEN 'pending_approval' THEN amount ELSE 0 END)::bigint
 FROM spend
 WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at >= $2 AND decided_at < $3
@@ -113,7 +113,7 @@ pub(super) async fn load(
     now: Timestamp,
 ) -> Result<Page, Failed> {
     let mut page = Page::default();
-    if !needs.decides.is_empty() {
+    if !needs.standings.is_empty() {
         standings(connection, &mut page.book, needs).await?;
     }
     if !needs.decides.is_empty() || !needs.resolves.is_empty() {
@@ -132,11 +132,11 @@ async fn standings(
     book: &mut Book,
     needs: &Needs<'_>,
 ) -> Result<(), Failed> {
-    let decides = needs.decides.iter();
-    let mandates = decides.clone().filter_map(|one| one.evidence.standing.mandate.as_ref());
+    let named = needs.standings.iter();
+    let mandates = named.clone().filter_map(|(_, _, standing)| standing.mandate.as_ref());
     let rows = sqlx::query(STANDINGS)
-        .bind(ids(decides.clone().map(|decide| decide.org_id.as_bytes())))
-        .bind(ids(decides.map(|decide| decide.spend.agent_id.as_bytes())))
+        .bind(ids(named.clone().map(|(org, ..)| org.as_bytes())))
+        .bind(ids(named.map(|(_, agent, _)| agent.as_bytes())))
         .bind(ids(mandates.map(|mandate| mandate.id.as_bytes())))
         .fetch_all(connection)
         .await?;

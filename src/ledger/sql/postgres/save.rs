@@ -14,7 +14,7 @@ use crate::domain::id::{OrgId, TransactionId};
 use crate::domain::ledger::{Book, CounterKey};
 use crate::domain::transaction::TransactionRecord;
 use crate::store::StoreError;
-use crate::store::sql::spends;
+use crate::store::sql::spends::{self, Changing};
 
 /// The columns in the order of [`spends::COLUMNS`], as arrays.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
@@ -23,7 +23,8 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
         SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[],
             $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
             $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::bytea[],
-            $18::bigint[], $19::bigint[], $20::text[])",
+            $18::bigint[], $19::bigint[], $20::text[], $21::bigint[], $22::bigint[], $23::bigint[],
+            $24::text[])",
         spends::COLUMNS
     )
 });
@@ -37,9 +38,11 @@ DO UPDATE SET spent = excluded.spent, held = excluded.held";
 
 const RESOLVE: &str = "
 UPDATE spend SET state = now.state, settled = now.settled, refunded = now.refunded,
-    updated_at = now.updated_at
-FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-    AS now (id, state, settled, refunded, updated_at)
+    updated_at = now.updated_at, due_at = now.due_at, paid = now.paid, repaid = now.repaid,
+    followup = now.followup
+FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+    $7::bigint[], $8::bigint[], $9::text[])
+    AS now (id, state, settled, refunded, updated_at, due_at, paid, repaid, followup)
 WHERE spend.id = now.id";
 
 /// Numbers them behind the last one, in order.
@@ -109,6 +112,9 @@ pub(super) async fn record(
         return Ok(());
     }
     let documents = new.iter().map(|record| spends::document(record));
+    let changing = new.iter().map(|record| Changing::of(record));
+    let changing = changing.collect::<Result<Vec<_>, StoreError>>()?;
+    let changing = changing.iter().collect::<Vec<_>>();
     let seqs = new.iter().zip(head.seq.saturating_add(1)..).map(|(_, seq)| seq);
     sqlx::query(AssertSqlSafe(INSERT.as_str()))
         .bind(seqs.collect::<Vec<_>>())
@@ -117,12 +123,12 @@ pub(super) async fn record(
         .bind(column(new, |record| record.spend.agent_id.as_bytes().to_vec()))
         .bind(column(new, |record| record.mandate().map(|(id, _)| id.as_bytes().to_vec())))
         .bind(column(new, |record| record.decided_at.as_microsecond()))
-        .bind(column(new, |record| record.updated_at.as_microsecond()))
+        .bind(column(&changing, |row| row.updated_at))
         .bind(column(new, |record| record.verdict.word()))
-        .bind(column(new, |record| record.state.word()))
+        .bind(column(&changing, |row| row.state))
         .bind(column(new, |record| record.spend.amount))
-        .bind(column(new, |record| record.settled))
-        .bind(column(new, |record| record.refunded))
+        .bind(column(&changing, |row| row.settled))
+        .bind(column(&changing, |row| row.refunded))
         .bind(column(new, |record| record.spend.currency.code().to_owned()))
         .bind(column(new, |record| record.spend.vendor.canonical()))
         .bind(column(new, |record| record.spend.category.as_deref()))
@@ -131,6 +137,10 @@ pub(super) async fn record(
         .bind(column(new, |record| record.tally_before.count))
         .bind(column(new, |record| record.tally_before.sum))
         .bind(documents.collect::<Result<Vec<_>, StoreError>>()?)
+        .bind(column(&changing, |row| row.due_at))
+        .bind(column(&changing, |row| row.paid))
+        .bind(column(&changing, |row| row.repaid))
+        .bind(column(&changing, |row| row.followup.as_deref()))
         .execute(connection)
         .await?;
     Ok(())
@@ -143,12 +153,19 @@ async fn resolve(
     if records.is_empty() {
         return Ok(());
     }
+    let rows = records.iter().map(|record| Changing::of(record));
+    let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
+    let rows = rows.iter().collect::<Vec<_>>();
     sqlx::query(RESOLVE)
         .bind(column(records, |record| record.id.as_bytes().to_vec()))
-        .bind(column(records, |record| record.state.word()))
-        .bind(column(records, |record| record.settled))
-        .bind(column(records, |record| record.refunded))
-        .bind(column(records, |record| record.updated_at.as_microsecond()))
+        .bind(column(&rows, |row| row.state))
+        .bind(column(&rows, |row| row.settled))
+        .bind(column(&rows, |row| row.refunded))
+        .bind(column(&rows, |row| row.updated_at))
+        .bind(column(&rows, |row| row.due_at))
+        .bind(column(&rows, |row| row.paid))
+        .bind(column(&rows, |row| row.repaid))
+        .bind(column(&rows, |row| row.followup.as_deref()))
         .execute(connection)
         .await?;
     Ok(())

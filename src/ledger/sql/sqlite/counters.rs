@@ -23,8 +23,8 @@ WHERE mandate_id = ?1 AND subject = ?2 AND starts_at = ?3";
 /// which host belongs to which.
 const SUM_UP: &str = "
 SELECT vendor,
-  sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN settled
-    WHEN 'refunded' THEN settled - refunded ELSE 0 END),
+  sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN coalesce(paid, settled)
+    WHEN 'refunded' THEN coalesce(paid, settled) - coalesce(repaid, refunded) ELSE 0 END),
   sum(CASE state WHEN 'pending_approval' THEN amount ELSE 0 END)
 FROM spend
 WHERE seq IN (

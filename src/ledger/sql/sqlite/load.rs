@@ -12,8 +12,8 @@ use super::super::{Needs, Page, corrupt, end_micros};
 use super::counters::{Counters, Kept};
 use super::seen::Seen;
 use super::{failed, known};
-use crate::domain::id::MandateId;
-use crate::domain::ledger::{Approval, Book, Charge, Claim, CounterKey, Decide, Tally};
+use crate::domain::id::{AgentId, MandateId, OrgId};
+use crate::domain::ledger::{Approval, Book, Charge, Claim, CounterKey, Standing, Tally};
 use crate::store::StoreError;
 use crate::store::sqlite::tail::Tail;
 
@@ -50,8 +50,10 @@ pub(super) fn load(
     let counters = Counters::prepare(connection, tail)?;
     let (page, behind) = (Page::default(), HashSet::new());
     let mut reading = Reading { connection, tail, counters, page, behind };
+    for standing in &needs.standings {
+        reading.standing(seen, *standing)?;
+    }
     for decide in &needs.decides {
-        reading.standing(seen, decide)?;
         known::load(&mut reading, (decide.id, false))?;
     }
     for claim in &needs.claims {
@@ -69,16 +71,19 @@ pub(super) fn load(
 
 impl Reading<'_> {
     /// How organization, agent and mandate stand.
-    fn standing(&mut self, seen: &mut Seen, decide: &Decide) -> Result<(), StoreError> {
+    fn standing(
+        &mut self,
+        seen: &mut Seen,
+        (org, agent, standing): (OrgId, AgentId, &Standing),
+    ) -> Result<(), StoreError> {
         let Book { orgs, agents, mandates, .. } = &mut self.page.book;
-        if let hash_map::Entry::Vacant(entry) = orgs.entry(decide.org_id) {
-            seen.org(self.connection, decide.org_id)?.map(|org| entry.insert(org));
+        if let hash_map::Entry::Vacant(entry) = orgs.entry(org) {
+            seen.org(self.connection, org)?.map(|org| entry.insert(org));
         }
-        let agent = decide.spend.agent_id;
         if let hash_map::Entry::Vacant(entry) = agents.entry(agent) {
             seen.agent(self.connection, agent)?.map(|agent| entry.insert(agent));
         }
-        let Some(standing) = &decide.evidence.standing.mandate else { return Ok(()) };
+        let Some(standing) = &standing.mandate else { return Ok(()) };
         if let hash_map::Entry::Vacant(entry) = mandates.entry(standing.id) {
             seen.mandate(self.connection, standing.id)?.map(|mandate| entry.insert(mandate));
         }

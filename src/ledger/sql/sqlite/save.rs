@@ -13,18 +13,20 @@ use crate::domain::decision::Verdict;
 use crate::domain::ledger::Book;
 use crate::domain::transaction::TransactionRecord;
 use crate::store::StoreError;
-use crate::store::sql::spends;
+use crate::store::sql::spends::{self, Changing};
 use crate::store::sqlite::tail::{Approved, Entry, Tail};
 
 const RESOLVE: &str = "
-UPDATE spend SET state = ?1, settled = ?2, refunded = ?3, updated_at = ?4 WHERE seq = ?5";
+UPDATE spend SET state = ?1, settled = ?2, refunded = ?3, updated_at = ?4, due_at = ?5, paid = ?6,
+    repaid = ?7, followup = ?8
+WHERE seq = ?9";
 
 const ACT: &str = "
 INSERT INTO act (org_id, after_spend, at, kind, subject, actor_key, actor_role, document)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// Columns of `spend`, as many as one row has placeholders.
-const WIDTH: usize = 20;
+const WIDTH: usize = 24;
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let places = vec!["?"; WIDTH].join(", ");
@@ -93,6 +95,7 @@ fn record(connection: &Connection, seq: i64, record: &TransactionRecord) -> Resu
     let spend = &record.spend;
     let mandate = record.mandate().map(|(id, _)| *id.as_bytes());
     let document = spends::document(record)?;
+    let changing = Changing::of(record)?;
     let mut statement = connection.prepare_cached(&INSERT).map_err(failed(RECORD))?;
     statement
         .execute(params![
@@ -102,12 +105,12 @@ fn record(connection: &Connection, seq: i64, record: &TransactionRecord) -> Resu
             spend.agent_id.as_bytes(),
             mandate,
             record.decided_at.as_microsecond(),
-            record.updated_at.as_microsecond(),
+            changing.updated_at,
             record.verdict.word(),
-            record.state.word(),
+            changing.state,
             spend.amount,
-            record.settled,
-            record.refunded,
+            changing.settled,
+            changing.refunded,
             spend.currency.code(),
             spend.vendor.canonical(),
             spend.category,
@@ -116,6 +119,10 @@ fn record(connection: &Connection, seq: i64, record: &TransactionRecord) -> Resu
             record.tally_before.count,
             record.tally_before.sum,
             document,
+            changing.due_at,
+            changing.paid,
+            changing.repaid,
+            changing.followup,
         ])
         .map(drop)
         .map_err(failed(RECORD))
@@ -128,8 +135,8 @@ fn resolve(
 ) -> Result<(), StoreError> {
     const CHANGE: &str = "resolve a transaction";
     let mut statement = connection.prepare_cached(RESOLVE).map_err(failed(CHANGE))?;
-    let updated_at = record.updated_at.as_microsecond();
-    let state = record.state.word();
-    let row = params![state, record.settled, record.refunded, updated_at, seq];
+    let Changing { state, settled, refunded, updated_at, due_at, paid, repaid, followup } =
+        Changing::of(record)?;
+    let row = params![state, settled, refunded, updated_at, due_at, paid, repaid, followup, seq];
     statement.execute(row).map(drop).map_err(failed(CHANGE))
 }

@@ -48,6 +48,28 @@ pub(super) fn output() -> Value {
     Value::Object(schema)
 }
 
+/// What became of a decision that waited, for a call that repeats the question.
+pub(super) fn outcome(state: v1::TransactionState) -> String {
+    let said = match state {
+        v1::TransactionState::Approved => {
+            "A person approved it: buy exactly this, at this vendor, and keep the transactionId."
+        }
+        v1::TransactionState::Denied => "A person denied it: do not spend.",
+        v1::TransactionState::Timeout => "Nobody decided in time: do not spend.",
+        v1::TransactionState::Withdrawn => "It was withdrawn: do not spend.",
+        v1::TransactionState::Settled
+        | v1::TransactionState::Refunded
+        | v1::TransactionState::Voided
+        | v1::TransactionState::Expired => {
+            "A person approved it, and it was closed since: do not spend on it again."
+        }
+        v1::TransactionState::Rejected
+        | v1::TransactionState::PendingApproval
+        | v1::TransactionState::Unspecified => "Do not spend yet.",
+    };
+    said.to_owned()
+}
+
 impl Approval {
     /// Reads this mandate in this version.
     pub(super) async fn read(
@@ -100,7 +122,8 @@ impl<'a> Waiting<'a> {
             "description": Some(description).filter(|text| !text.is_empty()),
         }));
         let learn = format!(
-            "call quetra_transactions with transactionId {}: `state` says what was decided",
+            "call quetra_transactions with transactionId {} and waitSeconds 30, again and again \
+             while `state` is pending_approval; or repeat this call with the same intentKey",
             self.transaction_id
         );
         present(json!({
@@ -116,7 +139,7 @@ impl<'a> Waiting<'a> {
         let who = self.approval.who();
         format!(
             " Do not spend yet: {amount} is held until {who} decides. Ask quetra_transactions for \
-             this transactionId to learn the outcome."
+             this transactionId, with waitSeconds, to learn the outcome."
         )
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RowError, counter_key, subject_text};
 use crate::domain::agent::AgentStatus;
+use crate::domain::hold::Terms;
 use crate::domain::id::MandateId;
 use crate::domain::ledger::{CounterKey, Level, MandateStanding, Standing, WindowLevel};
 use crate::domain::mandate::MandateStatus;
@@ -57,6 +58,8 @@ pub(super) struct Document<'a> {
     windows: Vec<(i64, Minor, Option<i64>)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     charged: Vec<(String, i64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) terms: Option<Terms>,
     pub(super) took: i64,
 }
 
@@ -149,6 +152,7 @@ impl<'a> Document<'a> {
                 .map(|window| (window.count, window.sum, window.oldest.map(before)))
                 .collect(),
             charged: record.charged.iter().map(charged).collect(),
+            terms: Some(&record.terms).filter(|terms| **terms != Terms::default()).cloned(),
             took: record.took_micros,
         }
     }

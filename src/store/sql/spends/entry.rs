@@ -93,6 +93,10 @@ fn parse(mut rest: &[u8]) -> Option<SpendRow> {
         approvals_before: 0,
         sum_before: 0,
         evidence,
+        due_at: None,
+        paid: None,
+        repaid: None,
+        followup: None,
     })
 }
 

@@ -172,9 +172,12 @@ pub(super) const SEEDS: &[Seed] = &[
 fn resolved(run: &super::Run, is_it: fn(&Request) -> bool) -> Vec<String> {
     let calls = run.history.iter().filter(|call| call.outcome == Outcome::Resolved);
     let ids = calls.filter(|call| is_it(&call.request)).filter_map(|call| match &call.request {
-        Request::Settle { id, .. } | Request::Void { id } | Request::Refund { id, .. } => {
-            Some(id.clone())
-        }
+        Request::Settle { id, .. }
+        | Request::Void { id }
+        | Request::Refund { id, .. }
+        | Request::Approve { id, .. }
+        | Request::Deny { id, .. }
+        | Request::Expire { id } => Some(id.clone()),
         Request::Evaluate { .. } | Request::Change { .. } | Request::Switch { .. } => None,
     });
     ids.collect()

@@ -15,6 +15,9 @@ fn forget_switches(run: &mut Run, of: &str) {
         | Request::Settle { .. }
         | Request::Void { .. }
         | Request::Refund { .. }
+        | Request::Approve { .. }
+        | Request::Deny { .. }
+        | Request::Expire { .. }
         | Request::Change { .. } => true,
     });
 }

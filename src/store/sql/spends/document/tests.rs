@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::decision::Verdict;
+use crate::domain::hold::{Followup, Terms};
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::ledger::{Subject, Tally};
 use crate::domain::money::Currency;
@@ -97,6 +98,9 @@ fn record(evidence: Evidence, decided_at: Timestamp, text: &str) -> TransactionR
         evidence,
         charged: subjects.into_iter().filter(|_| mandate).map(key).collect(),
         tally_before: Tally::default(),
+        terms: Terms::default(),
+        due_at: None,
+        followup: Followup::default(),
         settled: None,
         refunded: None,
         decided_at,
