@@ -134,7 +134,6 @@ async fn decisions_reach_their_endpoint(engine: Engine) {
     let request = v1::SettleTransactionRequest {
         transaction_id: approved.transaction_id.clone(),
         amount: Some(300),
-        ..Default::default()
     };
     admin.transactions.settle_transaction(request).await.unwrap();
     let of = |got: &[Got], kind: &str| {
