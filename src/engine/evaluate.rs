@@ -17,7 +17,6 @@ use crate::domain::decision::Decision;
 use crate::domain::evaluate::{Case, Ruling, Screened, conclude, screen, would_decide};
 use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
 use crate::domain::ledger::{Claim, Decide, Decided};
-use crate::domain::mandate::CompiledMandate;
 use crate::domain::period::parse_zone;
 use crate::domain::spend::{Observed, Protocol, Spend};
 use crate::domain::transaction::{Evidence, TransactionRecord};

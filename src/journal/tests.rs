@@ -1,6 +1,7 @@
 //! Tests of composing entries: their chain, their order, and marks that are reached once.
 
 use super::*;
+use crate::domain::hold::Holds;
 use crate::domain::id::AgentId;
 use crate::domain::money::Currency;
 use crate::domain::period::Period;
@@ -11,7 +12,7 @@ fn org() -> OrgId {
 
 fn budget(total: i64) -> Budget {
     let currency = Currency::parse("USD").unwrap();
-    Budget { total, per_transaction: total, currency, reset: Period::Daily }
+    Budget { total, per_transaction: total, currency, reset: Period::Daily, holds: Holds::default() }
 }
 
 /// A decision after which so much is spent.

@@ -100,6 +100,7 @@ fn draft(agent_id: &str) -> v1::CreateMandateRequest {
             per_transaction: ENOUGH_AT_ONCE,
             currency: "USD".to_owned(),
             reset: v1::Period::Monthly.into(),
+            ..v1::Budget::default()
         }),
         rules: kinds.into_iter().map(|kind| v1::Rule { kind: Some(kind) }).collect(),
         ..v1::CreateMandateRequest::default()

@@ -6,6 +6,7 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::domain::actor::Actor;
 use crate::domain::evaluate::{Case, screen};
 use crate::domain::mandate::{CompiledMandate, Policy};
 use crate::domain::period::parse_zone;

@@ -4,6 +4,7 @@
 //! server's is checked against a second one. Not here: the server.
 
 use jiff::Timestamp;
+use quetra::domain::actor::Actor;
 use quetra::domain::agent::AgentStatus;
 use quetra::domain::decision::Decision;
 use quetra::domain::evaluate::{Case, Ruling, conclude, screen, would_decide};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::domain::actor::Actor;
 use crate::domain::decision::Decision;
 use crate::domain::evaluate::{Ruling, Screened, conclude, would_decide};
 use crate::domain::hold::Terms;
