@@ -9,6 +9,8 @@
 //!
 //! Not here: where state is kept (`ledger`, `store`), who may ask (`engine`), any wire format.
 
+pub mod act;
+pub mod actor;
 pub mod agent;
 pub mod custom;
 pub mod decision;

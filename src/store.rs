@@ -12,6 +12,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::actor::Actor;
+pub use crate::domain::actor::Role;
 use crate::domain::agent::{Agent, AgentStatus};
 use crate::domain::decision::Verdict;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId, TransactionId};
@@ -81,16 +83,13 @@ impl Error for StoreError {
     }
 }
 
-/// What a credential may do; the roles of the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Manages, and may act for any agent.
-    Admin,
-    /// Evaluates, reads and resolves its own.
-    Agent,
-    /// Reads.
-    Reader,
+/// Who changes the catalogue, and when: what is recorded of the changes as acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// Who.
+    pub actor: Actor,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A stored credential: its secret only as a keyed digest.
@@ -210,11 +209,12 @@ pub struct Page {
 /// The only writer of the catalogue.
 #[async_trait]
 pub trait CatalogueWriter: Send + Sync {
-    /// Writes all changes and the receipt, or nothing.
+    /// Writes all changes, the act that each of them is, and the receipt, or nothing.
     async fn commit(
         &self,
         changes: Vec<Change>,
         receipt: Option<Receipt>,
+        author: Author,
     ) -> Result<(), StoreError>;
 
     /// Makes sure that everybody who decides knows how something stands, before a caller is told

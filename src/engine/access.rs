@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::{Engine, EngineError, EngineResult};
 use crate::crypto::{MasterKey, digest, equal, keyed_digest, random, time_ordered_id};
+use crate::domain::actor::Actor;
 use crate::domain::id::{AgentId, KeyId, OrgId};
 use crate::store::{ApiKey, KeyUse, Role};
 
@@ -60,6 +61,12 @@ impl Principal {
                 "is required, as this key is not bound to one agent",
             )),
         }
+    }
+
+    /// As whom its acts are recorded.
+    #[must_use]
+    pub const fn actor(&self) -> Actor {
+        Actor::Key(self.key_id, self.role)
     }
 
     /// Whether things of an agent may be seen at all.

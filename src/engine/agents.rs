@@ -99,7 +99,7 @@ impl Engine {
             updated_at: now,
         };
         let changes = vec![Change::CreateAgent(agent.clone())];
-        match self.commit(caller.org_id, changes, idempotency, &agent).await {
+        match self.commit(caller, changes, idempotency, &agent).await {
             Err(error) if error.is_conflict() => {
                 let replayed = self.replay(caller.org_id, idempotency).await?;
                 replayed.ok_or(EngineError::NameTaken)
@@ -184,7 +184,7 @@ impl Engine {
             after.version = before.version.saturating_add(1);
             after.updated_at = self.clock.now();
             let changes = vec![Change::ReplaceAgent(after.clone(), before.version)];
-            match self.commit(caller.org_id, changes, idempotency, &after).await {
+            match self.commit(caller, changes, idempotency, &after).await {
                 Ok(()) => return Ok(after),
                 Err(error) if error.is_conflict() => {
                     if let Some(agent) = self.replay::<Agent>(caller.org_id, idempotency).await? {
@@ -227,7 +227,7 @@ impl Engine {
             after.version = before.version.saturating_add(1);
             after.updated_at = self.clock.now();
             let changes = vec![Change::ReplaceAgent(after.clone(), before.version)];
-            match self.catalogue.commit(changes, None).await {
+            match self.catalogue.commit(changes, None, self.author(caller)).await {
                 Ok(()) => return Ok(after),
                 Err(error) if EngineError::from_conflict(&error) => {}
                 Err(error) => return Err(error.into()),
@@ -259,7 +259,7 @@ impl Engine {
             let mut changes = self.revoke_all(caller.org_id, id, now).await?;
             changes.push(Change::ReplaceAgent(after.clone(), before.version));
             changes.push(Change::RevokeKeysOf(caller.org_id, id, now));
-            let result = self.catalogue.commit(changes, None).await;
+            let result = self.catalogue.commit(changes, None, self.author(caller)).await;
             self.access.forget();
             match result {
                 Ok(()) => return Ok(after),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::access::Principal;
 use super::evaluate::Decisive;
 use super::{ATTEMPTS, Engine, EngineError, EngineResult};
+use crate::domain::actor::Actor;
 use crate::domain::decision::{Reason, RejectionReason};
 use crate::domain::evaluate::{Case, reconsider};
 use crate::domain::id::TransactionId;
@@ -87,7 +88,8 @@ impl Engine {
         act: Act,
     ) -> EngineResult<Resolved> {
         let (org_id, agent) = (caller.org_id, caller.agent_id);
-        let mut command = Resolve { org_id, agent, id, act, ground: None };
+        let actor = caller.actor();
+        let mut command = Resolve { org_id, agent, id, act, actor, ground: None };
         let mut currency = Currency::Usdc;
         for _ in 0..ATTEMPTS {
             match self.ledger.resolve(command.clone()).await? {
@@ -150,8 +152,8 @@ impl Engine {
     pub async fn end_due(&self) -> EngineResult<usize> {
         let due = self.catalogue.due_transactions(self.clock.now(), DUE_MAX).await?;
         let ended = join_all(due.into_iter().map(|(org_id, id)| async move {
-            let act = Act::Expire;
-            let command = Resolve { org_id, agent: None, id, act, ground: None };
+            let (act, actor) = (Act::Expire, Actor::System);
+            let command = Resolve { org_id, agent: None, id, act, actor, ground: None };
             match self.ledger.resolve(command).await {
                 Ok(Ok(resolved)) if resolved.changed => {
                     let state = resolved.record.state.word();

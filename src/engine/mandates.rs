@@ -156,7 +156,7 @@ impl Engine {
         checked(&mandate.policy, now)?;
         self.sign(&mut mandate).await?;
         let changes = vec![Change::CreateMandate(mandate.clone())];
-        match self.commit(caller.org_id, changes, idempotency, &mandate).await {
+        match self.commit(caller, changes, idempotency, &mandate).await {
             // Lost a race against this same call repeated, or the agent is gone.
             Err(error) if error.is_conflict() => {
                 self.replay(caller.org_id, idempotency).await?.ok_or(error)
@@ -289,7 +289,7 @@ impl Engine {
             checked(&after.policy, now)?;
             self.sign(&mut after).await?;
             let changes = vec![Change::ReplaceMandate(after.clone(), before.version)];
-            match self.commit(caller.org_id, changes, idempotency, &after).await {
+            match self.commit(caller, changes, idempotency, &after).await {
                 Ok(()) => return Ok(after),
                 Err(error) if error.is_conflict() => {
                     // Lost a race: against another change, or against this same call repeated.
@@ -332,7 +332,7 @@ impl Engine {
                 changes = self.make_room(&after, now).await?;
             }
             changes.push(Change::ReplaceMandate(after.clone(), before.version));
-            match self.catalogue.commit(changes, None).await {
+            match self.catalogue.commit(changes, None, self.author(caller)).await {
                 Ok(()) => return Ok(after),
                 Err(error) if EngineError::from_conflict(&error) => {}
                 Err(error) => return Err(error.into()),
@@ -379,7 +379,7 @@ impl Engine {
             return Err(crate::domain::mandate::MandateTransitionError { from, wanted }.into());
         }
         let changes = vec![Change::DeleteDraft(caller.org_id, id, mandate.version)];
-        match self.catalogue.commit(changes, None).await {
+        match self.catalogue.commit(changes, None, self.author(caller)).await {
             Err(error) if EngineError::from_conflict(&error) => Err(EngineError::ConcurrentChange),
             result => Ok(result?),
         }

@@ -10,11 +10,12 @@ use super::pages::{PageAsk, Paged};
 use super::receipts::Idempotency;
 use super::{ATTEMPTS, Engine, EngineError, EngineResult};
 use crate::crypto::time_ordered_id;
+use crate::domain::actor::Actor;
 use crate::domain::id::{AgentId, KeyId, OrgId};
 use crate::domain::money::Currency;
 use crate::domain::organization::{Organization, slug};
 use crate::domain::period::parse_zone;
-use crate::store::{ApiKey, Change, Role, Stand};
+use crate::store::{ApiKey, Author, Change, Role, Stand};
 
 /// Characters of a key that are kept to recognise it: `sk_agent_` and a part of its id.
 const PREFIX_LENGTH: usize = 20;
@@ -85,7 +86,8 @@ impl Engine {
         };
         let (key, text) = self.mint(org.id, wanted)?;
         let changes = vec![Change::CreateOrg(org.clone(), signing_key), Change::CreateKey(key)];
-        self.catalogue.commit(changes, None).await?;
+        let author = Author { actor: Actor::System, at: now };
+        self.catalogue.commit(changes, None, author).await?;
         Ok((org, text))
     }
 
@@ -126,7 +128,7 @@ impl Engine {
             after.version = before.version.saturating_add(1);
             after.updated_at = self.clock.now();
             let changes = vec![Change::ReplaceOrg(after.clone(), before.version)];
-            match self.commit(caller.org_id, changes, idempotency, &after).await {
+            match self.commit(caller, changes, idempotency, &after).await {
                 Ok(()) => return Ok(after),
                 Err(error) if error.is_conflict() => {
                     if let Some(org) =
@@ -170,7 +172,7 @@ impl Engine {
         }
         let (key, text) = self.mint(caller.org_id, wanted)?;
         let changes = vec![Change::CreateKey(key.clone())];
-        match self.commit(caller.org_id, changes, idempotency, &key).await {
+        match self.commit(caller, changes, idempotency, &key).await {
             Err(error) if error.is_conflict() => {
                 let replayed = self.replay(caller.org_id, idempotency).await?;
                 replayed.map(|key| (key, None)).ok_or(error)
@@ -219,8 +221,8 @@ impl Engine {
             return Ok(key);
         }
         let now = self.clock.now();
-        let result =
-            self.catalogue.commit(vec![Change::RevokeKey(caller.org_id, id, now)], None).await;
+        let changes = vec![Change::RevokeKey(caller.org_id, id, now)];
+        let result = self.catalogue.commit(changes, None, self.author(caller)).await;
         // Even after an error: the revocation may have been stored.
         self.access.forget();
         match result {

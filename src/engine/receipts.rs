@@ -5,10 +5,11 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::access::Principal;
 use super::{Engine, EngineError, EngineResult};
 use crate::crypto::short_digest;
 use crate::domain::id::OrgId;
-use crate::store::{Change, Receipt, StoreError, StoreErrorKind};
+use crate::store::{Author, Change, Receipt, StoreError, StoreErrorKind};
 
 /// How a mutation is told from a repetition of it.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +55,7 @@ impl Engine {
     /// Writes the changes and the answer, or nothing.
     pub(super) async fn commit<T: Serialize + Sync>(
         &self,
-        org: OrgId,
+        caller: &Principal,
         changes: Vec<Change>,
         idempotency: &Idempotency,
         reply: &T,
@@ -62,7 +63,7 @@ impl Engine {
         let receipt = match &idempotency.key {
             None => None,
             Some(key) => Some(Receipt {
-                org_id: org,
+                org_id: caller.org_id,
                 key: key.clone(),
                 request_hash: idempotency.request_hash,
                 reply: serde_json::to_string(reply).map_err(|error| {
@@ -71,6 +72,11 @@ impl Engine {
                 created_at: self.clock.now(),
             }),
         };
-        Ok(self.catalogue.commit(changes, receipt).await?)
+        Ok(self.catalogue.commit(changes, receipt, self.author(caller)).await?)
+    }
+
+    /// Who is about to change the catalogue, and the time.
+    pub(super) fn author(&self, caller: &Principal) -> Author {
+        Author { actor: caller.actor(), at: self.clock.now() }
     }
 }

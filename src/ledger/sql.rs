@@ -20,6 +20,7 @@ use self::postgres::PostgresHome;
 use self::sqlite::SqliteHome;
 use super::{Durability, Ledger, LedgerError};
 use crate::clock::Clock;
+use crate::domain::act::ActRecord;
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::ledger::{
     Book, Claim, CounterKey, Decide, Decided, Level, Resolve, ResolveError, Resolved, Standing,
@@ -73,6 +74,8 @@ pub(crate) struct Effects {
     pub(crate) recorded: Vec<TransactionId>,
     /// Records whose state changed.
     pub(crate) resolved: HashSet<TransactionId>,
+    /// What was done to them, in order; each after so many of the new records.
+    pub(crate) acts: Vec<(ActRecord, usize)>,
     /// Counters that new records were charged to, or that begin to be kept with them.
     pub(crate) charged: HashSet<CounterKey>,
     /// Counters that money returned to.
@@ -379,7 +382,8 @@ fn rule(page: &mut Page, jobs: &[Job], now: Timestamp) -> (Vec<Answer>, Effects)
             }
             Job::Resolve(command, _) => {
                 let resolved = book.resolve(command, now);
-                if let Ok(Resolved { record, changed: true }) = &resolved {
+                if let Ok(Resolved { record, act: Some(act), .. }) = &resolved {
+                    effects.acts.push((act.as_ref().clone(), effects.recorded.len()));
                     // Only what is charged begins to be kept: a counter that an outdated claim
                     // names would not be kept up.
                     let counting = book.counting(record).filter(|key| kept.contains(*key));

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Book, Claim, CounterKey, Level, Standing, Subject};
+use crate::domain::act::{ActKind, ActRecord};
+use crate::domain::actor::Actor;
 use crate::domain::hold::{Person, Statement};
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::money::Minor;
@@ -32,6 +34,24 @@ pub enum Act {
     Expire,
 }
 
+impl Act {
+    /// What it is recorded as, if it led to this state.
+    #[must_use]
+    pub const fn kind(&self, state: TransactionState) -> ActKind {
+        match (self, state) {
+            (Self::Settle(_), _) => ActKind::TransactionSettled,
+            (Self::Void, TransactionState::Withdrawn) => ActKind::TransactionWithdrawn,
+            (Self::Void, _) => ActKind::TransactionVoided,
+            (Self::Refund(_), _) => ActKind::TransactionRefunded,
+            (Self::Approve(..), TransactionState::PendingApproval) => ActKind::TransactionSeconded,
+            (Self::Approve(..), _) => ActKind::TransactionApproved,
+            (Self::Deny(..), _) => ActKind::TransactionDenied,
+            (Self::Expire, TransactionState::Timeout) => ActKind::TransactionTimedOut,
+            (Self::Expire, _) => ActKind::TransactionExpired,
+        }
+    }
+}
+
 /// Asks for an act on a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolve {
@@ -43,6 +63,8 @@ pub struct Resolve {
     pub id: TransactionId,
     /// What to do.
     pub act: Act,
+    /// Who does it.
+    pub actor: Actor,
     /// For acts that grant money: what it was tested against.
     pub ground: Option<Box<Ground>>,
 }
@@ -103,6 +125,8 @@ pub struct Resolved {
     pub record: Arc<TransactionRecord>,
     /// `false` when the same act was done before.
     pub changed: bool,
+    /// What is recorded of it, when it changed.
+    pub act: Option<Box<ActRecord>>,
 }
 
 /// What an act came to.
@@ -129,21 +153,26 @@ impl Book {
             .filter(|record| record.org_id == command.org_id)
             .filter(|record| command.agent.is_none_or(|agent| record.spend.agent_id == agent))
             .ok_or(ResolveError::NotFound)?;
-        let before = record.load();
-        let mut after = record.as_ref().clone();
-        let changed = match after.perform(&command.act, now)? {
-            Step::Nothing => return Ok(Resolved { record: Arc::clone(record), changed: false }),
-            Step::Done => true,
-            Step::Grants(more) => {
-                self.has_room(command.ground.as_deref(), more, now)?;
-                true
-            }
-        };
+        let before = Arc::clone(record);
+        let mut after = before.as_ref().clone();
+        match after.perform(&command.act, now)? {
+            Step::Nothing => return Ok(Resolved { record: before, changed: false, act: None }),
+            Step::Done => {}
+            Step::Grants(more) => self.has_room(command.ground.as_deref(), more, now)?,
+        }
         after.updated_at = now;
         let after = Arc::new(after);
-        self.replace(before, &after);
+        self.replace(before.load(), &after);
         self.transactions.insert(command.id, Arc::clone(&after));
-        Ok(Resolved { record: after, changed })
+        let author = (command.act.kind(after.state), command.actor);
+        let act = ActRecord::of_money(author, &before, &after, self.budget_of(&after));
+        Ok(Resolved { record: after, changed: true, act: Some(Box::new(act)) })
+    }
+
+    /// Where the budget stands that a record was charged to, if this book keeps it.
+    fn budget_of(&self, record: &TransactionRecord) -> Option<Level> {
+        let budget = record.charged.iter().find(|key| key.subject == Subject::Budget)?;
+        self.counters.get(budget).copied()
     }
 
     /// The counters of this book that count a record.

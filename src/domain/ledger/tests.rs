@@ -6,6 +6,7 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::domain::actor::Actor;
 use crate::domain::evaluate::{Case, screen};
 use crate::domain::mandate::{CompiledMandate, Policy};
 use crate::domain::period::parse_zone;
@@ -89,7 +90,8 @@ fn budget(book: &Book, policy: &Policy, now: Timestamp) -> (i64, i64) {
 
 fn resolve(book: &mut Book, key: u8, act: Act) -> Result<bool, ResolveError> {
     let id = TransactionId::from_bytes([key; 16]);
-    let command = Resolve { org_id: org(), agent: None, id, act, ground: None };
+    let (org_id, actor) = (org(), Actor::System);
+    let command = Resolve { org_id, agent: None, id, act, actor, ground: None };
     book.resolve(&command, noon()).map(|resolved| resolved.changed)
 }
 
@@ -189,8 +191,8 @@ fn a_foreign_transaction_looks_like_none() {
     let (mut book, policy) = (book(), policy(100, Period::None, Vec::new()));
     decided(&mut book, &policy, 1, 50, noon());
     let id = TransactionId::from_bytes([1; 16]);
-    let (org_id, act) = (org(), Act::Void);
-    let ours = Resolve { org_id, agent: Some(agent(1)), id, act, ground: None };
+    let (org_id, act, actor) = (org(), Act::Void, Actor::System);
+    let ours = Resolve { org_id, agent: Some(agent(1)), id, act, actor, ground: None };
     for foreign in [
         Resolve { org_id: OrgId::from_bytes([9; 16]), ..ours.clone() },
         Resolve { agent: Some(agent(2)), ..ours.clone() },

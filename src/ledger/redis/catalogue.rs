@@ -18,9 +18,9 @@ use crate::domain::mandate::Mandate;
 use crate::domain::organization::Organization;
 use crate::domain::transaction::TransactionRecord;
 use crate::store::{
-    AgentStore, ApiKey, Catalogue, CatalogueWriter, Change, KeyStore, KeyUse, MandateFilter,
-    MandateStore, OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand, StoreError,
-    StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore,
+    AgentStore, ApiKey, Author, Catalogue, CatalogueWriter, Change, KeyStore, KeyUse,
+    MandateFilter, MandateStore, OrgStore, Page, Receipt, SigningKeyRow, Snapshot, Stand,
+    StoreError, StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore,
 };
 
 /// The catalogue over another one.
@@ -66,9 +66,10 @@ impl CatalogueWriter for ToldCatalogue {
         &self,
         changes: Vec<Change>,
         receipt: Option<Receipt>,
+        author: Author,
     ) -> Result<(), StoreError> {
         let stands = stands_of(&changes);
-        self.inner.commit(changes, receipt).await?;
+        self.inner.commit(changes, receipt, author).await?;
         self.tell(&stands).await
     }
 

@@ -29,3 +29,10 @@ pub(super) const REVOKE_KEY: &str = "UPDATE api_key SET revoked_at = $3
         SELECT 1 FROM api_key other
         WHERE other.org_id = $2 AND other.role = 'admin' AND other.revoked_at IS NULL
         AND other.id <> $1 AND (other.expires_at IS NULL OR other.expires_at > $3)))";
+
+// Under the lock of the row that it raises.
+pub(super) const RECORD_ACT: &str = "WITH head AS (
+        UPDATE ledger_head SET act_seq = act_seq + 1 WHERE org_id = $1 RETURNING act_seq, seq)
+    INSERT INTO act
+        (org_id, seq, after_spend, at, kind, subject, actor_key, actor_role, document)
+    SELECT $1, head.act_seq, head.seq, $2, $3, $4, $5, $6, $7 FROM head";

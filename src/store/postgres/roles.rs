@@ -10,7 +10,7 @@ use super::{PostgresStore, Refused, failed, refuse};
 use crate::store::StoreError;
 
 /// Everything that a server does with each table.
-const PRIVILEGES: [(&str, &str); 14] = [
+const PRIVILEGES: [(&str, &str); 15] = [
     ("organization", "SELECT, INSERT, UPDATE"),
     ("ledger_head", "SELECT, INSERT, UPDATE"),
     ("signing_key", "SELECT, INSERT"),
@@ -27,6 +27,8 @@ const PRIVILEGES: [(&str, &str); 14] = [
         UPDATE (state, settled, refunded, updated_at, due_at, paid, repaid, followup,
             approvals_before, sum_before)",
     ),
+    // Appended to, and nothing else.
+    ("act", "SELECT, INSERT"),
     ("shard_authority", "SELECT, INSERT, UPDATE"),
     ("shard_epoch", "SELECT, INSERT, UPDATE"),
     ("lease", "SELECT, INSERT, UPDATE"),

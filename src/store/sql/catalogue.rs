@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::Driver;
 use crate::store::{Page, StoreError, StoreErrorKind};
 
+mod acts;
 mod keys;
 mod mandates;
 mod organizations;

@@ -32,6 +32,9 @@ statements! {
         WHERE mandate_id IN (SELECT id FROM mandate WHERE org_id = $1)
         AND ends_at < 9223372036854775807";
 
+    // Acts.
+    RECORD_ACT = super::super::dialect::RECORD_ACT;
+
     // Receipts.
     READ_RECEIPT = "SELECT request_hash, reply, created_at FROM receipt
         WHERE org_id = $1 AND key = $2";

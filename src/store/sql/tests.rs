@@ -8,6 +8,7 @@ use sqlx::{Executor, SqlSafeStr};
 
 use super::super::{Store, fixture};
 use super::statement::ALL;
+use crate::domain::actor::Actor;
 use crate::domain::agent::{Agent, AgentStatus};
 use crate::domain::hold::Holds;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
@@ -17,8 +18,8 @@ use crate::domain::organization::Organization;
 use crate::domain::period::Period;
 use crate::domain::rule::RuleSpec;
 use crate::store::{
-    AgentStore, ApiKey, CatalogueWriter, Change, KeyStore, MandateFilter, MandateStore, OrgStore,
-    Page, Receipt, Role, SigningKeyRow, StoreError, StoreErrorKind,
+    AgentStore, ApiKey, Author, CatalogueWriter, Change, KeyStore, MandateFilter, MandateStore,
+    OrgStore, Page, Receipt, Role, SigningKeyRow, StoreError, StoreErrorKind,
 };
 
 mod agents;
@@ -48,7 +49,7 @@ impl Fixture {
     }
 
     async fn commit<const N: usize>(&self, changes: [Change; N]) -> Result<(), StoreError> {
-        self.store.commit(changes.into(), None).await
+        self.store.commit(changes.into(), None, SOMEBODY).await
     }
 
     async fn commit_conflicts<const N: usize>(&self, changes: [Change; N]) {
@@ -56,6 +57,9 @@ impl Fixture {
         assert_eq!(error.kind, StoreErrorKind::Conflict, "{error:?}");
     }
 }
+
+/// Who changes things here.
+const SOMEBODY: Author = Author { actor: Actor::System, at: Timestamp::UNIX_EPOCH };
 
 fn bytes(number: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
@@ -215,7 +219,7 @@ async fn ten_thousand_mandates_have_their_snapshots() {
         }));
         changes.push(Change::CreateMandate(mandate(number, number, MandateStatus::Active)));
     }
-    fixture.store.commit(changes, None).await.unwrap();
+    fixture.store.commit(changes, None, SOMEBODY).await.unwrap();
     for number in numbers {
         let snapshot = fixture.store.snapshot(org_id(1), agent_id(number), None).await.unwrap();
         assert_eq!(snapshot.unwrap().mandate.unwrap().id, mandate_id(number));

@@ -14,14 +14,14 @@ use super::statement::{
     KEEP_MANDATE_VERSION, READ_ORG, REPLACE_AGENT, REPLACE_MANDATE, REPLACE_ORG, REVOKE_KEY,
     REVOKE_KEYS_OF, TOUCH_KEY,
 };
-use super::{DriverConnection, from_document, to_document};
+use super::{DriverConnection, acts, from_document, to_document};
 use crate::domain::agent::Agent;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
 use crate::domain::mandate::Mandate;
 use crate::domain::organization::Organization;
 use crate::store::sql::spends::subject_text;
 use crate::store::{
-    ApiKey, CatalogueWriter, Change, KeyUse, Receipt, Role, SigningKeyRow, StoreError,
+    ApiKey, Author, CatalogueWriter, Change, KeyUse, Receipt, SigningKeyRow, StoreError,
 };
 
 #[async_trait]
@@ -30,6 +30,7 @@ impl CatalogueWriter for Store {
         &self,
         changes: Vec<Change>,
         receipt: Option<Receipt>,
+        author: Author,
     ) -> Result<(), StoreError> {
         const COMMIT: &str = "commit changes of the catalogue";
         let mut transaction = self.begin_for(&orgs_of(&changes, receipt.as_ref()), COMMIT).await?;
@@ -37,7 +38,10 @@ impl CatalogueWriter for Store {
             create_receipt(&mut transaction, receipt).await?;
         }
         for change in &changes {
+            let before = acts::before(&mut transaction, change).await?;
             apply(&mut transaction, change).await?;
+            let act = acts::act_of(change, before.as_deref(), author)?;
+            acts::record(&mut transaction, &act).await?;
         }
         self.finish(transaction, COMMIT).await
     }
@@ -284,16 +288,11 @@ async fn delete_draft(
 
 async fn create_key(connection: &mut DriverConnection, key: &ApiKey) -> Result<(), StoreError> {
     const CREATE: &str = "create an API key";
-    let role = match key.role {
-        Role::Admin => "admin",
-        Role::Agent => "agent",
-        Role::Reader => "reader",
-    };
     let query = sqlx::query(CREATE_KEY)
         .bind(key.id.as_bytes().as_slice())
         .bind(key.org_id.as_bytes().as_slice())
         .bind(key.agent_id.as_ref().map(|id| id.as_bytes().as_slice()))
-        .bind(role)
+        .bind(key.role.word())
         .bind(key.digest.as_slice())
         .bind(micros(key.expires_at))
         .bind(micros(key.last_used_at))

@@ -29,3 +29,8 @@ pub(super) const REVOKE_KEY: &str = "UPDATE api_key SET revoked_at = $3
         SELECT 1 FROM api_key other INDEXED BY api_key_admin
         WHERE other.org_id = $2 AND other.role = 'admin' AND other.revoked_at IS NULL
         AND other.id <> $1 AND (other.expires_at IS NULL OR other.expires_at > $3)))";
+
+// The lane writes through the same turn, so nothing is recorded between the number and the commit.
+pub(super) const RECORD_ACT: &str = "INSERT INTO act
+        (org_id, after_spend, at, kind, subject, actor_key, actor_role, document)
+    VALUES ($1, (SELECT coalesce(max(seq), 0) FROM spend), $2, $3, $4, $5, $6, $7)";

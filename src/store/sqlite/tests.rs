@@ -38,15 +38,9 @@ async fn a_new_file_is_made_migrated_once_and_healthy() {
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
     assert!(explain(&error).contains("lacks the migration 0001_create_schema"), "{error:?}");
 
-    assert_eq!(
-        store.migrate().await.unwrap(),
-        [
-            "0001_create_schema",
-            "0002_note_keys_in_urls",
-            "0003_count_standings",
-            "0006_add_followups"
-        ]
-    );
+    let applied = store.migrate().await.unwrap();
+    assert_eq!(applied, MIGRATOR.iter().map(migration_name).collect::<Vec<_>>());
+    assert_eq!(applied.first().unwrap(), "0001_create_schema");
     assert!(store.migrate().await.unwrap().is_empty());
     store.check().await.unwrap();
 }

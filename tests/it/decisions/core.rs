@@ -4,6 +4,7 @@
 //! server's is checked against a second one. Not here: the server.
 
 use jiff::Timestamp;
+use quetra::domain::actor::Actor;
 use quetra::domain::agent::AgentStatus;
 use quetra::domain::decision::Decision;
 use quetra::domain::evaluate::{Case, Ruling, conclude, screen, would_decide};
@@ -52,7 +53,8 @@ pub(super) fn run(vector: &Vector, wrong: &mut Vec<String>) {
                 Then::Void {} => Act::Void,
                 Then::Refund { amount } => Act::Refund(amount),
             };
-            let command = Resolve { org_id: ORG, agent: None, id, act, ground: None };
+            let command =
+                Resolve { org_id: ORG, agent: None, id, act, actor: Actor::System, ground: None };
             assert!(core.book.resolve(&command, past.at).unwrap().changed, "{}", vector.name);
         }
     }

@@ -5,6 +5,7 @@
 //! ledgers answer (`sides`).
 
 use jiff::{SignedDuration, Timestamp};
+use quetra::domain::actor::Actor;
 use quetra::domain::evaluate::{Case, screen};
 use quetra::domain::id::{AgentId, OrgId, TransactionId};
 use quetra::domain::ledger::{Act, Claim, Decide, MandateStanding, Resolve, Standing};
@@ -124,6 +125,7 @@ impl Commands {
             },
             id,
             act,
+            actor: Actor::System,
             ground: None,
         })
     }

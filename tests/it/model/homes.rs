@@ -63,6 +63,7 @@ const POSTGRES_STATE: &str = "SELECT json_build_object(
 
 /// Empties a database for the next sequence: quicker than making another one.
 const EMPTY: &str = "DELETE FROM lease; DELETE FROM shard_authority; DELETE FROM shard_epoch;
+    DELETE FROM act;
     DELETE FROM spend; DELETE FROM counter; DELETE FROM receipt;
     DELETE FROM api_key; DELETE FROM mandate_version; DELETE FROM mandate; DELETE FROM agent;
     DELETE FROM signing_key; DELETE FROM ledger_head; DELETE FROM organization";

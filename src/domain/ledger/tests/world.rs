@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::domain::actor::Actor;
 use crate::domain::decision::Decision;
 use crate::domain::evaluate::{Ruling, Screened, conclude, would_decide};
 use crate::domain::hold::Terms;
@@ -190,8 +191,9 @@ impl World {
             return;
         };
         let (before, now) = (before.as_ref().clone(), self.now);
-        let command =
-            Resolve { org_id: org(), agent: None, id: before.id, act: act.clone(), ground: None };
+        let (id, actor) = (before.id, Actor::System);
+        let act_now = act.clone();
+        let command = Resolve { org_id: org(), agent: None, id, act: act_now, actor, ground: None };
         let resolved = self.book.resolve(&command, now);
         let Some((state, settled, refunded)) = allowed(&before, &act, now) else {
             assert!(resolved.is_err(), "{act:?} of {before:?}");

@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 
 use super::super::{Effects, Head, corrupt, end_micros};
 use super::Failed;
+use crate::domain::act::ActRecord;
 use crate::domain::id::{OrgId, TransactionId};
 use crate::domain::ledger::{Book, CounterKey};
 use crate::domain::transaction::TransactionRecord;
@@ -44,6 +45,18 @@ FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $
     AS now (id, state, settled, refunded, updated_at, due_at, paid, repaid, followup)
 WHERE spend.id = now.id";
 
+/// Numbers them behind the last one, in order.
+const ACTS: &str = "
+WITH head AS (
+    UPDATE ledger_head SET act_seq = act_seq + cardinality($2) WHERE org_id = $1
+    RETURNING act_seq - cardinality($2) AS seq)
+INSERT INTO act (org_id, seq, after_spend, at, kind, subject, actor_key, actor_role, document)
+SELECT $1, head.seq + act.place, act.after_spend, act.at, act.kind, act.subject, act.actor_key,
+    act.actor_role, act.document
+FROM head, unnest($2::bigint[], $3::bigint[], $4::text[], $5::bytea[], $6::bytea[], $7::text[],
+    $8::text[]) WITH ORDINALITY
+    AS act (after_spend, at, kind, subject, actor_key, actor_role, document, place)";
+
 /// The last statement of a batch. The commit after it has no time limit on the server: one that is
 /// cut short while it waits for a standby is reported as done.
 const HEAD: &str = "UPDATE ledger_head SET seq = $2, floor = $3 WHERE org_id = $1
@@ -65,6 +78,7 @@ pub(super) async fn save(
     let resolved = effects.resolved.iter().filter(|id| !effects.recorded.contains(id));
     let resolved = resolved.map(find).collect::<Result<Vec<_>, _>>()?;
     resolve(connection, &resolved).await?;
+    perform(connection, &effects.acts, (org, head)).await?;
     let moved = effects.charged.union(&effects.released).collect::<Vec<_>>();
     move_counters(connection, book, &moved).await?;
     move_head(connection, org, after).await
@@ -152,6 +166,30 @@ async fn resolve(
         .bind(column(&rows, |row| row.paid))
         .bind(column(&rows, |row| row.repaid))
         .bind(column(&rows, |row| row.followup.as_deref()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Writes acts, each with its place among the decisions.
+async fn perform(
+    connection: &mut PgConnection,
+    acts: &[(ActRecord, usize)],
+    (org, head): (OrgId, Head),
+) -> Result<(), Failed> {
+    if acts.is_empty() {
+        return Ok(());
+    }
+    let acts = acts.iter().collect::<Vec<_>>();
+    sqlx::query(ACTS)
+        .bind(org.as_bytes().as_slice())
+        .bind(column(&acts, |(_, recorded)| head.after(*recorded, head.floor).seq))
+        .bind(column(&acts, |(act, _)| act.at.as_microsecond()))
+        .bind(column(&acts, |(act, _)| act.kind.word()))
+        .bind(column(&acts, |(act, _)| act.subject.to_vec()))
+        .bind(column(&acts, |(act, _)| act.actor.key().map(|key| key.as_bytes().to_vec())))
+        .bind(column(&acts, |(act, _)| act.actor.word()))
+        .bind(column(&acts, |(act, _)| act.document.as_str()))
         .execute(connection)
         .await?;
     Ok(())

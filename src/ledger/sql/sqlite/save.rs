@@ -1,4 +1,4 @@
-//! Writing what a batch changed: new records and changed states.
+//! Writing what a batch changed: new records, changed states, and the acts that changed them.
 //!
 //! Not here: counters, and when to commit (`ledger::sql::sqlite`).
 
@@ -8,6 +8,7 @@ use rusqlite::{Connection, params};
 
 use super::super::{Effects, Head, corrupt};
 use super::{failed, known};
+use crate::domain::act::ActRecord;
 use crate::domain::decision::Verdict;
 use crate::domain::ledger::Book;
 use crate::domain::transaction::TransactionRecord;
@@ -19,6 +20,10 @@ const RESOLVE: &str = "
 UPDATE spend SET state = ?1, settled = ?2, refunded = ?3, updated_at = ?4, due_at = ?5, paid = ?6,
     repaid = ?7, followup = ?8
 WHERE seq = ?9";
+
+const ACT: &str = "
+INSERT INTO act (org_id, after_spend, at, kind, subject, actor_key, actor_role, document)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// Columns of `spend`, as many as one row has placeholders.
 const WIDTH: usize = 24;
@@ -48,7 +53,27 @@ pub(super) fn save(
         let seq = known::find(connection, tail, *id)?.ok_or_else(missing)?;
         resolve(connection, seq, book.transactions.get(id).ok_or_else(missing)?)?;
     }
+    for (act, recorded) in &effects.acts {
+        perform(connection, act, head.after(*recorded, head.floor).seq)?;
+    }
     Ok(entries)
+}
+
+/// Writes an act, which comes after this entry of the record.
+fn perform(connection: &Connection, act: &ActRecord, after_spend: i64) -> Result<(), StoreError> {
+    const RECORD: &str = "record an act";
+    let mut statement = connection.prepare_cached(ACT).map_err(failed(RECORD))?;
+    let row = params![
+        act.org_id.as_bytes(),
+        after_spend,
+        act.at.as_microsecond(),
+        act.kind.word(),
+        act.subject,
+        act.actor.key().map(|key| key.as_bytes()),
+        act.actor.word(),
+        act.document,
+    ];
+    statement.execute(row).map(drop).map_err(failed(RECORD))
 }
 
 /// A record as the indexes see it.

@@ -21,16 +21,19 @@ INSERT INTO receipt VALUES (ORG, 'key', ORG, '{}', 0);
 INSERT INTO counter VALUES (ORG, ORG, 'b:none', 0, 1, 0, 0);
 INSERT INTO spend VALUES (ORG, 1, ORG, ORG, ORG, 0, 0, 'approved', 'approved', 1, NULL, NULL,
     'USD', 'a.com', NULL, 'key', ORG, 0, 0, '{}');
+INSERT INTO act VALUES (ORG, 1, 0, 0, 'an.act', ORG, ORG, 'admin', '{}');
 INSERT INTO lease VALUES (ORG, ORG, 'b:none', 0, 1, 1, 1, 1, 1, 'fast', 1);";
 
 /// Tables without rows of organizations: the migrations, and which Redis a shard is spent from.
 const OF_NOBODY: [&str; 3] = ["_sqlx_migrations", "shard_authority", "shard_epoch"];
 
 /// What nobody may do as the application, in an organization's name or in that of all.
-const FORBIDDEN: [&str; 12] = [
+const FORBIDDEN: [&str; 14] = [
     "DELETE FROM spend",
     "UPDATE spend SET amount = 0",
     "UPDATE spend SET decided_at = 0",
+    "DELETE FROM act",
+    "UPDATE act SET at = 0",
     "DELETE FROM api_key",
     "DELETE FROM lease",
     "DELETE FROM shard_authority",
@@ -92,7 +95,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_changed_nor_made() {
     let (store, mut application) = two_tenants().await;
     let (one, two) = (literal(1), literal(2));
     let tables = tables(&store).await;
-    assert_eq!(tables.len(), 11);
+    assert_eq!(tables.len(), 12);
     for (table, column) in &tables {
         set(&mut application, &hex::encode([1; 16])).await;
         assert_eq!(count(&mut application, table).await, 1, "{table}");

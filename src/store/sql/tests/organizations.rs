@@ -80,7 +80,7 @@ async fn a_commit_whose_last_change_conflicts_leaves_nothing() {
         Change::CreateKey(key(1, Role::Admin, None)),
         Change::ReplaceAgent(Agent { version: 8, ..agent(1, 1) }, 7),
     ];
-    let error = store.commit(changes, Some(receipt("once"))).await.unwrap_err();
+    let error = store.commit(changes, Some(receipt("once")), SOMEBODY).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Conflict);
     assert_eq!(error.operation, "change an agent");
 
@@ -117,17 +117,17 @@ async fn changes_of_one_commit_see_each_other_in_order() {
 async fn a_receipt_is_written_once_and_with_its_effect() {
     let Fixture { store, _folder } = Fixture::seeded().await;
     let change = |number| vec![Change::CreateAgent(agent(1, number))];
-    store.commit(change(2), Some(receipt("once"))).await.unwrap();
+    store.commit(change(2), Some(receipt("once")), SOMEBODY).await.unwrap();
     assert_eq!(store.receipt(org_id(1), "once").await.unwrap(), Some(receipt("once")));
     assert_eq!(store.receipt(org_id(2), "once").await.unwrap(), None);
     assert_eq!(store.receipt(org_id(1), "twice").await.unwrap(), None);
 
-    let error = store.commit(change(3), Some(receipt("once"))).await.unwrap_err();
+    let error = store.commit(change(3), Some(receipt("once")), SOMEBODY).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Conflict);
     assert_eq!(store.agent(org_id(1), agent_id(3)).await.unwrap(), None);
 
     let other = Receipt { org_id: org_id(2), ..receipt("once") };
-    store.commit(Vec::new(), Some(other)).await.unwrap();
+    store.commit(Vec::new(), Some(other), SOMEBODY).await.unwrap();
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn of_two_commits_from_one_version_one_wins() {
     let Fixture { store, _folder } = Fixture::seeded().await;
     let change = |name: &str| {
         let org = Organization { version: 2, name: name.to_owned(), ..org(1) };
-        store.commit(vec![Change::ReplaceOrg(org, 1)], None)
+        store.commit(vec![Change::ReplaceOrg(org, 1)], None, SOMEBODY)
     };
     let (first, second) = tokio::join!(change("first"), change("second"));
     let winner = if first.is_ok() { "first" } else { "second" };
@@ -150,9 +150,9 @@ async fn a_commit_that_is_given_up_is_there_wholly_or_not_at_all() {
         let pair = [round * 2, round * 2 + 1];
         let changes = pair.map(|number| Change::CreateAgent(agent(1, number))).into();
         let time = std::time::Duration::from_micros(u64::from(round) * 10);
-        let _ = tokio::time::timeout(time, store.commit(changes, None)).await;
+        let _ = tokio::time::timeout(time, store.commit(changes, None, SOMEBODY)).await;
         // The writer is free again. A server elsewhere may still be at the commit it was given.
-        store.commit(Vec::new(), None).await.unwrap();
+        store.commit(Vec::new(), None, SOMEBODY).await.unwrap();
         let agents = store.agents(org_id(1), None, all()).await.unwrap();
         let is_there = |number: &u32| agents.iter().any(|agent| agent.id == agent_id(*number));
         assert_ne!(pair.iter().filter(|number| is_there(number)).count(), 1, "{round}");
