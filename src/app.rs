@@ -37,7 +37,8 @@ mod operations;
 use database::Database;
 pub use demo::FirstStart;
 pub use ledger_tools::{
-    LedgerStatus, Outbox, ShardStatus, StrandedLease, ledger_free, ledger_status,
+    EntrySays, LedgerStatus, Outbox, ShardStatus, StrandedLease, WaitingEntry, ledger_free,
+    ledger_status, outbox_skip, outbox_waiting,
 };
 
 /// One of so many parts of the memory for agents and mandates is the ledger's: it remembers less of

@@ -20,6 +20,7 @@ mod mandate_file;
 mod mandates;
 mod mcp;
 mod money;
+mod outbox;
 mod output;
 mod places;
 mod server;
@@ -63,6 +64,9 @@ enum Command {
     /// Look at the ledger in Redis and at what Postgres leased to it, and mend it
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Look at what is decided in Redis and not recorded, and go on without some of it
+    #[command(subcommand)]
+    Outbox(outbox::OutboxCommand),
     /// Ask a server whether it is healthy; exit code 0 if it is
     Health(server::HealthArgs),
     /// Print the effective configuration, secrets masked, with the origin of every value
@@ -148,6 +152,7 @@ fn dispatch(
         Command::Migrate(args) => server::migrate(args, environment, output),
         Command::Config(args) => server::config(args, environment, output),
         Command::Ledger(command) => ledger::run(command, environment, output),
+        Command::Outbox(command) => outbox::run(command, environment, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "quetra", &mut script);

@@ -1,9 +1,13 @@
-//! What operators ask of the ledger in Redis: how it stands, and to free what an ended epoch has.
+//! What operators ask of the ledger in Redis: how it stands, to free what an ended epoch has, and
+//! to go on behind what cannot be recorded.
 //!
-//! Not here: what that means (`ledger::redis::survey`) and how it is printed (`cli`).
+//! Not here: what that means (`ledger::redis`) and how it is printed (`cli`).
 
 use super::database::{Database, level};
 use crate::config::ServerConfig;
+use crate::ledger::Durability;
+pub use crate::ledger::redis::repair::{EntrySays, WaitingEntry};
+use crate::ledger::redis::repair::{skip, waiting};
 pub use crate::ledger::redis::survey::{LedgerStatus, Outbox, ShardStatus, StrandedLease};
 use crate::ledger::redis::survey::{free, status};
 use crate::store::postgres::PostgresStore;
@@ -37,6 +41,39 @@ pub async fn ledger_free(config: &ServerConfig, shard: i16, epoch: i64) -> anyho
     let freed = freed?.ok_or_else(unrecorded)?;
     tracing::warn!(shard, epoch, freed, "an operator has freed what an ended epoch had");
     Ok(freed)
+}
+
+/// The entries of a shard's outbox, or of all, that are not recorded; so many of each at most.
+///
+/// # Errors
+/// When no Redis is configured, or something cannot be asked.
+pub async fn outbox_waiting(
+    config: &ServerConfig,
+    shard: Option<i16>,
+    most: usize,
+) -> anyhow::Result<Vec<WaitingEntry>> {
+    let store = open(config).await?;
+    let found = waiting(&store, redis(config)?, shard, most).await;
+    store.close().await;
+    Ok(found?)
+}
+
+/// Goes on recording a shard behind a place, without what is in front of it.
+///
+/// # Errors
+/// When it is no such place, no Redis is configured, or something cannot be asked.
+pub async fn outbox_skip(config: &ServerConfig, shard: i16, place: &str) -> anyhow::Result<()> {
+    let store = open(config).await?;
+    let skipped = skip(&store, redis(config)?, shard, place).await;
+    store.close().await;
+    skipped?;
+    tracing::warn!(shard, place, "an operator has given entries of an outbox up");
+    Ok(())
+}
+
+fn redis(config: &ServerConfig) -> anyhow::Result<(&str, Durability)> {
+    let redis = config.redis.as_ref().map(|redis| (redis.url.expose(), level(redis)));
+    redis.ok_or_else(|| anyhow::anyhow!("set redis_url to the Redis that decisions are made in"))
 }
 
 async fn open(config: &ServerConfig) -> anyhow::Result<PostgresStore> {

@@ -75,7 +75,7 @@ pub(super) fn run(
     }
 }
 
-fn load(
+pub(super) fn load(
     settings: SettingFlags<ForLedger>,
     environment: &Environment,
 ) -> Result<ServerConfig, CliError> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -106,6 +106,8 @@ struct Known {
     /// Under which count of revocations, and when; both from before it was read.
     revocations: u64,
     since: Instant,
+    /// Whether somebody is reading it again, before it is too old for the others.
+    reading: Arc<AtomicBool>,
 }
 
 /// Checks credentials.
@@ -185,6 +187,19 @@ impl Access {
         Ok((KeyText(format_key(role, id, &secret)), id, digest))
     }
 
+    /// Whether what is known may be believed by this caller. One of them reads it again when it is
+    /// half as old as it may be, so that the others do not all wait when it is too old.
+    fn is_good(&self, known: &Known, now: Instant) -> bool {
+        let half = self.age_max.checked_div(2).unwrap_or_default();
+        let is_old = now.duration_since(known.since) >= half;
+        let reads_again = is_old && !known.reading.swap(true, Ordering::Relaxed);
+        self.is_young(known, now) && !reads_again
+    }
+
+    fn is_young(&self, known: &Known, now: Instant) -> bool {
+        now.duration_since(known.since) < self.age_max
+    }
+
     /// Must be called after a revocation is stored and before it is answered.
     pub(super) fn forget(&self) {
         self.revocations.fetch_add(1, Ordering::SeqCst);
@@ -257,17 +272,24 @@ impl Engine {
         // Read before the key is: a revocation in between makes what is read here old at once.
         let count = self.access.revocations.load(Ordering::SeqCst);
         let since = Instant::now();
-        if let Some(known) = self.access.known.get(&id)
-            && known.revocations == count
-            && since.duration_since(known.since) < self.access.age_max
+        let known = self.access.known.get(&id).filter(|known| known.revocations == count);
+        if let Some(known) = &known
+            && self.access.is_good(known, since)
         {
-            return Ok(Some(known.key));
+            return Ok(Some(Arc::clone(&known.key)));
         }
-        let Some(key) = self.catalogue.key(id).await? else {
-            return Ok(None);
+        let key = match (self.catalogue.key(id).await, known) {
+            // It was asked early: what is known is good for as long as it would have been.
+            (Err(_), Some(known)) if self.access.is_young(&known, Instant::now()) => {
+                known.reading.store(false, Ordering::Relaxed);
+                return Ok(Some(known.key));
+            }
+            (key, _) => key?,
         };
+        let Some(key) = key else { return Ok(None) };
         let key = Arc::new(key);
-        let known = Known { key: Arc::clone(&key), revocations: count, since };
+        let reading = Arc::default();
+        let known = Known { key: Arc::clone(&key), revocations: count, since, reading };
         self.access.known.insert(id, known);
         Ok(Some(key))
     }

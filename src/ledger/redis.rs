@@ -32,11 +32,13 @@ use crate::store::{Catalogue, StoreError, StoreErrorKind};
 mod catalogue;
 mod decide;
 mod facts;
+mod gather;
 mod keeper;
 mod keys;
 mod leasing;
 mod link;
 mod projector;
+pub mod repair;
 mod scripts;
 mod settings;
 mod shards;
@@ -79,16 +81,18 @@ impl RedisLedger {
         let (sql, lanes) = SqlLedger::open_shared(home, Arc::clone(&clock)).await?;
         let shards = Arc::new(Shards::new(link, Escrow::new(store), clock));
         let stop = CancellationToken::new();
-        let (projecting, listening, keeping) = (
+        let (leasing, ahead) = Leasing::new();
+        let leasing = Arc::new(leasing);
+        let (projecting, listening, keeping, filling) = (
             projector::run(Arc::clone(&shards), stop.clone()),
             projector::listen(Arc::clone(&shards), stop.clone()),
             keeper::run(Arc::clone(&shards), stop.clone()),
+            leasing::run(Arc::clone(&shards), Arc::clone(&leasing), ahead, stop.clone()),
         );
         let running = Arc::new(stop.drop_guard());
-        let leasing = Arc::default();
         let ledger = Self { shards, leasing, sql, level, _running: running };
         let beside = async move {
-            tokio::join!(projecting, listening, keeping, lanes);
+            tokio::join!(projecting, listening, keeping, filling, lanes);
         };
         Ok((ledger, beside))
     }

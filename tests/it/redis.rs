@@ -20,6 +20,9 @@ use crate::harness::redis::Redis;
 use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config, shared_database};
 
 mod operators;
+mod outbox;
+mod steady;
+mod windows;
 
 /// Callers at once.
 const CALLERS: usize = 16;

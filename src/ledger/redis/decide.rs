@@ -4,7 +4,6 @@
 //! (`standing`), and what happens while Redis is away (`redis`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 use self::draft::{draft, keys, made_at, micros, stands};
 use super::facts::{Facts, packed_levels};
 use super::keys::{Keys, agent_stands, mandate_stands, org_stands, packed, shard_of};
-use super::leasing::{Leasing, Outcome, Said};
+use super::leasing::Leasing;
 use super::link::{LinkError, Live};
 use super::scripts::{Answer, Script};
 use super::shards::{Epoch, Shards, Trouble, unavailable};
@@ -20,13 +19,12 @@ use super::standing::News;
 use crate::domain::decision::Verdict;
 use crate::domain::ledger::{Decide, Decided, Level, WindowBound};
 use crate::domain::transaction::TransactionRecord;
-use crate::ledger::sql::postgres::escrow::grant::counter_name;
-use crate::ledger::sql::postgres::escrow::survey::SliceName;
-use crate::ledger::sql::postgres::escrow::{Ask, Granted, Place, Standings};
+use crate::ledger::sql::postgres::escrow::{KeyName, Place, Standings};
 use crate::ledger::{Durability, LedgerError};
 use crate::store::sql::spends::entry;
 
 mod draft;
+mod slices;
 
 /// How long words of the script are answered for one call: each counter may want a lease, which
 /// others may spend before this call comes back.
@@ -160,7 +158,7 @@ impl<'a> Deciding<'a> {
         answer: &Answer,
     ) -> Result<Option<Decided>, Trouble> {
         match answer.word() {
-            "APPROVED" | "REJECTED" => return self.decided(answer).await.map(Some),
+            "APPROVED" | "REJECTED" => return self.decided(there, answer).await.map(Some),
             "RECORDED" => {
                 self.shards.flush(self.shard, &there.live).await?;
                 let found = self.look_up().await?;
@@ -255,8 +253,9 @@ impl<'a> Deciding<'a> {
     }
 
     /// Answers what was decided, once it may be (rules 17 and 19).
-    async fn decided(&mut self, answer: &Answer) -> Result<Decided, Trouble> {
+    async fn decided(&mut self, there: &There, answer: &Answer) -> Result<Decided, Trouble> {
         let place = answer.place(1)?;
+        self.fill_ahead(&there.epoch, answer.bytes(3).unwrap_or_default());
         self.shards.appended(self.shard, place)?;
         let facts = answer.bytes(2).and_then(Facts::parse);
         let facts = facts.ok_or(LinkError::Answer("no facts"))?;
@@ -283,9 +282,13 @@ impl<'a> Deciding<'a> {
 
     /// What Postgres has under this key.
     async fn look_up(&self) -> Result<Option<Decided>, Trouble> {
-        let key = (self.command.spend.agent_id, self.command.idempotency_key.as_str());
-        let found =
-            self.shards.escrow.records_of_key(self.command.org_id, self.command.id, key).await?;
+        let name = KeyName {
+            id: self.command.id,
+            agent: self.command.spend.agent_id,
+            key: self.command.idempotency_key.as_str().into(),
+        };
+        let shards = self.shards;
+        let found = shards.look_ups.ask(&self.command.org_id, name, &shards.escrow).await?;
         let is_used = !found.is_empty();
         let is_same = |one: &TransactionRecord| one.request_hash == self.command.request_hash;
         let same = found.into_iter().find(is_same).map(|one| Decided::Replayed(Arc::new(one)));
@@ -348,100 +351,15 @@ impl<'a> Deciding<'a> {
         let marker = packed(&[there.epoch.number, self.version()]);
         let live_ms = longest.checked_div(1_000).unwrap_or_default().saturating_add(86_400_000);
         let live_ms = live_ms.to_string();
-        let arguments: [&[u8]; 4] = [&head, &marker, &approvals, live_ms.as_bytes()];
+        let count = claim.windows.len().to_string();
+        let arguments: [&[u8]; 5] =
+            [&head, &marker, &approvals, live_ms.as_bytes(), count.as_bytes()];
         let run = self.shards.link.run(&there.live, Script::Windows, &keys, &arguments);
         match run.await?.word() {
             "LOADED" | "HAD" => Ok(()),
             "EPOCH" => self.shards.doubt(self.shard, &there.epoch),
             _ => Err(LinkError::Answer("no word of windows").into()),
         }
-    }
-
-    /// A slice was leased under a higher limit: it comes back first.
-    async fn lowered(&self, there: &There, answer: &Answer) -> Result<(), Trouble> {
-        let charges = self.command.claim.as_ref().map(|claim| claim.charges.as_slice());
-        let index = usize::try_from(answer.number(1)?).ok();
-        let charge = charges.zip(index).and_then(|(charges, index)| charges.get(index));
-        let charge = charge.ok_or(LinkError::Answer("no such slice"))?;
-        let (subject, starts_at) = counter_name(charge);
-        let slice = SliceName {
-            shard: self.shard,
-            epoch: there.epoch.number,
-            org: self.command.org_id,
-            mandate: charge.key.mandate,
-            subject,
-            starts_at,
-        };
-        match self.shards.recall((&there.live, &there.epoch), &slice).await? {
-            Some(place) => self.shards.wait(self.shard, place).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn need_lease(
-        &self,
-        there: &There,
-        state: &mut State,
-        answer: &Answer,
-    ) -> Result<Option<Decided>, Trouble> {
-        let Some(claim) = &self.command.claim else {
-            return Err(LinkError::Answer("a lease for nothing").into());
-        };
-        let index = usize::try_from(answer.number(1)?).unwrap_or(usize::MAX);
-        let charge = claim.charges.get(index).ok_or(LinkError::Answer("no such slice"))?;
-        let turn = self.leasing.turn(&Keys(self.shard).slice(charge));
-        let came = turn.asked.load(Ordering::Acquire);
-        let mut last = turn.gate.lock().await;
-        // What others of this server were told meanwhile is as good as if this one had asked.
-        if let Some(outcome) = last
-            .as_ref()
-            .filter(|outcome| outcome.number > came && outcome.epoch == there.epoch.number)
-        {
-            if matches!(outcome.said, Said::Filled) {
-                return Ok(None);
-            }
-            if let Some(levels) = outcome.proof(&claim.charges, self.command.spend.amount) {
-                state.mode = Mode::Proved;
-                state.levels = packed_levels(&levels);
-                return Ok(None);
-            }
-        }
-        let number = turn.asked.fetch_add(1, Ordering::AcqRel).saturating_add(1);
-        let ask = Ask {
-            shard: (self.shard, there.epoch.number),
-            org: self.command.org_id,
-            claim: (claim, self.version()),
-            index,
-            amount: self.command.spend.amount,
-            // Beside the list of turns everybody who has this one wants the same.
-            callers: i64::try_from(Arc::strong_count(&turn)).unwrap_or(i64::MAX).saturating_sub(1),
-            slice: (answer.number(2)?, answer.number(3)?),
-            level: self.level,
-        };
-        let granted = self.shards.escrow.grant(&ask).await?;
-        let mut said = Said::Other;
-        match granted {
-            Granted::Lease(lease) => {
-                let at = (self.shard, &there.live, &there.epoch);
-                self.shards.install(at, charge, &lease).await?;
-                said = Said::Filled;
-            }
-            Granted::Proved(levels) => {
-                state.mode = Mode::Proved;
-                state.levels = packed_levels(&levels);
-                said = Said::Proved(claim.charges.clone(), levels);
-            }
-            Granted::Short => {
-                // What is leased and not spent may turn out to be spent; then there is a proof.
-                drop(last);
-                self.shards.flush(self.shard, &there.live).await?;
-                return Ok(None);
-            }
-            Granted::Stale => return Ok(Some(Decided::Stale)),
-            Granted::Epoch => self.shards.doubt(self.shard, &there.epoch)?,
-        }
-        *last = Some(Outcome { number, epoch: there.epoch.number, said });
-        Ok(None)
     }
 }
 

@@ -47,7 +47,7 @@ impl Keys {
     }
 
     pub(super) fn windows(self, id: MandateId) -> String {
-        format!("v1:{{s{:02}}}:w:{}", self.0, hex::encode(id.as_bytes()))
+        format!("v1:{{s{:02}}}:t:{}", self.0, hex::encode(id.as_bytes()))
     }
 
     pub(super) fn slice(self, charge: &Charge) -> String {

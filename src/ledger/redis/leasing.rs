@@ -1,25 +1,40 @@
-//! Getting a lease into its slice: one caller of a server asks Postgres, the others wait for it.
+//! Getting leases into slices: one caller of a server asks for a slice, the others wait for it, and
+//! whoever asks for one organization at the same time asks Postgres in one transaction.
 //!
-//! Not here: how much is leased, and what proves that there is nothing (`ledger::sql`).
+//! A slice that runs low is filled ahead of need, so that decisions do not wait. Not here: how much
+//! is leased, and what proves that there is nothing (`ledger::sql`).
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use tokio::sync::Mutex;
+use futures::StreamExt;
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
+use super::gather::{Answers, Gather};
 use super::keys::{Keys, packed};
 use super::link::{LinkError, Live};
 use super::scripts::Script;
 use super::shards::{Epoch, Shards, Trouble, unavailable};
 use crate::domain::ledger::{Charge, Level};
 use crate::ledger::sql::postgres::escrow::survey::SliceName;
-use crate::ledger::sql::postgres::escrow::{Lease, Place};
+use crate::ledger::sql::postgres::escrow::{Ask, Escrow, Granted, Holder, Lease, Place};
+use crate::store::StoreError;
+
+/// Slices that are filled ahead of need at once, and those that wait for it.
+const AHEAD_AT_ONCE: usize = 64;
+const AHEAD_MAX: usize = 1_024;
+
+/// More slices than are asked for at once; those nobody waits for are forgotten then.
+const TURNS: usize = 65_536;
 
 /// Who asks for which slice now.
-#[derive(Default)]
 pub(super) struct Leasing {
     turns: std::sync::Mutex<HashMap<String, Arc<Turn>>>,
+    asking: Gather<Holder, Ask, Granted>,
+    ahead: mpsc::Sender<Refill>,
 }
 
 /// The turn to fill one slice, and what came of the last one.
@@ -28,6 +43,8 @@ pub(super) struct Turn {
     pub(super) gate: Mutex<Option<Outcome>>,
     /// How often Postgres was asked.
     pub(super) asked: AtomicU64,
+    /// When less than this is left, it is filled ahead of need; 0: it is not.
+    low: AtomicI64,
 }
 
 /// What Postgres said to the last who asked.
@@ -61,17 +78,113 @@ impl Outcome {
     }
 }
 
-/// More slices than are asked for at once; those nobody waits for are forgotten then.
-const TURNS: usize = 4_096;
+/// A slice that is to be filled ahead of need.
+struct Refill {
+    turn: Arc<Turn>,
+    holder: Holder,
+    ask: Ask,
+}
+
+/// The slices that are to be filled ahead of need.
+pub(super) struct Ahead(mpsc::Receiver<Refill>);
 
 impl Leasing {
+    pub(super) fn new() -> (Self, Ahead) {
+        let (ahead, refills) = mpsc::channel(AHEAD_MAX);
+        let turns = std::sync::Mutex::default();
+        (Self { turns, asking: Gather::default(), ahead }, Ahead(refills))
+    }
+
     /// Whose turn it is to fill a slice.
     pub(super) fn turn(&self, slice: &str) -> Arc<Turn> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(slice) {
+            return Arc::clone(turn);
+        }
         if turns.len() >= TURNS {
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         }
         Arc::clone(turns.entry(slice.to_owned()).or_default())
+    }
+
+    /// Asks Postgres for a lease, together with whoever else does.
+    pub(super) async fn ask(
+        &self,
+        shards: &Shards,
+        holder: Holder,
+        ask: Ask,
+    ) -> Result<Granted, StoreError> {
+        self.asking.ask(&holder, ask, &shards.escrow).await
+    }
+
+    /// Notes that a slice has so much left; one that runs low is filled while others go on.
+    pub(super) fn left(&self, slice: &str, rest: i64, ask: impl FnOnce() -> (Holder, Ask)) {
+        let turn = {
+            let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(turn) = turns.get(slice) else { return };
+            if rest >= turn.low.load(Ordering::Relaxed) {
+                return;
+            }
+            Arc::clone(turn)
+        };
+        // One lease ahead at a time: the next low mark comes with it.
+        if turn.low.swap(0, Ordering::Relaxed) > rest {
+            let (holder, ask) = ask();
+            // Without a place it is asked for when it is needed.
+            drop(self.ahead.try_send(Refill { turn, holder, ask }));
+        }
+    }
+
+    async fn refill(&self, shards: &Shards, refill: Refill) -> Result<(), Trouble> {
+        let Refill { turn, holder, ask } = refill;
+        // Somebody who needs it is filling it already.
+        let Ok(_alone) = turn.gate.try_lock() else { return Ok(()) };
+        let live = shards.link.live().await?;
+        let epoch = shards.epoch(holder.shard, &live).await?;
+        if epoch.number != holder.epoch {
+            return Ok(());
+        }
+        let charge = ask.claim.0.charges.get(ask.index).cloned();
+        let charge = charge.ok_or(LinkError::Answer("no such slice"))?;
+        if let Granted::Lease(lease) = self.ask(shards, holder, ask).await? {
+            shards.install((holder.shard, &live, &epoch), &charge, &lease).await?;
+            turn.filled(&lease);
+        }
+        Ok(())
+    }
+}
+
+/// Fills slices ahead of need until it is stopped.
+pub(super) async fn run(
+    shards: Arc<Shards>,
+    leasing: Arc<Leasing>,
+    ahead: Ahead,
+    stop: CancellationToken,
+) {
+    let refills = ReceiverStream::new(ahead.0);
+    let filling = refills.for_each_concurrent(AHEAD_AT_ONCE, |refill| {
+        let (shards, leasing) = (Arc::clone(&shards), Arc::clone(&leasing));
+        async move {
+            if let Err(trouble) = leasing.refill(&shards, refill).await {
+                // Whoever needs it says so louder.
+                tracing::debug!(%trouble, "a slice could not be filled ahead of need");
+            }
+        }
+    });
+    let ended: Option<()> = stop.run_until_cancelled(filling).await;
+    debug_assert!(ended.is_none(), "the ledger has the other end as long as it runs");
+}
+
+impl Turn {
+    /// Notes what was filled in: half of it later the next is asked for.
+    pub(super) fn filled(&self, lease: &Lease) {
+        self.low.store(lease.amount.checked_div(2).unwrap_or_default(), Ordering::Relaxed);
+    }
+}
+
+impl Answers<Holder, Ask, Granted> for Escrow {
+    async fn answer(&self, about: &Holder, asks: &[&Ask]) -> Result<Vec<Granted>, StoreError> {
+        self.grant(*about, asks).await
     }
 }
 

@@ -2,35 +2,32 @@
 //!
 //! Any number of servers may run one; a lock in Postgres lets one of them work, so that the others
 //! do not try in vain, and the fenced transaction is what makes it right. Not here: that
-//! transaction (`ledger::sql::postgres::project`).
+//! transaction (`ledger::sql::postgres::project`), and how outboxes are read (`outbox`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, Value};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::facts::Facts;
-use super::keys::Keys;
-use super::link::{LinkError, Live};
-use super::scripts::{Answer, parse_place};
+use self::outbox::Found;
+use super::link::Live;
 use super::shards::{Shards, Trouble};
-use crate::domain::id::{MandateId, OrgId};
 use crate::ledger::sql::postgres::escrow::{Authority, Place};
 use crate::ledger::sql::postgres::project::{Batch, CHANNEL, Entry, project};
 use crate::store::postgres::classify;
-use crate::store::sql::spends::entry;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// The most entries of a shard that one transaction takes.
-const BATCH_MAX: usize = 512;
+pub(super) mod outbox;
 
 /// How long a look into the outboxes waits for something to come.
 const WAIT_MS: u64 = 40;
+
+/// How long it is believed who is spent from: another one would be found out by the commit.
+const AUTHORITIES_TIME: Duration = Duration::from_millis(200);
 
 /// How long one pauses who cannot work now.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -142,6 +139,11 @@ struct Worker<'a> {
     has_worked: bool,
     /// Shards whose outbox cannot be recorded, and when that was seen.
     stopped: HashMap<i16, Instant>,
+    /// Who is spent from, when that was read; positions move with what is recorded here.
+    authorities: Vec<Authority>,
+    read_at: Option<Instant>,
+    /// What was found behind these positions while they were being recorded.
+    ahead: Option<Vec<Found>>,
 }
 
 impl<'a> Worker<'a> {
@@ -153,11 +155,21 @@ impl<'a> Worker<'a> {
             has_lock: false,
             has_worked: false,
             stopped: HashMap::new(),
+            authorities: Vec::new(),
+            read_at: None,
+            ahead: None,
         }
+    }
+
+    /// Reads again who is spent from and how far that is recorded, before anything else is done.
+    fn look_again(&mut self) {
+        self.read_at = None;
+        self.ahead = None;
     }
 
     /// Drops the connection that failed.
     fn give_up(&mut self, trouble: &Trouble) {
+        self.look_again();
         match trouble {
             Trouble::Away(_) => self.redis = None,
             Trouble::Store(_) => {
@@ -168,15 +180,14 @@ impl<'a> Worker<'a> {
         }
     }
 
-    async fn postgres(&mut self) -> Result<&mut PgConnection, Trouble> {
-        let connection = match self.postgres.take() {
-            Some(connection) => connection,
-            None => tokio::time::timeout(CONNECT_TIME, self.shards.escrow.options().connect())
+    async fn take_postgres(&mut self) -> Result<PgConnection, Trouble> {
+        match self.postgres.take() {
+            Some(connection) => Ok(connection),
+            None => Ok(tokio::time::timeout(CONNECT_TIME, self.shards.escrow.options().connect())
                 .await
                 .map_err(|elapsed| StoreError::new(StoreErrorKind::Timeout, CONNECT, elapsed))?
-                .map_err(|error| classify(CONNECT, error))?,
-        };
-        Ok(self.postgres.insert(connection))
+                .map_err(|error| classify(CONNECT, error))?),
+        }
     }
 
     async fn redis(&mut self) -> Result<Arc<Live>, Trouble> {
@@ -191,44 +202,93 @@ impl<'a> Worker<'a> {
     /// Whether it is this one's turn to work; it stays so as long as the connection lives.
     async fn is_alone(&mut self) -> Result<bool, Trouble> {
         if !self.has_lock {
-            let lock = sqlx::query_scalar(LOCK).fetch_one(self.postgres().await?).await;
+            let mut postgres = self.take_postgres().await?;
+            let lock = sqlx::query_scalar(LOCK).fetch_one(&mut postgres).await;
+            self.postgres = Some(postgres);
             self.has_lock = lock.map_err(|error| classify("take the projector's turn", error))?;
             self.shards.set_records(self.has_lock);
         }
         Ok(self.has_lock)
     }
 
-    /// Records what is there now, or comes soon; how many entries.
+    /// The shards that are spent from on this process and can be recorded.
+    async fn ours(&mut self, redis: &Live) -> Result<Vec<Authority>, Trouble> {
+        if self.read_at.is_none_or(|at| at.elapsed() > AUTHORITIES_TIME) {
+            self.look_again();
+            self.authorities = self.shards.escrow.authorities().await?;
+            self.read_at = Some(Instant::now());
+        }
+        self.stopped.retain(|_, since| since.elapsed() < STOP_TIME);
+        let ours = self.authorities.iter();
+        // INVARIANT: only the log of the present authority is read; who was it when it was read
+        // and is not any more cannot commit.
+        let ours = ours.filter(|one| one.begun && one.replication_id == *redis.identity);
+        let ours = ours.filter(|one| !self.stopped.contains_key(&one.shard));
+        Ok(ours.cloned().collect())
+    }
+
+    /// Records what is there now, or comes soon; how many entries. Meanwhile it reads on.
     async fn step(&mut self, waits: bool) -> Result<usize, Trouble> {
         let redis = self.redis().await?;
-        let authorities = self.shards.escrow.authorities().await?;
-        self.stopped.retain(|_, since| since.elapsed() < STOP_TIME);
-        let ours = authorities
-            .into_iter()
-            // INVARIANT: only the log of the present authority is read.
-            .filter(|one| one.begun && one.replication_id == *redis.identity)
-            .filter(|one| !self.stopped.contains_key(&one.shard))
-            .collect::<Vec<_>>();
+        let ours = self.ours(&redis).await?;
         if ours.is_empty() {
             // Nothing else would tell that this process is gone, and another has its shards.
-            say(&redis, &redis::cmd("PING")).await?;
+            outbox::ping(&redis).await?;
             if waits {
                 tokio::time::sleep(Duration::from_millis(WAIT_MS)).await;
             }
             return Ok(0);
         }
-        let mut recorded = 0_usize;
-        let found = read(&redis, &ours, waits).await?;
-        for authority in ours {
-            let entries = found.get(&authority.shard);
-            let Some(entries) = entries.filter(|entries| !entries.is_empty()) else { continue };
-            match self.record(&redis, &authority, entries).await {
-                Ok(()) => recorded = recorded.saturating_add(entries.len()),
+        let found = match self.ahead.take() {
+            Some(found) if !found.is_empty() => found,
+            _ => outbox::read(&redis, &ours, waits.then_some(WAIT_MS)).await?,
+        };
+        let behind = |one: &Authority| {
+            let last = found.iter().find(|found| found.shard == one.shard).and_then(Found::last);
+            last.map_or_else(|| one.clone(), |last| one.moved(last))
+        };
+        let next = ours.iter().map(behind).collect::<Vec<_>>();
+        let mut postgres = self.take_postgres().await?;
+        let recording = self.record_all(&mut postgres, &redis, found);
+        let (recorded, ahead) = tokio::join!(recording, outbox::read(&redis, &next, None));
+        self.postgres = Some(postgres);
+        let recorded = recorded?;
+        if recorded.is_complete {
+            for authority in &mut self.authorities {
+                let moved = next.iter().find(|next| next.shard == authority.shard);
+                if let Some(moved) = moved {
+                    *authority = moved.clone();
+                }
+            }
+            self.ahead = Some(ahead?);
+        } else {
+            self.look_again();
+        }
+        Ok(recorded.entries)
+    }
+
+    /// Records what was found, a shard at a time.
+    async fn record_all(
+        &mut self,
+        postgres: &mut PgConnection,
+        redis: &Live,
+        found: Vec<Found>,
+    ) -> Result<Recorded, Trouble> {
+        let mut recorded = Recorded { entries: 0, is_complete: true };
+        for one in found {
+            let shard = one.shard;
+            let entries = match one.batch {
+                Ok(batch) => self.record(postgres, redis, batch).await,
+                Err(error) => Err(error.into()),
+            };
+            match entries {
+                Ok(Some(entries)) => recorded.entries = recorded.entries.saturating_add(entries),
+                Ok(None) => recorded.is_complete = false,
                 // It stops this shard and no other; somebody has to look at it.
                 Err(Trouble::Store(error)) if error.kind == StoreErrorKind::Corrupt => {
-                    let shard = authority.shard;
                     tracing::error!(shard, %error, "an outbox cannot be recorded");
                     self.stopped.insert(shard, Instant::now());
+                    recorded.is_complete = false;
                 }
                 Err(trouble) => return Err(trouble),
             }
@@ -238,138 +298,39 @@ impl<'a> Worker<'a> {
         Ok(recorded)
     }
 
+    /// Records one batch; of how many entries, or `None` if it was another's turn.
     async fn record(
-        &mut self,
+        &self,
+        postgres: &mut PgConnection,
         redis: &Live,
-        authority: &Authority,
-        entries: &[Value],
-    ) -> Result<(), Trouble> {
-        let (mut last, mut oldest) = (authority.position(), None);
-        let mut batch = Batch {
-            shard: authority.shard,
-            epoch: authority.epoch,
-            after: last,
-            entries: Vec::with_capacity(entries.len()),
+        batch: Batch,
+    ) -> Result<Option<usize>, Trouble> {
+        let (shard, entries) = (batch.shard, batch.entries.len());
+        let Some((last, _)) = batch.entries.last() else { return Ok(Some(0)) };
+        let last = *last;
+        let decided = |(_, entry): &(Place, Entry)| match entry {
+            Entry::Decision(record) => Some(record.decided_at),
+            Entry::Begin | Entry::Recall(..) => None,
         };
-        for found in entries {
-            let (place, entry) = parse(found)?;
-            let is_next = place.epoch == last.epoch && place.seq == last.seq.saturating_add(1);
-            let begins = place.epoch > last.epoch && place.seq == 0;
-            if !(is_next || begins && matches!(entry, Entry::Begin)) {
-                let hole = format!("shard {} has a hole after {last:?}", authority.shard);
-                return Err(corrupt(hole).into());
-            }
-            if let (None, Entry::Decision(record)) = (oldest, &entry) {
-                oldest = Some(record.decided_at);
-            }
-            last = place;
-            batch.entries.push((place, entry));
+        let oldest = batch.entries.iter().find_map(decided);
+        if !project(postgres, batch).await? {
+            return Ok(None);
         }
-        if project(self.postgres().await?, &batch).await? {
-            metrics::counter!("quetra_projected_total")
-                .increment(u64::try_from(batch.entries.len()).unwrap_or(u64::MAX));
-            if let Some(oldest) = oldest {
-                let waited = self.shards.clock.now().duration_since(oldest).as_secs_f64();
-                metrics::histogram!("quetra_projector_lag_seconds").record(waited.max(0.0));
-            }
-            self.shards.recorded(authority.shard, last);
-            trim(redis, authority.shard, last).await?;
+        metrics::counter!("quetra_projected_total")
+            .increment(u64::try_from(entries).unwrap_or(u64::MAX));
+        if let Some(oldest) = oldest {
+            let waited = self.shards.clock.now().duration_since(oldest).as_secs_f64();
+            metrics::histogram!("quetra_projector_lag_seconds").record(waited.max(0.0));
         }
-        Ok(())
+        self.shards.recorded(shard, last);
+        outbox::trim(redis, shard, last).await?;
+        Ok(Some(entries))
     }
 }
 
-/// Drops what is recorded, and only that.
-async fn trim(redis: &Live, shard: i16, last: Place) -> Result<(), Trouble> {
-    let mut trim = redis::cmd("XTRIM");
-    let first_kept = format!("{}-{}", last.epoch, last.seq.saturating_add(1));
-    trim.arg(Keys(shard).outbox()).arg("MINID").arg(first_kept);
-    say(redis, &trim).await?;
-    Ok(())
-}
-
-async fn say(redis: &Live, command: &Cmd) -> Result<Value, LinkError> {
-    let said = redis.connection.clone().send_packed_command(command).await;
-    said.and_then(Value::extract_error).map_err(LinkError::Driver)
-}
-
-/// The entries after the position of each shard.
-async fn read(
-    redis: &Live,
-    authorities: &[Authority],
-    waits: bool,
-) -> Result<HashMap<i16, Vec<Value>>, Trouble> {
-    let mut ask = redis::cmd("XREAD");
-    ask.arg("COUNT").arg(BATCH_MAX);
-    if waits {
-        ask.arg("BLOCK").arg(WAIT_MS);
-    }
-    ask.arg("STREAMS");
-    let names = authorities.iter().map(|one| Keys(one.shard).outbox()).collect::<Vec<_>>();
-    ask.arg(&names);
-    for one in authorities {
-        let place = one.position();
-        ask.arg(format!("{}-{}", place.epoch, place.seq));
-    }
-    let mut found = HashMap::new();
-    for stream in list(say(redis, &ask).await?) {
-        let mut parts = Answer(list(stream));
-        let shard = authorities
-            .iter()
-            .zip(&names)
-            .find(|(_, name)| parts.bytes(0) == Some(name.as_bytes()))
-            .map(|(one, _)| one.shard);
-        if let (Some(shard), Some(entries)) = (shard, parts.0.pop()) {
-            found.insert(shard, list(entries));
-        }
-    }
-    Ok(found)
-}
-
-fn corrupt(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-    StoreError::new(StoreErrorKind::Corrupt, "read the outbox", why)
-}
-
-/// The items of a list; a map is one of pairs.
-fn list(value: Value) -> Vec<Value> {
-    if let Value::Array(items) = value {
-        items
-    } else if let Value::Map(pairs) = value {
-        pairs.into_iter().map(|(key, value)| Value::Array(vec![key, value])).collect()
-    } else {
-        Vec::new()
-    }
-}
-
-/// One entry: its place, and its fields.
-fn parse(value: &Value) -> Result<(Place, Entry), StoreError> {
-    let read = || {
-        let Value::Array(parts) = value else { return None };
-        let Some(Value::BulkString(place)) = parts.first() else { return None };
-        let Some(Value::Array(fields)) = parts.get(1) else { return None };
-        let fields = Answer(fields.clone());
-        let place = parse_place(place)?;
-        let entry = match fields.bytes(0)? {
-            b"b" => Entry::Begin,
-            b"d" => {
-                let mut record = entry::decode(fields.bytes(1)?).ok()?;
-                Facts::parse(fields.bytes(3)?)?.conclude(&mut record);
-                Entry::Decision(Box::new(record))
-            }
-            b"r" => {
-                let amount = i64::from_be_bytes(fields.bytes(3)?.try_into().ok()?);
-                let (org, rest) = fields.bytes(1)?.split_at_checked(16)?;
-                let (mandate, rest) = rest.split_at_checked(16)?;
-                let (starts_at, subject) = rest.split_at_checked(8)?;
-                let org = OrgId::from_bytes(org.try_into().ok()?);
-                let mandate = MandateId::from_bytes(mandate.try_into().ok()?);
-                let starts_at = i64::from_be_bytes(starts_at.try_into().ok()?);
-                let subject = String::from_utf8(subject.to_vec()).ok()?;
-                Entry::Recall(org, (mandate, subject, starts_at), amount)
-            }
-            _ => return None,
-        };
-        Some((place, entry))
-    };
-    read().ok_or_else(|| corrupt("an entry cannot be understood"))
+/// What came of what was found.
+struct Recorded {
+    entries: usize,
+    /// Whether all of it is recorded now, by this one.
+    is_complete: bool,
 }

@@ -11,11 +11,14 @@ use redis::Value;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
+use super::gather::{Answers, Gather};
 use super::keys::{Keys, SHARDS, packed};
 use super::link::{Link, LinkError, Live};
 use super::scripts::{Answer, Script, parse_place};
 use crate::clock::Clock;
-use crate::ledger::sql::postgres::escrow::{Authority, Escrow, Place, Taken};
+use crate::domain::id::OrgId;
+use crate::domain::transaction::TransactionRecord;
+use crate::ledger::sql::postgres::escrow::{Authority, Escrow, KeyName, Place, Taken};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// How long an answer waits for its row.
@@ -71,8 +74,20 @@ pub(super) struct Shards {
     pub(super) link: Link,
     pub(super) escrow: Escrow,
     pub(super) clock: Arc<dyn Clock>,
+    /// Who asks Postgres about keys.
+    pub(super) look_ups: Gather<OrgId, KeyName, Vec<TransactionRecord>>,
     /// Whether this server is the one that records.
     records: AtomicBool,
+}
+
+impl Answers<OrgId, KeyName, Vec<TransactionRecord>> for Escrow {
+    async fn answer(
+        &self,
+        about: &OrgId,
+        keys: &[&KeyName],
+    ) -> Result<Vec<Vec<TransactionRecord>>, StoreError> {
+        self.records_of_keys(*about, keys).await
+    }
 }
 
 impl Shards {
@@ -84,7 +99,8 @@ impl Shards {
             waiting: std::sync::Mutex::new(None),
         };
         let shards = (0..SHARDS).map(shard).collect();
-        Self { shards, link, escrow, clock, records: AtomicBool::new(false) }
+        let (look_ups, records) = (Gather::default(), AtomicBool::new(false));
+        Self { shards, link, escrow, clock, look_ups, records }
     }
 
     /// Whether this server is the one that records the outboxes now.

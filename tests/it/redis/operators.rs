@@ -23,7 +23,7 @@ use crate::tidy::read;
 /// How long something that happens by itself may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn url(server: &Server) -> &str {
+pub(super) fn url(server: &Server) -> &str {
     let DatabaseUrl::Postgres(url) = server.database() else { panic!("not in Postgres") };
     url.expose()
 }
@@ -41,7 +41,7 @@ async fn ledger(server: &Server, redis: &Redis, command: &[&str]) -> Value {
 }
 
 /// Waits until the status is as it should be.
-async fn until(server: &Server, redis: &Redis, is_so: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn until(server: &Server, redis: &Redis, is_so: impl Fn(&Value) -> bool) -> Value {
     let begun = tokio::time::Instant::now();
     loop {
         let status = ledger(server, redis, &["status"]).await;

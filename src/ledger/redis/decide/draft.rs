@@ -11,6 +11,9 @@ use crate::domain::hold::Followup;
 use crate::domain::ledger::{Decide, Tally};
 use crate::domain::transaction::{TransactionRecord, TransactionState};
 
+/// Where slices begin among the keys of the script.
+pub(super) const SLICES_FROM: usize = 7;
+
 /// A length as scripts count.
 pub(super) fn micros(length: SignedDuration) -> i64 {
     i64::try_from(length.as_micros()).unwrap_or(i64::MAX)

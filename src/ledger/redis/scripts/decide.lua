@@ -15,7 +15,8 @@
 -- looked up  0 not yet  1 need not be, unless there is an older record  2 done
 -- Returns a list: EPOCH epoch · RECORDED · REUSED · LOOK_UP has-older-record · ROLLOVER · STALE ·
 --       NEED_WINDOWS · WINDOW · LOWERED index · NEED_LEASE index number rest ·
---       APPROVED place facts · REJECTED place facts
+--       APPROVED place facts rests · REJECTED place facts
+-- Rests: of each slice the number of its last lease, and what is left (>I8I8).
 -- Facts: now, approved (0 or 1), slices and windows, their levels before (>I8BBB, >I8I8, >I8I8I8).
 local epoch, amount, now, good_until, mode, looked, hold =
   struct.unpack('>I8I8I8I8BBB', ARGV[1])
@@ -47,47 +48,64 @@ for i = 3, 5 do
 end
 if good_until > 0 and now >= good_until then return {'ROLLOVER'} end
 
-local facts = {}
+-- The windows: epoch and version, how many approvals there were, their sum, and how many of them
+-- are not kept any more (>I8I8I8I8I8), then for each window the first approval that may be in it
+-- (>I8); then each approval that is kept: when, and the sum before it (>I8I8). Approvals have the
+-- numbers from 0 on, so a number is also how many there were before.
+local facts, firsts = {}, {}
 local fits = true
-local longest = 0
-local count, sum = 0, 0
-if ARGV[7] ~= '' then
-  local marker = 'm' .. string.sub(ARGV[7], 1, 16)
-  if not redis.call('ZSCORE', KEYS[2], marker) then return {'NEED_WINDOWS'} end
-  local newest = redis.call('ZREVRANGE', KEYS[2], 0, 0)[1]
-  if string.sub(newest, 1, 1) ~= 'm' then
-    local before, total, paid = string.match(newest, '^(%d+):(%d+):(%d+)$')
-    count, sum = tonumber(before) + 1, tonumber(total) + tonumber(paid)
+local count, sum, dropped, width = 0, 0, 0, 0
+
+-- The first approval from a number on that is later than a time.
+local function first_after(number, time)
+  local at = width + (number - dropped) * 16
+  local some = redis.call('GETRANGE', KEYS[2], at, at + 63)
+  for i = 1, math.min(#some, (count - number) * 16) - 15, 16 do
+    local made, before = struct.unpack('>I8I8', some, i)
+    if made > time then return number, made, before end
+    number = number + 1
   end
+  local high = count
+  while number < high do
+    local middle = math.floor((number + high) / 2)
+    at = width + (middle - dropped) * 16
+    local made = struct.unpack('>I8', redis.call('GETRANGE', KEYS[2], at, at + 7))
+    if made > time then high = middle else number = middle + 1 end
+  end
+  if number >= count then return count, 0, sum end
+  at = width + (number - dropped) * 16
+  return number, struct.unpack('>I8I8', redis.call('GETRANGE', KEYS[2], at, at + 15))
+end
+
+if ARGV[7] ~= '' then
+  local n = (#ARGV[7] - 16) / 17
+  width = 40 + n * 8
+  local head = redis.call('GETRANGE', KEYS[2], 0, width - 1)
+  if string.sub(head, 1, 16) ~= string.sub(ARGV[7], 1, 16) then return {'NEED_WINDOWS'} end
+  count, sum, dropped = struct.unpack('>I8I8I8', head, 17)
   if sum + amount > 9007199254740991 then
-    redis.call('ZREM', KEYS[2], marker)
+    redis.call('DEL', KEYS[2])
     return {'NEED_WINDOWS'}
   end
-  local at = 17
-  while at <= #ARGV[7] do
-    local length, kind, bound
-    length, kind, bound, at = struct.unpack('>I8BI8', ARGV[7], at)
-    if length > longest then longest = length end
-    local first = redis.call('ZRANGEBYSCORE', KEYS[2],
-      string.format('(%.0f', math.max(now - length, 1)), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    local within, paid, oldest = 0, 0, 0
-    if first[1] then
-      local before, total = string.match(first[1], '^(%d+):(%d+):')
-      within, paid, oldest = count - tonumber(before), sum - tonumber(total), tonumber(first[2])
-    end
+  for i = 1, n do
+    local length, kind, bound = struct.unpack('>I8BI8', ARGV[7], i * 17)
+    local first, oldest, before = first_after(struct.unpack('>I8', head, 33 + i * 8),
+      math.max(now - length, 1))
+    local within, paid = count - first, sum - before
+    firsts[i] = first
+    facts[i] = struct.pack('>I8I8I8', within, paid, oldest)
     if kind == 0 then
       fits = fits and within < bound
     else
       fits = fits and paid + amount <= bound
     end
-    facts[#facts + 1] = struct.pack('>I8I8I8', within, paid, oldest)
   end
 end
 if mode == 0 and not fits then return {'WINDOW'} end
 
 local n = #KEYS - 7
 local rejects = mode == 1 or mode == 3 or (mode == 2 and not fits)
-local levels, slices = {}, {}
+local levels, slices, rests = {}, {}, {}
 for i = 1, n do
   local starts_at, limit = struct.unpack('>I8I8', ARGV[6], i * 16 - 15)
   if starts_at > now then return {'ROLLOVER'} end
@@ -102,7 +120,9 @@ for i = 1, n do
     if rest < amount or leased_for == 0 then return {'NEED_LEASE', i - 1, number, rest} end
     levels[i] = struct.pack('>I8I8', spent, held)
     if hold == 1 then held = held + amount else spent = spent + amount end
-    slices[i] = struct.pack('>I8I8I8I8I8I8', epoch, number, rest - amount, spent, held, leased_for)
+    rests[i] = struct.pack('>I8I8', number, rest - amount)
+    slices[i] = string.sub(got[i + 5], 1, 8) .. rests[i]
+      .. struct.pack('>I8I8I8', spent, held, leased_for)
   end
 end
 
@@ -119,11 +139,22 @@ if rejects then
 end
 for i = 1, n do redis.call('SET', KEYS[i + 7], slices[i], 'KEEPTTL') end
 if ARGV[7] ~= '' then
-  redis.call('ZADD', KEYS[2], now, string.format('%016.0f:%.0f:%.0f', count, sum, amount))
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], 1, math.max(now - longest, 1))
+  redis.call('SETRANGE', KEYS[2], width + (count - dropped) * 16, struct.pack('>I8I8', now, sum))
+  local kept_from = math.min(unpack(firsts))
+  local head = ''
+  for i = 1, #firsts do head = head .. struct.pack('>I8', firsts[i]) end
+  -- Half of it is in no window any more: the rest moves to the front.
+  if kept_from - dropped > 1024 and (kept_from - dropped) * 2 > count - dropped then
+    local rest = redis.call('GETRANGE', KEYS[2], width + (kept_from - dropped) * 16, -1)
+    redis.call('SET', KEYS[2], string.sub(ARGV[7], 1, 16)
+      .. struct.pack('>I8I8I8', count + 1, sum + amount, kept_from) .. head .. rest, 'KEEPTTL')
+  else
+    redis.call('SETRANGE', KEYS[2], 16,
+      struct.pack('>I8I8I8', count + 1, sum + amount, dropped) .. head)
+  end
 end
 local said = struct.pack('>I8BBB', now, 1, n, #facts) .. table.concat(levels)
   .. table.concat(facts)
 local place = redis.call('XADD', KEYS[1], string.format('%.0f-*', epoch), 'd', ARGV[9], 'f', said)
 redis.call('SET', KEYS[4], record, 'PX', 90000000)
-return {'APPROVED', place, said}
+return {'APPROVED', place, said, table.concat(rests)}

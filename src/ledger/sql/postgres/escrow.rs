@@ -4,6 +4,8 @@
 //! shard's authority, the organization's head, then counters and leases. Not here: what Redis
 //! decided (`project`), and Redis itself (`ledger::redis`).
 
+use std::sync::Arc;
+
 use sqlx::postgres::PgConnectOptions;
 
 use super::load;
@@ -21,7 +23,7 @@ use crate::store::sql::spends::SpendRow;
 pub(in crate::ledger) mod grant;
 pub(in crate::ledger) mod survey;
 
-pub(in crate::ledger) use grant::{Ask, Granted, Lease};
+pub(in crate::ledger) use grant::{Ask, Granted, Holder, Lease};
 
 const AUTHORITIES: &str = "SELECT shard, epoch, replication_id, begun, position_epoch,
     position_seq, floor, taken_at FROM shard_authority";
@@ -75,6 +77,11 @@ impl Authority {
     pub(in crate::ledger) const fn position(&self) -> Place {
         Place { epoch: self.position_epoch, seq: self.position_seq }
     }
+
+    /// The same with another last place.
+    pub(in crate::ledger) fn moved(&self, last: Place) -> Self {
+        Self { position_epoch: last.epoch, position_seq: last.seq, ..self.clone() }
+    }
 }
 
 /// How everything stands that a decision compares, with the versions that order the news.
@@ -83,6 +90,14 @@ pub(in crate::ledger) struct Standings {
     pub(in crate::ledger) org: (i64, bool),
     pub(in crate::ledger) agent: (i64, AgentStatus, Option<MandateId>),
     pub(in crate::ledger) mandate: Option<(i64, MandateStatus)>,
+}
+
+/// A key, and the record it would have.
+#[derive(Clone, Debug)]
+pub(in crate::ledger) struct KeyName {
+    pub(in crate::ledger) id: TransactionId,
+    pub(in crate::ledger) agent: AgentId,
+    pub(in crate::ledger) key: Arc<str>,
 }
 
 /// What came of an attempt to take a shard over.
@@ -237,25 +252,28 @@ impl Escrow {
         }))
     }
 
-    /// The recorded decisions of a key, in their order: one, unless the key was used for two
+    /// The recorded decisions of each key, in their order: one, unless the key was used for two
     /// requests in two stores.
-    pub(in crate::ledger) async fn records_of_key(
+    pub(in crate::ledger) async fn records_of_keys(
         &self,
         org: OrgId,
-        id: TransactionId,
-        (agent, key): (AgentId, &str),
-    ) -> Result<Vec<TransactionRecord>, StoreError> {
-        const READ: &str = "read a decision";
+        keys: &[&KeyName],
+    ) -> Result<Vec<Vec<TransactionRecord>>, StoreError> {
+        const READ: &str = "read decisions";
         let mut reading = self.store.reading(Some(org), READ).await?;
-        let rows = load::rows_of_keys(&mut reading, std::iter::once(id)).await;
+        let rows = load::rows_of_keys(&mut reading, keys.iter().map(|key| key.id)).await;
         let mut rows = rows.map_err(failed(READ))?;
         rows.sort_by_key(|row| row.seq);
         let records = rows.into_iter().map(SpendRow::record).collect::<Result<Vec<_>, _>>()?;
-        let is_of_key = |record: &TransactionRecord| {
-            let is_same = record.spend.agent_id == agent && record.idempotency_key == key;
-            record.id == id || is_same
+        let of_key = |name: &&KeyName| {
+            let is_of_key = |record: &&TransactionRecord| {
+                let is_same = record.spend.agent_id == name.agent
+                    && record.idempotency_key.as_str() == &*name.key;
+                record.id == name.id || is_same
+            };
+            records.iter().filter(is_of_key).cloned().collect()
         };
-        Ok(records.into_iter().filter(is_of_key).collect())
+        Ok(keys.iter().map(of_key).collect())
     }
 
     /// When a mandate approved what since a time, oldest first.
@@ -286,12 +304,16 @@ impl Escrow {
         Ok(claim.charges.iter().map(|charge| level(charge).unwrap_or_default()).collect())
     }
 
-    /// Leases from a counter, or says why not (rules 7, 8 and 18).
-    pub(in crate::ledger) async fn grant(&self, ask: &Ask<'_>) -> Result<Granted, StoreError> {
+    /// Leases from counters, or says why not, to each who asks (rules 7, 8 and 18).
+    pub(in crate::ledger) async fn grant(
+        &self,
+        holder: Holder,
+        asks: &[&Ask],
+    ) -> Result<Vec<Granted>, StoreError> {
         const GRANT: &str = "lease from a budget";
-        let mut writing = self.store.writing(Some(ask.org), GRANT).await?;
-        let granted = grant::grant(&mut writing, ask).await.map_err(Failed::into_error)?;
-        if matches!(granted, Granted::Lease(_)) {
+        let mut writing = self.store.writing(Some(holder.org), GRANT).await?;
+        let granted = grant::grant(&mut writing, holder, asks).await.map_err(Failed::into_error)?;
+        if granted.iter().any(|granted| matches!(granted, Granted::Lease(_))) {
             self.store.finish(writing, GRANT).await?;
         }
         Ok(granted)

@@ -110,12 +110,12 @@ type Gone = BTreeMap<(MandateId, String, i64, i64), i64>;
 /// Commits a batch; `false` if its position or its epoch was not the present one.
 pub(in crate::ledger) async fn project(
     connection: &mut PgConnection,
-    batch: &Batch,
+    batch: Batch,
 ) -> Result<bool, StoreError> {
     let failed = |error: sqlx::Error| Failed::from(error).into_error();
-    let Some((last, _)) = batch.entries.last() else { return Ok(true) };
+    let Some(last) = batch.entries.last().map(|(place, _)| *place) else { return Ok(true) };
     let mut writing = connection.begin_with(begin("BEGIN", None)).await.map_err(failed)?;
-    if !write(&mut writing, batch, *last).await.map_err(Failed::into_error)? {
+    if !write(&mut writing, batch, last).await.map_err(Failed::into_error)? {
         writing.rollback().await.map_err(failed)?;
         return Ok(false);
     }
@@ -123,7 +123,7 @@ pub(in crate::ledger) async fn project(
     Ok(true)
 }
 
-async fn write(connection: &mut PgConnection, batch: &Batch, last: Place) -> Result<bool, Failed> {
+async fn write(connection: &mut PgConnection, batch: Batch, last: Place) -> Result<bool, Failed> {
     let times = batch.entries.iter().filter_map(|(_, entry)| match entry {
         Entry::Decision(record) => Some(record.decided_at.as_microsecond()),
         Entry::Begin | Entry::Recall(..) => None,
@@ -143,40 +143,41 @@ async fn write(connection: &mut PgConnection, batch: &Batch, last: Place) -> Res
         Some(false) => return Err(forgets(RECORD).into()),
         Some(true) => {}
     }
-    for (org, part) in parts(batch) {
-        write_part(connection, (batch.shard, org), part).await?;
-    }
     let begins = |(place, entry): &(Place, Entry)| match entry {
         Entry::Begin => Some(place.epoch),
         Entry::Decision(_) | Entry::Recall(..) => None,
     };
-    if let Some(begun) = batch.entries.iter().filter_map(begins).max() {
-        release(connection, batch.shard, begun).await?;
+    let (shard, begun) = (batch.shard, batch.entries.iter().filter_map(begins).max());
+    for (org, part) in parts(batch.entries) {
+        write_part(connection, (shard, org), part).await?;
     }
-    let told = format!("{} {} {}", batch.shard, last.epoch, last.seq);
+    if let Some(begun) = begun {
+        release(connection, shard, begun).await?;
+    }
+    let told = format!("{shard} {} {}", last.epoch, last.seq);
     sqlx::query(TELL).bind(CHANNEL).bind(told).execute(&mut *connection).await?;
     Ok(true)
 }
 
 /// What one organization has in a batch, in its order.
 #[derive(Default)]
-struct Part<'a> {
-    decisions: Vec<(Place, &'a TransactionRecord)>,
+struct Part {
+    decisions: Vec<(Place, TransactionRecord)>,
     gone: Gone,
 }
 
-fn parts(batch: &Batch) -> BTreeMap<OrgId, Part<'_>> {
-    let mut parts = BTreeMap::<OrgId, Part<'_>>::new();
-    for (place, entry) in &batch.entries {
+fn parts(entries: Vec<(Place, Entry)>) -> BTreeMap<OrgId, Part> {
+    let mut parts = BTreeMap::<OrgId, Part>::new();
+    for (place, entry) in entries {
         match entry {
             Entry::Begin => {}
             Entry::Decision(record) => {
-                parts.entry(record.org_id).or_default().decisions.push((*place, record));
+                parts.entry(record.org_id).or_default().decisions.push((place, *record));
             }
             Entry::Recall(org, (mandate, subject, starts_at), amount) => {
-                let key = (*mandate, subject.clone(), *starts_at, place.epoch);
-                let sum = parts.entry(*org).or_default().gone.entry(key).or_default();
-                *sum = sum.saturating_add(*amount);
+                let key = (mandate, subject, starts_at, place.epoch);
+                let sum = parts.entry(org).or_default().gone.entry(key).or_default();
+                *sum = sum.saturating_add(amount);
             }
         }
     }
@@ -195,7 +196,7 @@ pub(super) async fn in_the_name_of(
 async fn write_part(
     connection: &mut PgConnection,
     (shard, org): (i16, OrgId),
-    mut part: Part<'_>,
+    mut part: Part,
 ) -> Result<(), Failed> {
     in_the_name_of(connection, org).await?;
     record(connection, org, &mut part).await?;
@@ -215,11 +216,7 @@ async fn release(connection: &mut PgConnection, shard: i16, begun: i64) -> Resul
 }
 
 /// Everything that the decisions of an organization change beside its leases.
-async fn record(
-    connection: &mut PgConnection,
-    org: OrgId,
-    part: &mut Part<'_>,
-) -> Result<(), Failed> {
+async fn record(connection: &mut PgConnection, org: OrgId, part: &mut Part) -> Result<(), Failed> {
     if part.decisions.is_empty() {
         return Ok(());
     }
@@ -228,7 +225,7 @@ async fn record(
     let mut head = Head { seq, floor: time(floor)? };
     let mut known = known(connection, &part.decisions).await?;
     let mut new = Vec::new();
-    for (place, record) in &part.decisions {
+    for (place, record) in std::mem::take(&mut part.decisions) {
         for key in &record.charged {
             let subject = subject_text(&key.subject, key.period);
             let lease = (key.mandate, subject, key.starts_at.as_microsecond(), place.epoch);
@@ -237,7 +234,7 @@ async fn record(
         }
         // Decided before, while Redis was away: that row stays, the money goes back.
         if known.insert(record.id) {
-            new.push((*record).clone());
+            new.push(record);
         } else {
             metrics::counter!("quetra_redis_duplicates_total").increment(1);
         }
@@ -253,7 +250,7 @@ async fn record(
 /// key is another decision, which somebody may have been told, and gets its own row (rule 13).
 async fn known(
     connection: &mut PgConnection,
-    decisions: &[(Place, &TransactionRecord)],
+    decisions: &[(Place, TransactionRecord)],
 ) -> Result<HashSet<TransactionId>, Failed> {
     let ids = decisions.iter().map(|(_, record)| record.id.as_bytes().to_vec());
     let ids = ids.collect::<HashSet<_>>().into_iter().collect::<Vec<_>>();

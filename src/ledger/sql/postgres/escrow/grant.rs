@@ -1,16 +1,19 @@
-//! One lease: as much of a counter as Postgres may hand to Redis, or the proof that there is none.
+//! Leases: as much of some counters as Postgres may hand to Redis, or the proof that there is none.
 //!
-//! Not here: how it gets into a slice (`ledger::redis`), and how what is spent of it comes back as
-//! rows (`project`).
+//! Whoever asks for leases of one organization at the same time gets them in one transaction, with
+//! a fixed number of statements. Not here: who gathers them and how leases get into slices
+//! (`ledger::redis`), and how what is spent of them comes back as rows (`project`).
+
+use std::collections::HashMap;
 
 use sqlx::postgres::PgConnection;
 use sqlx::query_as;
 
-use super::super::load::counters;
+use super::super::load::{self, counters};
 use super::super::{Failed, save};
 use super::lock_head;
-use crate::domain::id::OrgId;
-use crate::domain::ledger::{Charge, Claim, Level};
+use crate::domain::id::{MandateId, OrgId};
+use crate::domain::ledger::{Charge, Claim, CounterKey, Level};
 use crate::ledger::Durability;
 use crate::ledger::sql::{Needs, Page, corrupt};
 use crate::store::sql::spends::subject_text;
@@ -19,34 +22,45 @@ use crate::store::sql::spends::subject_text;
 const SHARE: i64 = 4;
 
 const EPOCH: &str = "SELECT epoch, begun FROM shard_authority WHERE shard = $1 FOR KEY SHARE";
-const VERSION: &str = "SELECT version FROM mandate WHERE id = $1";
+const VERSIONS: &str = "SELECT id, version FROM mandate WHERE id = ANY($1)";
 
-/// The last lease of this epoch.
-const LAST: &str = "SELECT number, amount, leased, level, limit_minor FROM lease
-    WHERE mandate_id = $1 AND subject = $2 AND starts_at = $3 AND shard = $4 AND epoch = $5";
+/// The last lease of this epoch of each counter.
+const LAST: &str = "
+SELECT asked.place, lease.number, lease.amount, lease.leased, lease.level, lease.limit_minor
+FROM unnest($1::bytea[], $2::text[], $3::bigint[])
+    WITH ORDINALITY AS asked (mandate, subject, starts_at, place)
+JOIN lease ON lease.mandate_id = asked.mandate AND lease.subject = asked.subject
+    AND lease.starts_at = asked.starts_at AND lease.shard = $4 AND lease.epoch = $5";
 
 const LEASE: &str = "
 INSERT INTO lease (mandate_id, subject, starts_at, shard, epoch, number, amount, leased, level,
     limit_minor)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9)
+SELECT mandate, subject, starts_at, $4, $5, number, amount, amount, level, limit_minor
+FROM unnest($1::bytea[], $2::text[], $3::bigint[], $6::bigint[], $7::bigint[], $8::text[],
+    $9::bigint[]) AS new (mandate, subject, starts_at, number, amount, level, limit_minor)
 ON CONFLICT (mandate_id, subject, starts_at, shard, epoch) DO UPDATE SET
     number = excluded.number, amount = excluded.amount, leased = lease.leased + excluded.amount,
     level = excluded.level, limit_minor = excluded.limit_minor";
 
-/// What is asked for.
-#[derive(Debug)]
-pub(in crate::ledger) struct Ask<'a> {
-    /// The shard and the epoch that lease is for.
-    pub(in crate::ledger) shard: (i16, i64),
-    /// Whose budget it is.
+/// Whom leases are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::ledger) struct Holder {
+    pub(in crate::ledger) shard: i16,
+    pub(in crate::ledger) epoch: i64,
+    /// Whose budgets they are.
     pub(in crate::ledger) org: OrgId,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(in crate::ledger) struct Ask {
     /// The claim, and the version of the mandate it was made from.
-    pub(in crate::ledger) claim: (&'a Claim, i64),
+    pub(in crate::ledger) claim: (Claim, i64),
     /// Which of its charges.
     pub(in crate::ledger) index: usize,
     /// What is to be spent.
     pub(in crate::ledger) amount: i64,
-    /// How many want to spend of this slice now, with about as much.
+    /// How many want to spend of this slice now, with about as much; 0: it is ahead of need.
     pub(in crate::ledger) callers: i64,
     /// The number of the last lease in the slice, and what is left there.
     pub(in crate::ledger) slice: (i64, i64),
@@ -55,7 +69,7 @@ pub(in crate::ledger) struct Ask<'a> {
 }
 
 /// A lease on its way to its slice.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) struct Lease {
     pub(in crate::ledger) number: i64,
     pub(in crate::ledger) amount: i64,
@@ -67,7 +81,7 @@ pub(in crate::ledger) struct Lease {
 }
 
 /// What came of it.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(in crate::ledger) enum Granted {
     /// Install this one.
     Lease(Lease),
@@ -81,22 +95,119 @@ pub(in crate::ledger) enum Granted {
     Epoch,
 }
 
-pub(super) async fn grant(connection: &mut PgConnection, ask: &Ask<'_>) -> Result<Granted, Failed> {
-    let ((shard, epoch), (claim, version)) = (ask.shard, ask.claim);
-    let present = query_as::<_, (i64, bool)>(EPOCH).bind(shard).fetch_optional(&mut *connection);
-    if present.await? != Some((epoch, true)) {
-        return Ok(Granted::Epoch);
+/// What the lease of a counter is in the epoch.
+#[derive(Clone, Debug, Default)]
+struct Last {
+    number: i64,
+    amount: i64,
+    leased: i64,
+    /// The weakest level that was answered from it.
+    level: Option<String>,
+    limit: i64,
+}
+
+/// A lease that is to be written down.
+struct New<'a> {
+    key: &'a CounterKey,
+    number: i64,
+    amount: i64,
+    level: &'static str,
+    limit: i64,
+}
+
+pub(super) async fn grant(
+    connection: &mut PgConnection,
+    holder: Holder,
+    asks: &[&Ask],
+) -> Result<Vec<Granted>, Failed> {
+    let all = |granted: Granted| vec![granted; asks.len()];
+    let present = query_as::<_, (i64, bool)>(EPOCH).bind(holder.shard);
+    if present.fetch_optional(&mut *connection).await? != Some((holder.epoch, true)) {
+        return Ok(all(Granted::Epoch));
     }
-    if lock_head(connection, ask.org).await?.is_none() {
-        return Ok(Granted::Stale);
+    if lock_head(connection, holder.org).await?.is_none() {
+        return Ok(all(Granted::Stale));
     }
-    let now = sqlx::query_scalar::<_, i64>(VERSION).bind(claim.mandate.as_bytes().as_slice());
-    if now.fetch_optional(&mut *connection).await? != Some(version) {
-        return Ok(Granted::Stale);
-    }
+    let versions = versions(connection, asks).await?;
+    let is_current = |ask: &&Ask| versions.get(&ask.claim.0.mandate).copied() == Some(ask.claim.1);
     let mut page = Page::default();
-    let needs = Needs { claims: vec![claim], ..Needs::default() };
+    let claims = asks.iter().copied().filter(is_current).map(|ask| &ask.claim.0);
+    let needs = Needs { claims: claims.collect(), ..Needs::default() };
     counters(connection, &mut page, &needs).await?;
+    let mut lasts = lasts(connection, holder, asks).await?;
+    let mut new = Vec::new();
+    let mut granted = Vec::with_capacity(asks.len());
+    for ask in asks {
+        granted.push(if is_current(ask) {
+            rule(&mut page, &mut lasts, ask, &mut new)?
+        } else {
+            Granted::Stale
+        });
+    }
+    write(connection, holder, &page, &new).await?;
+    Ok(granted)
+}
+
+/// The version that each mandate has now.
+async fn versions(
+    connection: &mut PgConnection,
+    asks: &[&Ask],
+) -> Result<HashMap<MandateId, i64>, Failed> {
+    let ids = asks.iter().map(|ask| ask.claim.0.mandate.as_bytes().to_vec());
+    let rows = query_as::<_, (Vec<u8>, i64)>(VERSIONS).bind(ids.collect::<Vec<_>>());
+    let rows = rows.fetch_all(connection).await?.into_iter();
+    rows.map(|(id, version)| Ok((MandateId::from_bytes(load::id(&id)?), version))).collect()
+}
+
+fn charge(ask: &Ask) -> Result<&Charge, Failed> {
+    let charge = ask.claim.0.charges.get(ask.index);
+    charge.ok_or_else(|| corrupt("a charge that no claim has").into())
+}
+
+/// Counters as columns of keys.
+fn names<'a>(keys: impl Iterator<Item = &'a CounterKey>) -> (Vec<Vec<u8>>, Vec<String>, Vec<i64>) {
+    let (mut mandates, mut subjects, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+    for key in keys {
+        mandates.push(key.mandate.as_bytes().to_vec());
+        subjects.push(subject_text(&key.subject, key.period));
+        starts.push(key.starts_at.as_microsecond());
+    }
+    (mandates, subjects, starts)
+}
+
+async fn lasts(
+    connection: &mut PgConnection,
+    holder: Holder,
+    asks: &[&Ask],
+) -> Result<HashMap<CounterKey, Last>, Failed> {
+    let charges = asks.iter().map(|ask| charge(ask)).collect::<Result<Vec<_>, _>>()?;
+    let (mandates, subjects, starts) = names(charges.iter().map(|charge| &charge.key));
+    let rows = query_as::<_, (i64, i64, i64, i64, String, i64)>(LAST)
+        .bind(mandates)
+        .bind(subjects)
+        .bind(starts)
+        .bind(holder.shard)
+        .bind(holder.epoch)
+        .fetch_all(connection)
+        .await?;
+    let mut lasts = HashMap::new();
+    for (place, number, amount, leased, level, limit) in rows {
+        let place = usize::try_from(place.saturating_sub(1)).unwrap_or(usize::MAX);
+        let charge = charges.get(place).ok_or_else(|| corrupt("a lease that nobody asked for"))?;
+        let last = Last { number, amount, leased, level: Some(level), limit };
+        lasts.insert(charge.key.clone(), last);
+    }
+    Ok(lasts)
+}
+
+/// One lease, or why not. What it leases is counted for those who come after it.
+fn rule<'a>(
+    page: &mut Page,
+    lasts: &mut HashMap<CounterKey, Last>,
+    ask: &'a Ask,
+    new: &mut Vec<New<'a>>,
+) -> Result<Granted, Failed> {
+    let claim = &ask.claim.0;
     let level = |charge: &Charge| {
         let level = page.book.counters.get(&charge.key).copied();
         level.ok_or_else(|| corrupt("a book without what was asked"))
@@ -109,71 +220,70 @@ pub(super) async fn grant(connection: &mut PgConnection, ask: &Ask<'_>) -> Resul
     if claim.charges.iter().zip(&levels).any(exceeds) {
         return Ok(Granted::Proved(levels));
     }
-    let (Some(charge), Some(level)) = (claim.charges.get(ask.index), levels.get(ask.index)) else {
-        return Err(corrupt("a charge that no claim has").into());
-    };
-    lease(connection, &page, ask, (charge, *level)).await
-}
-
-async fn lease(
-    connection: &mut PgConnection,
-    page: &Page,
-    ask: &Ask<'_>,
-    (charge, level): (&Charge, Level),
-) -> Result<Granted, Failed> {
-    let (shard, epoch) = ask.shard;
-    let subject = subject_text(&charge.key.subject, charge.key.period);
-    let starts_at = charge.key.starts_at.as_microsecond();
-    let last = query_as::<_, (i64, i64, i64, String, i64)>(LAST)
-        .bind(charge.key.mandate.as_bytes().as_slice())
-        .bind(&subject)
-        .bind(starts_at)
-        .bind(shard)
-        .bind(epoch)
-        .fetch_optional(&mut *connection)
-        .await?;
+    let charge = charge(ask)?;
+    let level = levels.get(ask.index).copied().unwrap_or_default();
+    let last = lasts.entry(charge.key.clone()).or_default();
     let (installed, rest) = ask.slice;
-    let (number, before) = last.as_ref().map_or((0, 0), |last| (last.0, last.2));
     // INVARIANT: one lease of a counter is on its way at a time.
-    if let Some((number, amount, leased, _, limit)) = last.as_ref().filter(|one| one.0 > installed)
-    {
-        let total = level.spent.saturating_add(*leased);
+    if last.number > installed {
         return Ok(Granted::Lease(Lease {
-            number: *number,
-            amount: *amount,
-            total,
+            number: last.number,
+            amount: last.amount,
+            total: level.spent.saturating_add(last.leased),
             held: level.held,
-            limit: *limit,
+            limit: last.limit,
         }));
     }
-    let leased = page.book.leased.get(&charge.key).copied().unwrap_or_default();
-    let free = charge.limit.saturating_sub(level.committed().saturating_add(leased));
+    let leased = page.book.leased.entry(charge.key.clone()).or_default();
+    let free = charge.limit.saturating_sub(level.committed().saturating_add(*leased));
     let missing = ask.amount.saturating_sub(rest).max(0);
-    if free < missing {
+    let share = free.checked_div(SHARE).unwrap_or_default();
+    if free < missing || (ask.callers == 0 && share <= 0) {
         return Ok(Granted::Short);
     }
     // The last of it is not leased in pieces that each serve one of those who wait.
     let some = free.min(ask.amount.saturating_mul(ask.callers));
-    let amount = missing.max(free.checked_div(SHARE).unwrap_or_default()).max(some);
-    let weakest = last.as_ref().map_or_else(|| ask.level.word(), |last| ask.level.weaker(&last.3));
-    let number = number.saturating_add(1);
+    let amount = missing.max(share).max(some);
+    let weakest = last.level.as_deref();
+    let weakest = weakest.map_or_else(|| ask.level.word(), |last| ask.level.weaker(last));
+    *leased = leased.saturating_add(amount);
+    *last = Last {
+        number: last.number.saturating_add(1),
+        amount,
+        leased: last.leased.saturating_add(amount),
+        level: Some(weakest.to_owned()),
+        limit: charge.limit,
+    };
+    let (number, limit) = (last.number, last.limit);
+    new.push(New { key: &charge.key, number, amount, level: weakest, limit });
+    let total = level.spent.saturating_add(last.leased);
+    Ok(Granted::Lease(Lease { number, amount, total, held: level.held, limit }))
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    holder: Holder,
+    page: &Page,
+    new: &[New<'_>],
+) -> Result<(), Failed> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let (mandates, subjects, starts) = names(new.iter().map(|lease| lease.key));
     sqlx::query(LEASE)
-        .bind(charge.key.mandate.as_bytes().as_slice())
-        .bind(&subject)
-        .bind(starts_at)
-        .bind(shard)
-        .bind(epoch)
-        .bind(number)
-        .bind(amount)
-        .bind(weakest)
-        .bind(charge.limit)
+        .bind(mandates)
+        .bind(subjects)
+        .bind(starts)
+        .bind(holder.shard)
+        .bind(holder.epoch)
+        .bind(new.iter().map(|lease| lease.number).collect::<Vec<_>>())
+        .bind(new.iter().map(|lease| lease.amount).collect::<Vec<_>>())
+        .bind(new.iter().map(|lease| lease.level).collect::<Vec<_>>())
+        .bind(new.iter().map(|lease| lease.limit).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
-    if !page.kept.contains(&charge.key) {
-        save::move_counters(connection, &page.book, &[&charge.key]).await?;
-    }
-    let total = level.spent.saturating_add(before).saturating_add(amount);
-    Ok(Granted::Lease(Lease { number, amount, total, held: level.held, limit: charge.limit }))
+    let keys = new.iter().map(|lease| lease.key).filter(|key| !page.kept.contains(key));
+    save::move_counters(connection, &page.book, &keys.collect::<Vec<_>>()).await
 }
 
 /// The name of a counter, as entries of the outbox have it.

@@ -7,8 +7,8 @@
 use sqlx::query_as;
 
 use super::super::load;
-use super::super::project::in_the_name_of;
-use super::{Escrow, Failed};
+use super::super::project::{CHANNEL, in_the_name_of};
+use super::{Authority, Escrow, Failed, Place};
 use crate::domain::id::{MandateId, OrgId};
 use crate::store::StoreError;
 use crate::store::postgres::failed;
@@ -42,6 +42,12 @@ const OWED: &str = "SELECT DISTINCT org_id FROM lease
 
 const FREE: &str = "UPDATE lease SET leased = 0
     WHERE shard = $1 AND epoch = $2 AND leased > 0 AND org_id = $3";
+
+/// What is told to the servers that wait is that there is nothing more to wait for.
+const SKIP: &str = "
+UPDATE shard_authority SET position_epoch = $5, position_seq = $6
+WHERE shard = $1 AND epoch = $2 AND begun AND (position_epoch, position_seq) = ($3, $4)
+RETURNING pg_notify($7, $8) IS NOT NULL";
 
 /// A slice, as its lease names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -118,6 +124,34 @@ impl Escrow {
             .await
             .map_err(failed(READ))?;
         rows.into_iter().map(name).collect::<Result<_, _>>().map_err(Failed::into_error)
+    }
+
+    /// Moves the position of a shard without recording what is in between; `false` if it was not
+    /// there any more. What was spent in between stays leased.
+    pub(in crate::ledger) async fn skip(
+        &self,
+        from: &Authority,
+        to: Place,
+    ) -> Result<bool, StoreError> {
+        const SKIP_THEM: &str = "go on behind a place of the outbox";
+        let mut writing = self.store.writing(None, SKIP_THEM).await?;
+        let moved = sqlx::query(SKIP)
+            .bind(from.shard)
+            .bind(from.epoch)
+            .bind(from.position().epoch)
+            .bind(from.position().seq)
+            .bind(to.epoch)
+            .bind(to.seq)
+            .bind(CHANNEL)
+            .bind(format!("{} {} {}", from.shard, to.epoch, to.seq))
+            .fetch_optional(&mut *writing)
+            .await
+            .map_err(failed(SKIP_THEM))?;
+        if moved.is_none() {
+            return Ok(false);
+        }
+        self.store.finish(writing, SKIP_THEM).await?;
+        Ok(true)
     }
 
     /// Frees everything that an ended epoch of a shard still has; how many leases that were.
