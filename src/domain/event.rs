@@ -50,6 +50,14 @@ kinds! {
     TransactionRejected = "transaction.rejected",
     /// A spend is held until a person decides.
     TransactionPendingApproval = "transaction.pending_approval",
+    /// A person denied a spend that was held.
+    TransactionDenied = "transaction.denied",
+    /// Nobody decided on a spend in time.
+    TransactionTimedOut = "transaction.timeout",
+    /// A spend was withdrawn before a person decided.
+    TransactionWithdrawn = "transaction.withdrawn",
+    /// An approval was not settled in time.
+    TransactionExpired = "transaction.expired",
     /// The final amount became known.
     TransactionSettled = "transaction.settled",
     /// A transaction was given back.
