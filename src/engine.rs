@@ -59,6 +59,23 @@ const ATTEMPTS: usize = 5;
 /// A field of a request that is wrong; the path is the API's.
 pub type FieldViolation = PolicyViolation;
 
+/// Why a person's answer, or a settlement above the approved amount, has no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantRefusal {
+    /// The mandate names others.
+    #[error("this key is not one of the approvers that the mandate names")]
+    NotApprover,
+    /// Nobody answers for oneself.
+    #[error("this key asked for the spend itself")]
+    OwnRequest,
+    /// The answer is about something else.
+    #[error("the request is not the one that this answer is about")]
+    RequestMismatch,
+    /// Money cannot be granted as things stand.
+    #[error("the money cannot be granted now: {}", .0.detail)]
+    StandingLimit(Reason),
+}
+
 /// Why a use case gave no result. A rejected spend is a result, not one of these.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -109,18 +126,9 @@ pub enum EngineError {
         /// What there is.
         available: Minor,
     },
-    /// The mandate names others.
-    #[error("this key is not one of the approvers that the mandate names")]
-    NotApprover,
-    /// Nobody answers for oneself.
-    #[error("this key asked for the spend itself")]
-    OwnRequest,
-    /// The answer is about something else.
-    #[error("the request is not the one that this answer is about")]
-    RequestMismatch,
-    /// Money cannot be granted as things stand.
-    #[error("the money cannot be granted now: {}", .0.detail)]
-    StandingLimit(Reason),
+    /// What is held is not granted to this person, or not now.
+    #[error(transparent)]
+    NotGranted(#[from] GrantRefusal),
     /// Not the version the caller has seen.
     #[error("the object has changed; it is at version {0} now")]
     VersionConflict(i64),

@@ -40,7 +40,7 @@ pub(super) struct ListArgs {
     /// Only under this mandate
     #[arg(long, value_name = "ID")]
     mandate: Option<String>,
-    /// Only in this state, such as pending_approval, denied, timeout
+    /// Only in this state, such as `pending_approval`, denied, timeout
     #[arg(long, value_parser = word::<v1::TransactionState>)]
     state: Option<Word<v1::TransactionState>>,
 }

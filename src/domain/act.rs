@@ -275,10 +275,11 @@ impl ActRecord {
 /// The words of the person whose act this is.
 fn said(kind: ActKind, after: &TransactionRecord) -> Option<String> {
     let followup = &after.followup;
-    let statement = match kind {
-        ActKind::TransactionSeconded | ActKind::TransactionApproved => followup.grants.last(),
-        ActKind::TransactionDenied => followup.denial.as_ref(),
-        _ => None,
+    let is_grant = matches!(kind, ActKind::TransactionSeconded | ActKind::TransactionApproved);
+    let statement = if is_grant {
+        followup.grants.last()
+    } else {
+        followup.denial.as_ref().filter(|_| kind == ActKind::TransactionDenied)
     };
     statement.map(|said| said.comment.clone()).filter(|comment| !comment.is_empty())
 }

@@ -223,6 +223,7 @@ mod tests {
     #[test]
     fn only_who_is_named_may_answer() {
         let key = KeyId::from_bytes([7; 16]);
+        const EVERY_ADMIN: &[&str] = &[];
         let terms = |approvers: &[&str]| ApprovalTerms {
             approvers: approvers.iter().map(|text| (*text).to_owned()).collect(),
             required: 1,
@@ -232,7 +233,7 @@ mod tests {
         let person = |role| Person { key, role };
         let id = key.to_string();
         for (approvers, role, may) in [
-            (&[] as &[&str], "admin", true),
+            (EVERY_ADMIN, "admin", true),
             (&[], "reader", false),
             (&["admin"], "admin", true),
             (&["admin"], "reader", false),

@@ -6,7 +6,7 @@
 use super::access::Principal;
 use super::evaluate::Decisive;
 use super::pages::{PageAsk, Paged};
-use super::{Engine, EngineError, EngineResult};
+use super::{Engine, EngineError, EngineResult, GrantRefusal};
 use crate::domain::agent::Agent;
 use crate::domain::decision::{BudgetStatus, Verdict};
 use crate::domain::hold::Person;
@@ -156,7 +156,7 @@ impl Engine {
         let record = self.requested(caller, id).await?;
         // What was asked under an id never changes, so one look is enough.
         if answer.request_hash.is_some_and(|seen| seen != record.request_hash) {
-            return Err(EngineError::RequestMismatch);
+            return Err(GrantRefusal::RequestMismatch.into());
         }
         let act = match answer.approve {
             true => Act::Approve(person, answer.comment),
@@ -196,9 +196,9 @@ impl Engine {
         let stored = self.catalogue.mandate_version(org, mandate, version).await?;
         let agent = self.catalogue.agent(org, record.spend.agent_id).await?;
         let (Some(stored), Some(agent)) = (stored, agent) else { return Err(gone) };
-        let threshold = stored.policy.rules.iter().find_map(|rule| match rule {
-            RuleSpec::Approval { threshold, .. } => Some(*threshold),
-            _ => None,
+        let threshold = stored.policy.rules.iter().find_map(|rule| {
+            let RuleSpec::Approval { threshold, .. } = rule else { return None };
+            Some(*threshold)
         });
         let is_open = record.state == TransactionState::PendingApproval;
         let budget_after = if is_open { self.budget_after(&record).await? } else { None };

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::access::Principal;
 use super::evaluate::Decisive;
-use super::{ATTEMPTS, Engine, EngineError, EngineResult};
+use super::{ATTEMPTS, Engine, EngineError, EngineResult, GrantRefusal};
 use crate::domain::actor::Actor;
 use crate::domain::decision::{Reason, RejectionReason};
 use crate::domain::evaluate::{Case, reconsider};
@@ -138,7 +138,7 @@ impl Engine {
         // A settlement tells what has happened: only the room for it counts.
         let is_grant = matches!(act, Act::Approve(..));
         if let Some(reason) = reasons.into_iter().next().filter(|_| is_grant) {
-            return Err(EngineError::StandingLimit(reason));
+            return Err(GrantRefusal::StandingLimit(reason).into());
         }
         let valid_until = frame.mandate.as_ref().and_then(|mandate| mandate.valid_until);
         let good_until = valid_until.filter(|_| is_grant);
@@ -174,8 +174,8 @@ fn refused(error: ResolveError, currency: Currency) -> EngineError {
         ResolveError::NotFound => EngineError::NotFound("transaction"),
         ResolveError::WrongState { from, wanted } => EngineError::TransactionState { from, wanted },
         ResolveError::Exceeds { available } => EngineError::AmountExceeds { available },
-        ResolveError::NotApprover => EngineError::NotApprover,
-        ResolveError::OwnRequest => EngineError::OwnRequest,
+        ResolveError::NotApprover => GrantRefusal::NotApprover.into(),
+        ResolveError::OwnRequest => GrantRefusal::OwnRequest.into(),
         ResolveError::Stale => EngineError::ConcurrentChange,
         ResolveError::OverLimit { subject, limit, committed } => {
             let (reason, source) = match subject {
@@ -186,7 +186,7 @@ fn refused(error: ResolveError, currency: Currency) -> EngineError {
             let (committed, limit) = (currency.format(committed), currency.format(limit));
             let detail =
                 format!("{committed} would be spent and held together, the limit is {limit}");
-            EngineError::StandingLimit(Reason { reason, source, detail })
+            GrantRefusal::StandingLimit(Reason { reason, source, detail }).into()
         }
     }
 }

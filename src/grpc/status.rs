@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorInfo, FieldViolation, RetryInfo, StatusExt};
 
 use super::convert::decision::rejection;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, GrantRefusal};
 use crate::engine::{Role, StoreErrorKind};
 use crate::proto::v1::{ErrorReason, RejectionReason};
 
@@ -204,10 +204,7 @@ pub fn status_of(error: EngineError) -> Status {
             refusal(Code::FailedPrecondition, R::AmountExceedsTransaction, message)
                 .with("available", available.to_string())
         }
-        error @ (EngineError::NotApprover
-        | EngineError::OwnRequest
-        | EngineError::RequestMismatch
-        | EngineError::StandingLimit(_)) => approval_refusal(error),
+        EngineError::NotGranted(why) => grant_refusal(why, message),
         EngineError::LastAdminKey => {
             let message = format!("{message}; create another one first");
             refusal(Code::FailedPrecondition, R::LastAdminKey, message)
@@ -256,27 +253,25 @@ pub fn status_of(error: EngineError) -> Status {
 }
 
 /// What a person's answer, or a settlement above the approved amount, can meet.
-fn approval_refusal(error: EngineError) -> Refusal {
+fn grant_refusal(why: GrantRefusal, message: String) -> Refusal {
     use ErrorReason as R;
-    let message = error.to_string();
-    match error {
-        EngineError::NotApprover => {
+    match why {
+        GrantRefusal::NotApprover => {
             let message = format!("{message}; ask one of them");
             refusal(Code::PermissionDenied, R::NotAnApprover, message)
         }
-        EngineError::OwnRequest => {
+        GrantRefusal::OwnRequest => {
             let message = format!("{message}; ask another approver, or void it");
             refusal(Code::PermissionDenied, R::OwnRequest, message)
         }
-        EngineError::RequestMismatch => {
+        GrantRefusal::RequestMismatch => {
             let message = format!("{message}; read it again, then decide");
             refusal(Code::FailedPrecondition, R::RequestMismatch, message)
         }
-        EngineError::StandingLimit(reason) => {
+        GrantRefusal::StandingLimit(reason) => {
             refusal(Code::FailedPrecondition, R::StandingLimit, message)
                 .with("reason", rejection_word(rejection(reason.reason)))
         }
-        other => general_refusal(other),
     }
 }
 
@@ -338,10 +333,7 @@ fn general_refusal(error: EngineError) -> Refusal {
         | EngineError::AgentStatus(_)
         | EngineError::TransactionState { .. }
         | EngineError::AmountExceeds { .. }
-        | EngineError::NotApprover
-        | EngineError::OwnRequest
-        | EngineError::RequestMismatch
-        | EngineError::StandingLimit(_)
+        | EngineError::NotGranted(_)
         | EngineError::VersionConflict(_)
         | EngineError::ConcurrentChange
         | EngineError::LastAdminKey

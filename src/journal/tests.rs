@@ -12,7 +12,13 @@ fn org() -> OrgId {
 
 fn budget(total: i64) -> Budget {
     let currency = Currency::parse("USD").unwrap();
-    Budget { total, per_transaction: total, currency, reset: Period::Daily, holds: Holds::default() }
+    Budget {
+        total,
+        per_transaction: total,
+        currency,
+        reset: Period::Daily,
+        holds: Holds::default(),
+    }
 }
 
 /// A decision after which so much is spent.

@@ -137,7 +137,7 @@ async fn a_person_approves_and_the_agent_learns_of_it(engine: Engine) {
     let listed = admin.approvals.list_approvals(v1::ListApprovalsRequest::default()).await;
     let listed = listed.unwrap().into_inner().approvals;
     let shown = admin.approval(&id).await;
-    assert_eq!(listed, [shown.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&shown));
     let transaction = shown.transaction.unwrap();
     assert_eq!((transaction.amount, transaction.currency.as_str()), (25_000, "USD"));
     assert_eq!(transaction.vendor, "https://Firecrawl.dev/pricing");

@@ -359,7 +359,7 @@ impl TransactionRecord {
     fn asks(&self, person: &Person, wanted: &'static str) -> Result<i64, ResolveError> {
         let wrong = ResolveError::WrongState { from: self.state, wanted };
         // Requests from before there were terms can only be withdrawn.
-        let terms = self.terms.approval.as_ref().ok_or(wrong.clone())?;
+        let terms = self.terms.approval.as_ref().ok_or_else(|| wrong.clone())?;
         if !terms.names(person) {
             return Err(ResolveError::NotApprover);
         }

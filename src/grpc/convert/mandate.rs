@@ -65,7 +65,7 @@ fn policy_faults(
     (valid_from, valid_until): (Option<Timestamp>, Option<Timestamp>),
     wrong: &mut Violations,
 ) {
-    let budget = budget.cloned().unwrap_or(Budget {
+    let budget = budget.cloned().unwrap_or_else(|| Budget {
         total: LIMIT_MAX,
         per_transaction: AMOUNT_MAX,
         currency: Currency::Usdc,

@@ -72,7 +72,7 @@ impl World {
             Step::Ask { agent, spend, key, delay, overtaken } => {
                 self.ask(agent, spend, key, (delay, overtaken));
             }
-            Step::Act { which, act } => self.act(which, act),
+            Step::Act { which, act } => self.act(which, &act),
             Step::Wait(time) => self.now += time,
             Step::Freeze(frozen) => self.freeze(frozen),
             Step::Status(number, status) => self.replace(number, |mandate| mandate.status = status),
@@ -186,7 +186,7 @@ impl World {
         self.history.insert(record.id, record);
     }
 
-    fn act(&mut self, which: usize, act: Act) {
+    fn act(&mut self, which: usize, act: &Act) {
         let Some(before) = self.history.values().nth(which % self.history.len().max(1)) else {
             return;
         };
@@ -195,7 +195,7 @@ impl World {
         let act_now = act.clone();
         let command = Resolve { org_id: org(), agent: None, id, act: act_now, actor, ground: None };
         let resolved = self.book.resolve(&command, now);
-        let Some((state, settled, refunded)) = allowed(&before, &act, now) else {
+        let Some((state, settled, refunded)) = allowed(&before, act, now) else {
             assert!(resolved.is_err(), "{act:?} of {before:?}");
             return;
         };
