@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{Engine, EngineError, EngineResult};
-use crate::domain::act::{ActRecord, MoneyMoved};
+use crate::domain::act::{ActKind, ActRecord, MoneyMoved};
 use crate::domain::decision::Verdict;
 use crate::domain::event::{Event, EventData, EventKind, event_id};
 use crate::domain::id::{MandateId, OrgId, TransactionId};
@@ -125,6 +125,8 @@ impl Engine {
             currency: Some(moved.currency),
             budget_spent: moved.budget.map(|(spent, held)| spent.saturating_add(held)),
             budget_total: self.total_of(act.org_id, version).await?,
+            // A person's yes is the decision that was waited for.
+            decision: (act.kind == ActKind::TransactionApproved).then_some(Verdict::Approved),
             ..EventData::default()
         })
     }

@@ -10,14 +10,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use quetra::clock::{Clock, ManualClock};
-use quetra::config::ServerConfig;
 use quetra::proto::v1::{self, Decision, TransactionState as State};
 use tonic::{Code, Response, Status};
 
-use crate::harness::{
-    Clients, Engine, FAST, STRICT, Server, ask, budget, on_all, refused, shared_database,
-    shared_redis, unique,
-};
+use crate::harness::{Clients, Engine, FAST, STRICT, Server, ask, budget, on_all, refused, unique};
 
 on_all! {
     a_person_approves_and_the_agent_learns_of_it;
@@ -29,20 +25,8 @@ on_all! {
 
 /// A server on an engine, by a clock that the test moves.
 async fn start(engine: Engine) -> (Server, Clients, Arc<ManualClock>) {
-    let database = match engine {
-        Engine::Sqlite => None,
-        Engine::Postgres | Engine::Redis(_) => Some(shared_database().await),
-    };
-    let change = |config: &mut ServerConfig| {
-        if let Some(database) = database {
-            config.database = database;
-        }
-        if let Engine::Redis(level) = engine {
-            config.redis = Some(shared_redis(level));
-        }
-    };
     let clock = Arc::new(ManualClock::new(Timestamp::now()));
-    let server = Server::with(change, clock.clone()).await;
+    let server = Server::on_with(engine, |_| {}, clock.clone()).await;
     let admin = server.admin().await;
     (server, admin, clock)
 }
@@ -115,7 +99,7 @@ impl Clients {
     }
 
     /// Spent and held of an agent's budget.
-    async fn committed(&mut self, agent_id: &str) -> (i64, i64) {
+    pub(crate) async fn committed(&mut self, agent_id: &str) -> (i64, i64) {
         let request = v1::GetBudgetRequest { agent_id: agent_id.to_owned(), ..Default::default() };
         let status = self.budget.get_budget(request).await.unwrap().into_inner().budget.unwrap();
         (status.spent, status.held)

@@ -239,21 +239,29 @@ impl Server {
 
     /// A fresh server on this engine.
     pub(crate) async fn on(engine: Engine) -> Self {
-        match engine {
-            Engine::Sqlite => Self::start().await,
-            Engine::Postgres => {
-                let database = shared_database().await;
-                Self::with(|config| config.database = database, Arc::new(SystemClock)).await
+        Self::on_with(engine, |_| {}, Arc::new(SystemClock)).await
+    }
+
+    /// A fresh server on this engine, with changed settings and a clock.
+    pub(crate) async fn on_with(
+        engine: Engine,
+        change: impl FnOnce(&mut ServerConfig),
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let database = match engine {
+            Engine::Sqlite => None,
+            Engine::Postgres | Engine::Redis(_) => Some(shared_database().await),
+        };
+        let change = |config: &mut ServerConfig| {
+            if let Some(database) = database {
+                config.database = database;
             }
-            Engine::Redis(level) => {
-                let database = shared_database().await;
-                let change = |config: &mut ServerConfig| {
-                    config.database = database;
-                    config.redis = Some(shared_redis(level));
-                };
-                Self::with(change, Arc::new(SystemClock)).await
+            if let Engine::Redis(level) = engine {
+                config.redis = Some(shared_redis(level));
             }
-        }
+            change(config);
+        };
+        Self::with(change, clock).await
     }
 
     /// Another server on the same Postgres database, with the same keys.

@@ -74,6 +74,8 @@ mod redis;
 #[cfg(test)]
 mod replicas;
 #[cfg(test)]
+mod story;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod transactions;

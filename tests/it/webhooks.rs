@@ -5,8 +5,8 @@
 //! misbehaviour of receivers, which the unit tests of `webhook` have.
 
 mod crash;
-mod receiver;
-mod sent;
+pub(crate) mod receiver;
+pub(crate) mod sent;
 
 use std::sync::Arc;
 
@@ -16,30 +16,20 @@ use quetra::proto::v1;
 use tonic::{Code, Status};
 
 use crate::harness::witness::Refused;
-use crate::harness::{Clients, Engine, Server, shared_database};
+use crate::harness::{Clients, Engine, Server};
 
 /// Receivers of tests are on loopback, without TLS.
-fn loopback(config: &mut ServerConfig) {
+pub(crate) fn loopback(config: &mut ServerConfig) {
     let allowed = vec!["127.0.0.0/8".parse().unwrap()];
     config.egress = EgressConfig { allows_http: true, allowed, authorities: Vec::new() };
 }
 
 async fn on(engine: Engine, clock: Arc<dyn Clock>) -> Server {
-    match engine {
-        Engine::Sqlite => Server::with(loopback, clock).await,
-        Engine::Postgres | Engine::Redis(_) => {
-            let database = shared_database().await;
-            let change = |config: &mut ServerConfig| {
-                loopback(config);
-                config.database = database;
-            };
-            Server::with(change, clock).await
-        }
-    }
+    Server::on_with(engine, loopback, clock).await
 }
 
 /// A new endpoint and its secret.
-async fn endpoint(
+pub(crate) async fn endpoint(
     admin: &mut Clients,
     url: &str,
     events: &[&str],

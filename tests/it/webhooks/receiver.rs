@@ -10,33 +10,33 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 /// How long anything may take that has to happen.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request.
 #[derive(Clone, Debug)]
-pub(super) struct Got {
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: String,
+pub(crate) struct Got {
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
 }
 
 impl Got {
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.headers["webhook-id"]
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
     /// As a library of Standard Webhooks is asked about it.
-    pub(super) fn to_verify(&self, secret: &str) -> Value {
+    pub(crate) fn to_verify(&self, secret: &str) -> Value {
         json!({"secret": secret, "headers": self.headers, "body": self.body})
     }
 }
 
 /// A running receiver; stopped when dropped.
-pub(super) struct Receiver {
-    pub(super) url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     got: Arc<Mutex<Vec<Got>>>,
     task: JoinHandle<()>,
 }
@@ -48,7 +48,7 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hooks", listener.local_addr().unwrap());
         let got = Arc::<Mutex<Vec<Got>>>::default();
@@ -65,17 +65,17 @@ impl Receiver {
         Self { url, got, task }
     }
 
-    pub(super) fn received(&self) -> Vec<Got> {
+    pub(crate) fn received(&self) -> Vec<Got> {
         self.got.lock().unwrap().clone()
     }
 
     /// Waits until what was received is so.
-    pub(super) async fn until(&self, is_so: impl Fn(&[Got]) -> bool) -> Vec<Got> {
+    pub(crate) async fn until(&self, is_so: impl Fn(&[Got]) -> bool) -> Vec<Got> {
         self.within(PATIENCE, is_so).await
     }
 
     /// The same, for so long.
-    pub(super) async fn within(&self, time: Duration, is_so: impl Fn(&[Got]) -> bool) -> Vec<Got> {
+    pub(crate) async fn within(&self, time: Duration, is_so: impl Fn(&[Got]) -> bool) -> Vec<Got> {
         let waiting = async {
             while !is_so(&self.got.lock().unwrap()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;

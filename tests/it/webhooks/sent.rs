@@ -9,7 +9,7 @@ use super::*;
 use crate::harness::{ask, budget};
 
 /// What an official library says of messages.
-fn verdicts(library: &str, messages: &[serde_json::Value]) -> Vec<bool> {
+pub(crate) fn verdicts(library: &str, messages: &[serde_json::Value]) -> Vec<bool> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/webhooks/verify");
     let mut child = Command::new(script)
         .arg(library)
