@@ -57,7 +57,8 @@ async fn a_held_spend_is_approved_by_a_person_settled_told_and_proven(engine: En
         v1::ApprovalRule { threshold: 10_000, timeout_minutes: 60, ..Default::default() };
     let rules = vec![v1::Rule { kind: Some(v1::rule::Kind::Approval(approval)) }];
     let mandate_id = server.first.mandate_id.clone();
-    admin.mandates.revoke_mandate(v1::RevokeMandateRequest { mandate_id }).await.unwrap();
+    let revoke = v1::RevokeMandateRequest { mandate_id, ..Default::default() };
+    admin.mandates.revoke_mandate(revoke).await.unwrap();
     let mandate_id = admin.mandate(&agent_id, budget(100_000, 50_000), rules).await;
     admin.mandates.activate_mandate(v1::ActivateMandateRequest { mandate_id }).await.unwrap();
     let receiver = Receiver::start().await;

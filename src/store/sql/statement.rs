@@ -41,7 +41,7 @@ statements! {
         WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
     READ_SPENDS = "SELECT seq, id, org_id, agent_id, mandate_id, decided_at, updated_at,
             verdict, state, amount, settled, refunded, currency, vendor, category, idempotency_key,
-            request_hash, approvals_before, sum_before, evidence
+            request_hash, approvals_before, sum_before, evidence, due_at, paid, repaid, followup
         FROM spend WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
     READ_ACTS = "SELECT seq, after_spend, at, kind, subject, actor_key, actor_role, document
         FROM act WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
