@@ -26,13 +26,16 @@ use crate::harness::{Server, ask};
 
 const EVALUATE: &str = "EvaluateService/Evaluate";
 /// What is public, said without asking the code.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 9] = [
     "quetra.v1.AgentsService",
+    "quetra.v1.ApprovalsService",
+    "quetra.v1.AuditService",
     "quetra.v1.BudgetService",
     "quetra.v1.EvaluateService",
     "quetra.v1.MandatesService",
     "quetra.v1.OrganizationService",
     "quetra.v1.TransactionsService",
+    "quetra.v1.WebhooksService",
 ];
 
 /// How a message travels where there is no generated client.
