@@ -64,8 +64,10 @@ pub(super) const RECORD_DELIVERIES: &str = "INSERT INTO webhook_delivery
     SELECT decode(made.id, 'hex'), $1, e.id, made.state, made.type, made.next, made.created,
         made.document
     FROM json_to_recordset($2::json) AS made (id TEXT, endpoint TEXT, state TEXT, type TEXT,
-        next BIGINT, created BIGINT, document TEXT)
+        next BIGINT, created BIGINT, attempted BIGINT, document TEXT)
     JOIN webhook_endpoint e ON e.id = decode(made.endpoint, 'hex') AND e.org_id = $1
+    WHERE NOT EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.id = decode(made.id, 'hex')
+        AND d.state = 'pending' AND d.next_at > made.attempted)
     ON CONFLICT (id) DO UPDATE
     SET state = excluded.state, next_at = excluded.next_at, document = excluded.document";
 

@@ -235,7 +235,14 @@ impl DeliveryStore for Store {
     }
 }
 
-/// Writes how deliveries of an organization stand.
+/// When the attempt was made whose outcome a delivery tells; none where it only begins.
+fn attempted(delivery: &WebhookDelivery) -> Option<Timestamp> {
+    let last = delivery.attempts.last().filter(|_| delivery.made > 0);
+    last.map(|attempt| attempt.at)
+}
+
+/// Writes how deliveries of an organization stand. What was sent again by hand after the attempt
+/// whose outcome this is stays on its way.
 async fn record(
     connection: &mut DriverConnection,
     org: OrgId,
@@ -253,6 +260,7 @@ async fn record(
             "type": delivery.event_type,
             "next": delivery.next_at.map(Timestamp::as_microsecond),
             "created": delivery.created_at.as_microsecond(),
+            "attempted": attempted(delivery).map(Timestamp::as_microsecond),
             "document": to_document(delivery, operation)?,
         }))
     };

@@ -56,7 +56,8 @@ pub(super) const RECORD_DELIVERIES: &str = "INSERT INTO webhook_delivery
         made.value ->> 'next', made.value ->> 'created', made.value ->> 'document'
     FROM json_each($2) made
     JOIN webhook_endpoint e ON e.id = unhex(made.value ->> 'endpoint') AND e.org_id = $1
-    WHERE true
+    WHERE NOT EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.id = unhex(made.value ->> 'id')
+        AND d.state = 'pending' AND d.next_at > made.value ->> 'attempted')
     ON CONFLICT (id) DO UPDATE
     SET state = excluded.state, next_at = excluded.next_at, document = excluded.document";
 
