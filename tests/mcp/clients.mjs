@@ -1,6 +1,6 @@
 // The official TypeScript clients, the one of the handshake and the one of both kinds of revision,
 // over HTTP and over standard input. Arguments: the program, the server's address, an agent's key,
-// and another's whose purchases of 100 and more wait for finance.
+// and another's whose purchases of 100 and more wait for an administrator.
 // Not here: the conformance suite, and what needs no client library (tests/it/mcp).
 
 import assert from "node:assert/strict";
@@ -127,7 +127,7 @@ for (const transport of [
   assert.equal(waiting.structuredContent.approved, false);
   assert.equal(waiting.structuredContent.decision, "pending_approval");
   assert.equal(asked.length, 2);
-  assert.match(asked[1], /\$5\.00 at “acme\.com”, for “a chair”\. The mandate lets finance decide/);
+  assert.match(asked[1], /\$5\.00 at “acme\.com”, for “a chair”\. The mandate lets admin decide/);
   await client.close();
   console.log("client 2, asks the person: ok");
 }

@@ -1,7 +1,7 @@
 """The official Python client over HTTP and standard input, in each way to agree on a revision.
 
 Arguments: the program, the server's address, an agent's key, and another's whose purchases of 100 and
-more wait for finance. Not here: the TypeScript clients.
+more wait for an administrator. Not here: the TypeScript clients.
 """
 
 import asyncio
