@@ -24,7 +24,7 @@ use crate::domain::webhook::ENDPOINTS_MAX;
 use crate::ledger::{Ledger, LedgerError};
 use crate::provider::Countries;
 use crate::provider::egress::EgressRules;
-use crate::store::Catalogue;
+use crate::store::{Catalogue, Growth};
 
 pub mod access;
 pub mod agents;
@@ -230,7 +230,7 @@ pub struct EngineParts {
     /// The most memory, in MiB, for what decisions need of agents and mandates.
     pub cache_mib: u32,
     /// Tells, by another number, that some journal has grown.
-    pub growth: growth::Receiver<u64>,
+    pub growth: growth::Receiver<Growth>,
     /// Ends what would go on for ever: the server is about to stop.
     pub ending: CancellationToken,
     /// How long a caller may wait for what a person says.
@@ -256,7 +256,7 @@ pub struct Engine {
     signing: signing::Signing,
     pages: pages::PageTokens,
     snapshots: snapshots::Snapshots,
-    growth: growth::Receiver<u64>,
+    growth: growth::Receiver<Growth>,
     ending: CancellationToken,
     answers: holds::Answers,
     wait_max: Duration,

@@ -20,7 +20,7 @@ use crate::domain::event::EventKind;
 use crate::domain::id::{MandateId, OrgId};
 use crate::domain::journal::{Mark, Next, Reached, Read};
 use crate::domain::mandate::Budget;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Growth, StoreError, StoreErrorKind};
 
 pub mod sql;
 
@@ -263,10 +263,10 @@ fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreE
 }
 
 /// What one look came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
-    /// Whether the journal grew since the last look, be it by another server.
-    pub(crate) grew: bool,
+    /// The ends of the journals that grew since the last look, be it by another server.
+    pub(crate) grown: Vec<(OrgId, i64)>,
     /// Whether there is more to append.
     pub(crate) more: bool,
 }
@@ -281,7 +281,7 @@ pub(crate) trait Home: Send {
 /// What keeps a journal up to date.
 pub struct Follower {
     home: Box<dyn Home>,
-    grown: watch::Sender<u64>,
+    grown: watch::Sender<Growth>,
 }
 
 impl std::fmt::Debug for Follower {
@@ -292,12 +292,12 @@ impl std::fmt::Debug for Follower {
 
 impl Follower {
     pub(crate) fn new(home: Box<dyn Home>) -> Self {
-        Self { home, grown: watch::Sender::new(0) }
+        Self { home, grown: watch::Sender::default() }
     }
 
-    /// Tells, by another number, that some journal has grown.
+    /// Tells that some journal has grown, and how far.
     #[must_use]
-    pub fn growth(&self) -> watch::Receiver<u64> {
+    pub fn growth(&self) -> watch::Receiver<Growth> {
         self.grown.subscribe()
     }
 
@@ -306,9 +306,9 @@ impl Follower {
         let mut rest = Duration::ZERO;
         while stop.run_until_cancelled(tokio::time::sleep(rest)).await.is_some() {
             rest = match self.home.look().await {
-                Ok(Look { grew, more }) => {
-                    if grew {
-                        self.grown.send_modify(|count| *count = count.wrapping_add(1));
+                Ok(Look { grown, more }) => {
+                    if !grown.is_empty() {
+                        self.grown.send_modify(|ends| ends.extend(grown));
                     }
                     if more { BREATH } else { REST }
                 }

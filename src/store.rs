@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::journal::{
-    ActColumns, EntryContent, EventPage, EventStore, Fact, Happening, JournalCount, JournalEntry,
-    JournalStore, SpendColumns, StoredCheckpoint,
+    ActColumns, EntryContent, EventPage, EventStore, Fact, Growth, Happening, JournalCount,
+    JournalEntry, JournalStore, SpendColumns, StoredCheckpoint,
 };
 use crate::domain::actor::Actor;
 pub use crate::domain::actor::Role;

@@ -8,6 +8,7 @@ pub mod deliver;
 mod lane;
 mod record;
 pub mod schedule;
+mod sender;
 pub mod sign;
 
 #[cfg(test)]

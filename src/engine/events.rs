@@ -14,7 +14,7 @@ use crate::domain::id::{MandateId, OrgId, TransactionId};
 use crate::domain::journal::MarkReached;
 use crate::domain::mandate::Mandate;
 use crate::domain::transaction::TransactionRecord;
-use crate::store::{EventPage, EventStore, Fact, Happening, StoreError, StoreErrorKind};
+use crate::store::{EventPage, EventStore, Fact, Growth, Happening, StoreError, StoreErrorKind};
 
 const READ: &str = "read events";
 
@@ -45,7 +45,7 @@ impl EventStore for Engine {
         Ok(self.catalogue.journal_end(org).await?.map_or(0, |(seq, _)| seq))
     }
 
-    fn growth(&self) -> watch::Receiver<u64> {
+    fn growth(&self) -> watch::Receiver<Growth> {
         self.growth.clone()
     }
 }

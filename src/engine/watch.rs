@@ -19,7 +19,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{AgentId, MandateId, TransactionId};
 use crate::domain::journal::MarkReached;
 use crate::domain::mandate::Mandate;
-use crate::store::{EventStore, Fact, Happening};
+use crate::store::{EventStore, Fact, Growth, Happening};
 
 /// Entries that are looked at together.
 const PART: u32 = 256;
@@ -118,7 +118,7 @@ struct Reader {
     /// What a token is good for.
     query: String,
     seq: i64,
-    growth: watch::Receiver<u64>,
+    growth: watch::Receiver<Growth>,
     told_at: Instant,
     has_begun: bool,
 }

@@ -2,6 +2,8 @@
 //!
 //! Not here: appending to it, which only its follower does (`journal`).
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -168,6 +170,9 @@ pub trait JournalStore: Send + Sync {
     ) -> Result<bool, StoreError>;
 }
 
+/// The last entry of each journal that has grown since this server started.
+pub type Growth = HashMap<OrgId, i64>;
+
 /// A part of an organization's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventPage {
@@ -187,6 +192,6 @@ pub trait EventStore: Send + Sync {
     -> Result<EventPage, StoreError>;
     /// The number of the last entry; 0 before there is one.
     async fn last_event(&self, org: OrgId) -> Result<i64, StoreError>;
-    /// Tells, by another number, that some organization's journal has grown.
-    fn growth(&self) -> watch::Receiver<u64>;
+    /// Tells that some organization's journal has grown, and how far.
+    fn growth(&self) -> watch::Receiver<Growth>;
 }

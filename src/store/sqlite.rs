@@ -69,6 +69,8 @@ const PROBE: &str = "SELECT version FROM organization LIMIT 1"; // not in any in
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     writer: SqlitePool,
+    /// Writes what need not be on the disk when it is said.
+    beside: SqlitePool,
     reader: SqlitePool,
     /// Whose turn it is to write: SQLite has one writer, and this queue is fair.
     turn: Arc<Mutex<()>>,
@@ -121,25 +123,15 @@ impl SqliteStore {
             .pragma("mmap_size", "0")
             .pragma("temp_store", "MEMORY")
             .disable_statement_logging();
-        let writer = pool(1)
-            .before_acquire(|connection, _| {
-                // A full disk makes SQLite roll back by itself. The driver does not notice and
-                // would refuse every later transaction: such a connection is replaced.
-                let clean = !connection.is_in_transaction();
-                Box::pin(async move { Ok(clean) })
-            })
-            .connect_with(
-                options
-                    .clone()
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full)
-                    .pragma("fullfsync", "ON") // where an fsync alone leaves data in the drive
-                    .pragma("cache_size", "-16000") // KiB
-                    .pragma("wal_autocheckpoint", "0") // the ledger moves the log
-                    .pragma("journal_size_limit", "67108864"), // bytes
-            )
-            .await
-            .map_err(failed(OPEN))?;
+        let writing = options
+            .clone()
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("fullfsync", "ON") // where an fsync alone leaves data in the drive
+            .pragma("cache_size", "-16000") // KiB
+            .pragma("wal_autocheckpoint", "0") // the ledger moves the log
+            .pragma("journal_size_limit", "67108864"); // bytes
+        let flushed = writing.clone().synchronous(SqliteSynchronous::Full);
+        let writer = writers().connect_with(flushed).await.map_err(failed(OPEN))?;
         let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
             .fetch_one(&writer)
             .await
@@ -151,8 +143,10 @@ impl SqliteStore {
             .connect_with(options.read_only(true).pragma("cache_size", "-8000"))
             .await
             .map_err(failed(OPEN))?;
+        // In WAL mode nothing is torn without the flush: the end of the log may be missing.
+        let beside = writers().connect_lazy_with(writing.synchronous(SqliteSynchronous::Normal));
         let (turn, tail, lock) = (Arc::default(), Arc::default(), Arc::new(lock));
-        Ok(Self { writer, reader, turn, tail, lock, path: path.into() })
+        Ok(Self { writer, beside, reader, turn, tail, lock, path: path.into() })
     }
 
     /// Brings the schema up to date; each migration wholly or not at all. Returns the names of
@@ -203,6 +197,7 @@ impl SqliteStore {
     pub async fn close(&self) {
         // Readers first: while one is open the log cannot be emptied.
         self.reader.close().await;
+        self.beside.close().await;
         let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await;
         if let Err(error) = emptied {
             // Nothing is lost: the next server to open the file reads the log.
@@ -255,13 +250,16 @@ impl SqliteStore {
         self.begin(operation).await
     }
 
-    /// [`Self::begin`]; to write beside the catalogue takes the same turn.
+    /// [`Self::begin`] for what may be done once more after a power failure: the commit waits for no
+    /// flush, and the next one of the ledger flushes it too.
     async fn begin_beside(
         &self,
         _org: OrgId,
         operation: &'static str,
     ) -> Result<Writing, StoreError> {
-        self.begin(operation).await
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let transaction = self.beside.begin_with("BEGIN IMMEDIATE").await;
+        Ok(Writing { transaction: transaction.map_err(failed(operation))?, _turn: turn })
     }
 
     /// Waits for the turn to write, for a connection that is not of these pools; never on a thread
@@ -330,6 +328,16 @@ impl SqliteStore {
             }
         }
     }
+}
+
+/// For one connection that writes.
+fn writers() -> SqlitePoolOptions {
+    pool(1).before_acquire(|connection, _| {
+        // A full disk makes SQLite roll back by itself. The driver does not notice and would
+        // refuse every later transaction: such a connection is replaced.
+        let clean = !connection.is_in_transaction();
+        Box::pin(async move { Ok(clean) })
+    })
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lane;
 use super::record::{self, Entry, QUEUE};
+use super::sender::Sender;
 use crate::clock::Clock;
 use crate::crypto::{MasterKey, random_id};
 use crate::domain::actor::Actor;
@@ -24,7 +26,7 @@ use crate::domain::id::{OrgId, WebhookEndpointId};
 use crate::domain::webhook::{DisabledReason, WebhookEndpoint};
 use crate::provider::egress::Egress;
 use crate::store::{
-    Author, CatalogueWriter, Change, DeliveryStore, EventStore, OwnedEndpoint, StoreError,
+    Author, CatalogueWriter, Change, DeliveryStore, EventStore, Growth, OwnedEndpoint, StoreError,
     StoreErrorKind, WebhookChange,
 };
 
@@ -72,6 +74,8 @@ impl std::fmt::Debug for DeliveryParts {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) parts: Arc<DeliveryParts>,
+    /// Where attempts are made.
+    pub(super) sender: Handle,
     permits: Arc<Semaphore>,
     entries: mpsc::Sender<Entry>,
 }
@@ -163,6 +167,8 @@ impl Poke {
 struct Running {
     org: OrgId,
     version: i64,
+    /// The last entry of the journal that it was told of.
+    end: i64,
     poke: Poke,
 }
 
@@ -172,7 +178,9 @@ pub async fn run(parts: DeliveryParts, stop: CancellationToken) {
     let (entries, received) = mpsc::channel(QUEUE);
     let parts = Arc::new(parts);
     let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
-    let shared = Shared { parts: Arc::clone(&parts), permits, entries };
+    let sender = Sender::start();
+    let shared =
+        Shared { parts: Arc::clone(&parts), sender: sender.handle().clone(), permits, entries };
     let server = random_id();
     let recording = record::run(Arc::clone(&parts.store), received, stop.clone());
     let telling = async {
@@ -209,7 +217,7 @@ impl Server {
                     () = stop.cancelled() => break,
                     () = parts.wake.notified() => break,
                     () = &mut look => break,
-                    Ok(()) = growth.changed() => self.poke_all(),
+                    Ok(()) = growth.changed() => self.poke_grown(&growth.borrow_and_update()),
                     _ = forget.tick() => self.forget(),
                     Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                         self.ended(ended);
@@ -250,7 +258,7 @@ impl Server {
     fn start(&mut self, endpoint: &OwnedEndpoint) {
         let poke = Poke::default();
         let (org, version) = (endpoint.org_id, endpoint.version);
-        let running = Running { org, version, poke: poke.clone() };
+        let running = Running { org, version, end: 0, poke: poke.clone() };
         self.lanes.insert(endpoint.id, running);
         let (shared, id) = (self.shared.clone(), endpoint.id);
         self.tasks.spawn(async move {
@@ -272,9 +280,15 @@ impl Server {
         }
     }
 
-    fn poke_all(&self) {
-        for running in self.lanes.values() {
-            running.poke.raise(|signs| &signs.events);
+    /// Rouses the lanes whose journal has grown; the others have nothing to read.
+    fn poke_grown(&mut self, ends: &Growth) {
+        for running in self.lanes.values_mut() {
+            if let Some(end) = ends.get(&running.org)
+                && *end != running.end
+            {
+                running.end = *end;
+                running.poke.raise(|signs| &signs.events);
+            }
         }
     }
 

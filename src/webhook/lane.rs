@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::attempt::{Answer, Target, attempt, body, test_body};
@@ -153,8 +153,7 @@ impl Lane {
                     return End::Nothing;
                 }
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => {
-                    // A panic inside an attempt is an attempt that never was.
-                    if let Ok(done) = done && let Err(end) = self.finish(done).await {
+                    if let Err(end) = self.finish_all(done).await {
                         self.drain().await;
                         return end;
                     }
@@ -262,13 +261,15 @@ impl Lane {
         };
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(delivery.id);
         let (shared, target) = (self.shared.clone(), Arc::clone(&self.target));
-        self.running.spawn(async move {
+        let sender = shared.sender.clone();
+        let attempt = async move {
             let id = delivery.event_id.to_string();
             let parts = (&shared.parts.egress, &*shared.parts.clock);
             let (made, answer) = attempt(parts, &target, &id, body).await;
             drop(permit);
             (delivery, made, answer)
-        });
+        };
+        self.running.spawn_on(attempt, &sender);
         Ok(())
     }
 
@@ -287,6 +288,19 @@ impl Lane {
             self.hand_over(Some(lost)).await;
         }
         Ok(event.map(body))
+    }
+
+    /// Finishes an attempt, and all others that are over by now.
+    async fn finish_all(&mut self, first: Result<Done, JoinError>) -> Result<(), End> {
+        let mut next = Some(first);
+        while let Some(done) = next {
+            // A panic inside an attempt is an attempt that never was.
+            if let Ok(done) = done {
+                self.finish(done).await?;
+            }
+            next = self.running.try_join_next();
+        }
+        Ok(())
     }
 
     /// Says what follows from an attempt, and has it written down.

@@ -29,8 +29,8 @@ use crate::domain::webhook::{
 use crate::provider::egress::{Egress, EgressLimits, EgressRules, SystemResolver};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    Author, CatalogueWriter, Change, DeliveryFilter, EventPage, EventStore, Page, SigningKeyRow,
-    StoreError, WebhookChange, WebhookStore,
+    Author, CatalogueWriter, Change, DeliveryFilter, EventPage, EventStore, Growth, Page,
+    SigningKeyRow, StoreError, WebhookChange, WebhookStore,
 };
 
 mod receiver;
@@ -50,7 +50,7 @@ fn start_of_time() -> Timestamp {
 
 /// What happened, in memory.
 #[derive(Default)]
-struct Happenings(Mutex<Vec<Event>>, watch::Sender<u64>);
+struct Happenings(Mutex<Vec<Event>>, watch::Sender<Growth>);
 
 #[async_trait::async_trait]
 impl EventStore for Happenings {
@@ -70,7 +70,7 @@ impl EventStore for Happenings {
         Ok(self.0.lock().unwrap().last().map_or(0, |event| event.seq))
     }
 
-    fn growth(&self) -> watch::Receiver<u64> {
+    fn growth(&self) -> watch::Receiver<Growth> {
         self.1.subscribe()
     }
 }
@@ -200,7 +200,8 @@ impl World {
             events.push(Event { org_id: org(), seq, id, kind, at: self.clock.now(), data });
             ids.push(event_id(org(), seq));
         }
-        self.happenings.1.send_modify(|count| *count += 1);
+        let end = events.last().map_or(0, |event| event.seq);
+        self.happenings.1.send_modify(|ends| _ = ends.insert(org(), end));
         ids
     }
 

@@ -5,7 +5,7 @@
 //! stand beside the figures, for a reader who knows the machine. `-- --quick` is a short run,
 //! `-- load --url …` only loads a server that runs already, `-- postgres` measures one on
 //! Postgres, `-- redis` one in Redis, `-- mcp` only MCP, `-- webhooks` what
-//! is told of decisions. Not here: tests.
+//! is told of decisions, `-- audit` exporting and verifying their journal. Not here: tests.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -17,6 +17,7 @@
     reason = "a benchmark stops at the first surprise, reads the real clock and prints its table"
 )]
 
+mod audit;
 mod copies;
 mod echo;
 mod loader;
@@ -70,7 +71,10 @@ fn main() -> anyhow::Result<()> {
             Some(Command::Load(load)) => load_only(load).await,
             Some(Command::Postgres(chosen)) => postgres::measure(chosen, options.extent()).await,
             Some(Command::Redis) => redis::measure(options.extent()).await,
-            Some(Command::Webhooks) => webhooks::measure(options.extent()).await,
+            Some(Command::Webhooks(chosen)) => {
+                webhooks::measure(chosen.postgres, options.extent()).await
+            }
+            Some(Command::Audit) => audit::measure(options.events()).await,
             Some(Command::Mcp) => mcp_only().await,
             Some(Command::Scale) => scale_only(&options).await,
             None => full(&options).await,

@@ -40,9 +40,19 @@ pub(crate) enum Command {
     /// A server on Postgres alone, beside the naive design on the same Postgres.
     Postgres(PostgresOptions),
     /// What webhooks deliver, and what they cost decisions.
-    Webhooks,
+    Webhooks(WebhooksOptions),
+    /// How fast a journal of `--transactions` events is exported and verified.
+    Audit,
     /// A server that decides in Redis, beside the bare script and the naive design.
     Redis,
+}
+
+/// Where webhooks are measured.
+#[derive(Args, Debug)]
+pub(crate) struct WebhooksOptions {
+    /// On Postgres instead of SQLite.
+    #[arg(long)]
+    pub(crate) postgres: bool,
 }
 
 /// The loads on Postgres.
@@ -97,6 +107,11 @@ pub(crate) struct Extent {
 }
 
 impl Options {
+    /// How many events the journal has that is exported and verified.
+    pub(crate) fn events(&self) -> u64 {
+        if self.quick { self.transactions.min(100_000) } else { self.transactions }
+    }
+
     /// How long and how often this run measures.
     pub(crate) fn extent(&self) -> Extent {
         let (rounds, warm_up, measured) =

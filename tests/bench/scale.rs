@@ -49,7 +49,7 @@ pub(crate) fn memory(
 }
 
 /// Makes at least this many decisions, and says how many.
-fn at_least(server: &Server, calls: &Calls, wanted: u64) -> anyhow::Result<u64> {
+pub(crate) fn at_least(server: &Server, calls: &Calls, wanted: u64) -> anyhow::Result<u64> {
     let mut made = 0;
     let mut stretch = Duration::from_secs(1);
     while made < wanted {

@@ -87,7 +87,7 @@ struct PostgresJournal {
 #[async_trait]
 impl Home for PostgresJournal {
     async fn look(&mut self) -> Result<Look, StoreError> {
-        let (mut grew, mut more, mut failure) = (false, false, None);
+        let (mut grown, mut more, mut failure) = (Vec::new(), false, None);
         let mut reading = self.store.reading(None, FOLLOW).await?;
         let ends = query_as::<_, (Vec<u8>, i64, bool)>(ENDS);
         let ends = ends.fetch_all(&mut *reading).await.map_err(failed)?;
@@ -103,15 +103,17 @@ impl Home for PostgresJournal {
                 }
             }
             more |= rest;
-            grew |= self.seen.insert(org, end) != Some(end);
+            if self.seen.insert(org, end) != Some(end) {
+                grown.push((org, end));
+            }
         }
         match failure {
-            Some(error) if !grew => Err(error),
+            Some(error) if grown.is_empty() => Err(error),
             Some(error) => {
                 tracing::warn!(?error, "one organization's journal could not be continued");
-                Ok(Look { grew, more: false })
+                Ok(Look { grown, more: false })
             }
-            None => Ok(Look { grew, more }),
+            None => Ok(Look { grown, more }),
         }
     }
 }

@@ -116,7 +116,9 @@ impl State {
             append(&mut connection, &composed, position)?;
         }
         self.connection = Some(connection);
-        Ok(Look { grew: !composed.rows.is_empty(), more })
+        let ends = composed.ends.iter().filter(|_| !composed.rows.is_empty());
+        let ends = ends.map(|(org, end)| (*org, end.seq));
+        Ok(Look { grown: ends.collect(), more })
     }
 
     /// Reads and composes in one snapshot; the position it goes on from, and whether there is more.

@@ -31,8 +31,8 @@ use crate::store::{
 /// The place before every delivery of a list that begins with the newest.
 const NEWEST: (i64, [u8; 17]) = (i64::MAX, super::AFTER_EVERY_ID);
 
-/// Deliveries that one call forgets.
-const FORGOTTEN_MAX: i64 = 2_000;
+/// Deliveries that one call forgets: decisions wait for the turn to write meanwhile.
+const FORGOTTEN_MAX: i64 = 500;
 
 #[async_trait]
 impl WebhookStore for Store {

@@ -76,7 +76,7 @@ async fn add_organization(folder: &Folder, name: &str, clock: Arc<dyn Clock>) ->
         cache_mib: 1,
         egress: Arc::default(),
         deliveries: Arc::default(),
-        growth: tokio::sync::watch::channel(0).1,
+        growth: tokio::sync::watch::channel(Default::default()).1,
         ending: tokio_util::sync::CancellationToken::new(),
         wait_max: Duration::ZERO,
     });
