@@ -70,14 +70,52 @@ pub enum EgressError {
     #[error("the connection is not accepted in time")]
     ConnectTime,
     /// The certificate is not good, or there is no TLS.
-    #[error("TLS fails: the certificate is not valid for the host, or nothing speaks TLS there")]
-    Tls,
+    #[error("TLS fails: {}", .0.sentence())]
+    Tls(TlsFault),
     /// No answer in time.
     #[error("there is no answer in time")]
     AnswerTime,
     /// What came back is no HTTP answer, or the connection ended.
     #[error("the connection ended without an HTTP answer")]
     Protocol,
+}
+
+/// Why TLS fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFault {
+    /// No authority that is trusted has signed the certificate.
+    Untrusted,
+    /// The certificate is of another host.
+    OtherHost,
+    /// The certificate is not valid any more.
+    Expired,
+    /// Anything else; most often nothing speaks TLS there.
+    Other,
+}
+
+impl TlsFault {
+    fn of(error: &rustls::Error) -> Self {
+        use rustls::CertificateError as Why;
+        let rustls::Error::InvalidCertificate(why) = error else { return Self::Other };
+        if matches!(why, Why::UnknownIssuer) {
+            Self::Untrusted
+        } else if matches!(why, Why::NotValidForName | Why::NotValidForNameContext { .. }) {
+            Self::OtherHost
+        } else if matches!(why, Why::Expired | Why::ExpiredContext { .. }) {
+            Self::Expired
+        } else {
+            Self::Other
+        }
+    }
+
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::Untrusted => "the certificate is by an authority that is not trusted",
+            Self::OtherHost => "the certificate is of another host",
+            Self::Expired => "the certificate has expired",
+            Self::Other => "the certificate is not valid, or nothing speaks TLS there",
+        }
+    }
 }
 
 impl EgressError {
@@ -90,7 +128,10 @@ impl EgressError {
             Self::Address(_) => "address_refused",
             Self::Connect(_) => "connection_failed",
             Self::ConnectTime => "connection_timeout",
-            Self::Tls => "tls_failed",
+            Self::Tls(TlsFault::Untrusted) => "certificate_untrusted",
+            Self::Tls(TlsFault::OtherHost) => "certificate_of_other_host",
+            Self::Tls(TlsFault::Expired) => "certificate_expired",
+            Self::Tls(TlsFault::Other) => "tls_failed",
             Self::AnswerTime => "timeout",
             Self::Protocol => "connection_closed",
         }
@@ -226,8 +267,8 @@ fn known(error: &(dyn Error + 'static)) -> Option<EgressError> {
     if let Some(own) = error.downcast_ref::<EgressError>() {
         return Some(*own);
     }
-    if error.is::<rustls::Error>() {
-        return Some(EgressError::Tls);
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(EgressError::Tls(TlsFault::of(tls)));
     }
     // `io::Error` shows what is wrapped in it only so, not as its source.
     if let Some(wrapped) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

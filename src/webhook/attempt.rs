@@ -156,6 +156,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
+    use crate::provider::egress::TlsFault;
 
     fn reply(status: u16, headers: &[(&'static str, &str)]) -> Result<Reply, EgressError> {
         let headers: HeaderMap = headers
@@ -193,7 +194,7 @@ mod tests {
         let asked = reply(503, &[("retry-after", "90")]);
         assert_eq!(answer(&asked, now()), refused(Some(90), true));
         assert_eq!(answer(&Err(EgressError::AnswerTime), now()), refused(None, true));
-        assert_eq!(answer(&Err(EgressError::Tls), now()), refused(None, false));
+        assert_eq!(answer(&Err(EgressError::Tls(TlsFault::Expired)), now()), refused(None, false));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! here: what is refused, and with which words (`faults/refusals`).
 
 pub(crate) mod cluster;
-mod encryption;
+pub(crate) mod encryption;
 mod refusals;
 
 use std::process::ExitStatus;

@@ -1,12 +1,15 @@
 //! Webhooks through a real server: endpoints, secrets, bad input, tests, and what is sent.
 //!
 //! `webhooks/sent.rs` has what receivers get, and the official libraries that verify it;
-//! `webhooks/crash.rs` what they get of a server that is killed. Not here: schedules, fairness and
+//! `webhooks/crash.rs` what they get of a server that is killed, `webhooks/takeover.rs` what of
+//! another one then, `webhooks/tls.rs` certificates. Not here: schedules, fairness and
 //! misbehaviour of receivers, which the unit tests of `webhook` have.
 
 mod crash;
 pub(crate) mod receiver;
 pub(crate) mod sent;
+mod takeover;
+mod tls;
 
 use std::sync::Arc;
 

@@ -445,7 +445,7 @@ async fn plain_text_where_tls_should_be_is_no_answer() {
     let port = serve(&["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"], false).await;
     let egress = loopback(Arc::new(SystemResolver));
     let answer = post(&egress, &format!("https://127.0.0.1:{port}/")).await;
-    assert_eq!(answer.unwrap_err(), EgressError::Tls);
+    assert_eq!(answer.unwrap_err(), EgressError::Tls(TlsFault::Other));
 }
 
 #[tokio::test]

@@ -12,6 +12,11 @@ use crate::harness::unique;
 
 /// An authority in a folder, and a certificate by it for a name such as `IP:127.0.0.1`.
 fn certify(folder: &Path, authority: &str, name: &str) {
+    certify_for(folder, authority, name, 2);
+}
+
+/// The same, for so many days; one for none is over within a second.
+pub(crate) fn certify_for(folder: &Path, authority: &str, name: &str, days: u32) {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     let lines = [
         format!(
@@ -22,7 +27,7 @@ fn certify(folder: &Path, authority: &str, name: &str) {
         format!("echo subjectAltName={name} > names"),
         format!(
             "openssl x509 -req -in server.csr -CA {authority}.pem -CAkey {authority}.key \
-            -CAcreateserial -days 2 -extfile names -out server.crt"
+            -CAcreateserial -days {days} -extfile names -out server.crt"
         ),
     ];
     for line in lines {

@@ -51,6 +51,15 @@ impl Receiver {
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hooks", listener.local_addr().unwrap());
+        Self::on(listener, url)
+    }
+
+    /// Behind a listener of its own, such as one that speaks TLS.
+    pub(crate) fn on<L>(listener: L, url: String) -> Self
+    where
+        L: axum::serve::Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let got = Arc::<Mutex<Vec<Got>>>::default();
         let shared = Arc::clone(&got);
         let handler = move |headers: HeaderMap, body: Bytes| {
@@ -75,7 +84,11 @@ impl Receiver {
     }
 
     /// The same, for so long.
-    pub(crate) async fn within(&self, time: Duration, is_so: impl Fn(&[Got]) -> bool) -> Vec<Got> {
+    pub(crate) async fn within(
+        &self,
+        time: Duration,
+        mut is_so: impl FnMut(&[Got]) -> bool,
+    ) -> Vec<Got> {
         let waiting = async {
             while !is_so(&self.got.lock().unwrap()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -24,14 +24,14 @@ pub(crate) fn verdicts(library: &str, messages: &[serde_json::Value]) -> Vec<boo
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-async fn test_event(admin: &mut Clients, id: &str) -> v1::WebhookDelivery {
+pub(super) async fn test_event(admin: &mut Clients, id: &str) -> v1::WebhookDelivery {
     let request = v1::SendTestWebhookRequest { webhook_endpoint_id: id.to_owned() };
     let sent = admin.webhooks.send_test_webhook(request).await.unwrap().into_inner();
     sent.webhook_delivery.unwrap()
 }
 
 /// Waits until a delivery is not pending any more.
-async fn outcome(admin: &mut Clients, id: &str) -> v1::WebhookDelivery {
+pub(super) async fn outcome(admin: &mut Clients, id: &str) -> v1::WebhookDelivery {
     let waiting = async {
         loop {
             let webhook_delivery_id = id.to_owned();
