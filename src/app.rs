@@ -160,6 +160,10 @@ impl Parts {
             catalogue,
             events: Arc::<Engine>::clone(&engine),
             egress: egress(config, rules)?,
+            most_deciding: {
+                let engine = Arc::clone(&engine);
+                Box::new(move || engine.most_deciding())
+            },
             clock,
             master,
             wake,

@@ -35,6 +35,7 @@ pub mod evaluate;
 pub mod events;
 mod expiry;
 mod holds;
+mod load;
 pub mod mandates;
 pub mod organization;
 pub mod pages;
@@ -259,6 +260,7 @@ pub struct Engine {
     growth: growth::Receiver<Growth>,
     ending: CancellationToken,
     answers: holds::Answers,
+    load: load::Load,
     wait_max: Duration,
 }
 
@@ -292,6 +294,7 @@ impl Engine {
             pages: pages::PageTokens::new(&master),
             snapshots: snapshots::Snapshots::new(cache_mib),
             answers: holds::Answers::default(),
+            load: load::Load::default(),
             wait_max,
             catalogue,
             ledger,
@@ -309,6 +312,12 @@ impl Engine {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The most spends that were being decided at once since this was last asked.
+    #[must_use]
+    pub fn most_deciding(&self) -> usize {
+        self.load.take_most()
     }
 
     /// Whether anyone has been here before.

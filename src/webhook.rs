@@ -6,6 +6,7 @@
 mod attempt;
 pub mod deliver;
 mod lane;
+mod pace;
 mod record;
 pub mod schedule;
 mod sender;

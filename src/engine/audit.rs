@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 use super::access::Principal;
 use super::pages::{PageAsk, Paged};
@@ -14,7 +15,7 @@ use crate::audit::verify::{Checked, Content, Fault, Verifier};
 use crate::audit::{ActFields, Checkpoint, EntryFields, SpendFields, genesis};
 use crate::domain::id::OrgId;
 use crate::store::{
-    ActColumns, EntryContent, EventStore, JournalEntry, SpendColumns, StoredCheckpoint,
+    ActColumns, EntryContent, EventStore, JournalEntry, SpendColumns, StoreError, StoredCheckpoint,
 };
 
 /// Entries of a part of an export.
@@ -81,7 +82,12 @@ pub struct Export {
     head: Option<ExportHead>,
     last: i64,
     after: i64,
+    /// The part that is read while the one before it is sent.
+    ahead: JoinSet<Result<Read, StoreError>>,
 }
+
+/// A part as it is stored.
+type Read = (Vec<JournalEntry>, Vec<StoredCheckpoint>);
 
 impl std::fmt::Debug for Export {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,16 +112,33 @@ impl Export {
             return Err(EngineError::Stopping);
         }
         self.engine.still_good(&self.caller).await?;
-        let (org, after) = (self.caller.org_id, self.after);
-        let mut entries = self.engine.catalogue.journal(org, after, PART).await?;
+        if self.ahead.is_empty() {
+            self.read_ahead(self.after);
+        }
+        let gone = EngineError::Corrupt("a part of the journal that cannot be read");
+        let (mut entries, mut checkpoints) = match self.ahead.join_next().await {
+            Some(Ok(read)) => read?,
+            Some(Err(_)) | None => return Err(gone),
+        };
         entries.retain(|entry| entry.seq <= self.last);
         let Some(end) = entries.last().map(|entry| entry.seq) else {
             return Err(EngineError::Corrupt("a journal that ends before its last entry"));
         };
-        let mut checkpoints = self.engine.catalogue.checkpoints(org, after, PART).await?;
         checkpoints.retain(|checkpoint| checkpoint.seq <= end);
         self.after = end;
+        if end < self.last {
+            self.read_ahead(end);
+        }
         Ok(Some(ExportPart { head: None, entries, checkpoints }))
+    }
+
+    /// Begins to read the part behind an entry; it ends with the export.
+    fn read_ahead(&mut self, after: i64) {
+        let (catalogue, org) = (Arc::clone(&self.engine.catalogue), self.caller.org_id);
+        self.ahead.spawn(async move {
+            let entries = catalogue.journal(org, after, PART).await?;
+            Ok((entries, catalogue.checkpoints(org, after, PART).await?))
+        });
     }
 }
 
@@ -179,7 +202,8 @@ impl Engine {
         let last = self.last_event(caller.org_id).await?;
         let keys = self.public_keys(caller.org_id).await?;
         let head = Some(ExportHead { org_id: caller.org_id, last, chain_before, keys });
-        Ok(Export { engine: Arc::clone(self), caller: *caller, head, last, after })
+        let (engine, ahead) = (Arc::clone(self), JoinSet::new());
+        Ok(Export { engine, caller: *caller, head, last, after, ahead })
     }
 
     /// The chain after an entry, as it is stored.

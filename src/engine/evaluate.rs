@@ -144,7 +144,10 @@ impl Engine {
                 claim: screened.claim.clone().map(|claim| agreed(claim, caller, &ask)),
                 took_micros: i64::try_from(took).unwrap_or(i64::MAX),
             };
-            match self.ledger.decide(command).await? {
+            let deciding = self.load.enter();
+            let decided = self.ledger.decide(command).await;
+            drop(deciding);
+            match decided? {
                 Decided::Ruled(record) => return Ok(concluded(&screened, record)),
                 Decided::Replayed(record) => {
                     let decision = self.decision_of(&record).await?;

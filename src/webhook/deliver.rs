@@ -13,10 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::lane;
+use super::pace::{Allowed, Pace};
 use super::record::{self, Entry, QUEUE};
 use super::sender::Sender;
 use crate::clock::Clock;
@@ -56,6 +57,9 @@ pub struct DeliveryParts {
     pub events: Arc<dyn EventStore>,
     /// The road out.
     pub egress: Egress,
+    /// The most spends that were being decided at once since it was last asked: how much there is
+    /// to give way to.
+    pub most_deciding: Box<dyn Fn() -> usize + Send + Sync>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What secrets are sealed under.
@@ -77,12 +81,19 @@ pub(super) struct Shared {
     /// Where attempts are made.
     pub(super) sender: Handle,
     permits: Arc<Semaphore>,
+    pace: Arc<Pace>,
     entries: mpsc::Sender<Entry>,
 }
 
 impl Shared {
-    pub(super) fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.permits).try_acquire_owned().ok()
+    /// To make an attempt, and whether another one may follow; none while there are enough.
+    pub(super) fn permit(&self) -> Option<(OwnedSemaphorePermit, bool)> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        match self.pace.allows(Instant::now(), &self.parts.most_deciding) {
+            Allowed::Any => Some((permit, true)),
+            Allowed::One => Some((permit, false)),
+            Allowed::None => None,
+        }
     }
 
     pub(super) async fn hand_over(&self, entry: Entry) {
@@ -179,8 +190,13 @@ pub async fn run(parts: DeliveryParts, stop: CancellationToken) {
     let parts = Arc::new(parts);
     let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
     let sender = Sender::start();
-    let shared =
-        Shared { parts: Arc::clone(&parts), sender: sender.handle().clone(), permits, entries };
+    let shared = Shared {
+        parts: Arc::clone(&parts),
+        sender: sender.handle().clone(),
+        permits,
+        pace: Arc::default(),
+        entries,
+    };
     let server = random_id();
     let recording = record::run(Arc::clone(&parts.store), received, stop.clone());
     let telling = async {

@@ -39,6 +39,9 @@ const EVENTS_READ: u32 = 256;
 /// Retries that are read at once.
 const RETRIES_READ: u32 = 64;
 
+/// How long to wait at least for a permit when there is none.
+const PERMIT_REST: Duration = Duration::from_millis(5);
+
 /// How long an endpoint rests at most because it asked to.
 const ASKED_REST_MAX: Duration = Duration::from_mins(5);
 
@@ -179,8 +182,10 @@ impl Lane {
         let rest = self.rest_until.map(|until| until.saturating_duration_since(Instant::now()));
         match rest {
             Some(rest) if !rest.is_zero() => rest.min(LOOK_MAX),
-            // There is work, and all permits are taken.
-            Some(_) | None if self.has_work() && self.has_room() => Duration::from_millis(20),
+            // There is work, and all permits are taken: chance says which lane is the next.
+            Some(_) | None if self.has_work() && self.has_room() => {
+                PERMIT_REST.saturating_add(Duration::from_micros(u64::from(jitter() / 2)))
+            }
             Some(_) | None => self.look_after,
         }
     }
@@ -204,8 +209,11 @@ impl Lane {
             if !self.has_work() {
                 break;
             }
-            let Some(permit) = self.shared.permit() else { break };
+            let Some((permit, may_go_on)) = self.shared.permit() else { break };
             self.start(permit).await?;
+            if !may_go_on {
+                break;
+            }
         }
         self.tell_skipped().await;
         Ok(())

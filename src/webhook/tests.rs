@@ -138,6 +138,7 @@ impl World {
             events: Arc::<Happenings>::clone(&self.happenings),
             egress: egress.unwrap(),
             clock: Arc::<ManualClock>::clone(&self.clock),
+            most_deciding: Box::new(|| 0),
             master: master(),
             wake: Arc::clone(&self.wake),
         };
