@@ -250,8 +250,8 @@ impl SqliteStore {
         self.begin(operation).await
     }
 
-    /// [`Self::begin`] for what may be done once more after a power failure: the commit waits for no
-    /// flush, and the next one of the ledger flushes it too.
+    /// [`Self::begin`] for what may be done once more after a power failure: the commit waits for
+    /// no flush, and the next one of the ledger flushes it too.
     async fn begin_beside(
         &self,
         _org: OrgId,

@@ -1,6 +1,6 @@
 //! How many attempts may begin while a server has all hands full with decisions.
 //!
-//! An idle processor makes attempts as fast as receivers take them. While very many spends are being
+//! A server at ease makes attempts as fast as receivers take them. While very many spends are being
 //! decided at once, a few attempts begin in each moment and the rest wait: fewer than could be
 //! made, never none. Not here: how many an endpoint gets (`lane`).
 

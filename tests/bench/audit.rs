@@ -1,8 +1,8 @@
 //! How fast a journal is exported and verified, and in how much memory: `-- audit`.
 //!
-//! Decisions are made until the journal has so many entries; then the product's own commands export
-//! it in both forms and verify it offline, each as a process of its own. Not here: whether what they
-//! say is right, which the tests know.
+//! Decisions are made until the journal has so many entries; then the product's own commands
+//! export it in both forms and verify it offline, each as a process of its own. Not here: whether
+//! what they say is right, which the tests know.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! What webhooks deliver, and what they cost the decisions: `-- webhooks`, and the same on Postgres:
-//! `-- webhooks --postgres`.
+//! What webhooks deliver, and what they cost the decisions: `-- webhooks`, and the same on
+//! Postgres: `-- webhooks --postgres`.
 //!
 //! The receiver is in this process, on a thread of its own. With and without an endpoint are
 //! measured in turns on one server, so that the ratio stays true. A backlog is made by a receiver
