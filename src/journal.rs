@@ -116,17 +116,38 @@ pub(crate) struct Row {
     pub(crate) source_seq: i64,
     pub(crate) chain: Digest,
     pub(crate) body: Option<String>,
+    /// The mark that this entry says was reached.
+    pub(crate) mark: Option<Mark>,
 }
 
-/// What to append, and how far that is.
+/// How far the record is in the journal: the last decision, and the last act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) spend: i64,
+    pub(crate) act: i64,
+}
+
+impl Position {
+    /// Where it is once these are appended.
+    pub(crate) fn after(self, rows: &[Row]) -> Self {
+        rows.iter().fold(self, |position, row| match row.source {
+            Source::Spend | Source::Derived => Self { spend: row.source_seq, ..position },
+            Source::Act => Self { act: row.source_seq, ..position },
+        })
+    }
+}
+
+/// Cuts off about as many rows as are wanted, never between a decision and what follows from it.
+pub(crate) fn part_of(rows: &[Row], wanted: usize) -> (&[Row], &[Row]) {
+    let (_, rest) = rows.split_at(wanted.min(rows.len()));
+    let derived = rest.iter().take_while(|row| row.source == Source::Derived).count();
+    rows.split_at(rows.len().saturating_sub(rest.len()).saturating_add(derived))
+}
+
+/// What to append.
 #[derive(Debug, Default)]
 pub(crate) struct Composed {
     pub(crate) rows: Vec<Row>,
-    pub(crate) marks: Vec<(OrgId, Mark)>,
-    /// The last decision in it.
-    pub(crate) spend: Option<i64>,
-    /// The last act in it.
-    pub(crate) act: Option<i64>,
     /// The ends of the journals after it.
     pub(crate) ends: HashMap<OrgId, End>,
 }
@@ -200,16 +221,16 @@ impl Scribe {
                     let end = ends.entry(spend.org).or_insert_with(|| End::of_nothing(spend.org));
                     let kind = Cow::Borrowed(word_of(spend.verdict));
                     let source = (Source::Spend, spend.seq);
-                    composed.push((end, spend.org), (spend.at, kind), source, Ok(spend.digest));
-                    composed.spend = Some(spend.seq);
+                    let content = Content::Elsewhere(spend.digest);
+                    composed.push((end, spend.org), (spend.at, kind), source, content);
                     for (mark, kind, body) in self.marks_of(spend)? {
                         if !reached.insert(mark) {
                             continue;
                         }
-                        composed.marks.push((spend.org, mark));
                         let (source, kind) = ((Source::Derived, spend.seq), kind.word());
                         let said = (spend.at, Cow::Borrowed(kind));
-                        composed.push((end, spend.org), said, source, Err(body));
+                        let content = Content::Reached(mark, body);
+                        composed.push((end, spend.org), said, source, content);
                     }
                 }
                 Next::Act(index) => {
@@ -217,8 +238,8 @@ impl Scribe {
                     let end = ends.entry(act.org).or_insert_with(|| End::of_nothing(act.org));
                     let said = (act.at, Cow::Owned(act.kind.clone()));
                     let source = (Source::Act, act.seq);
-                    composed.push((end, act.org), said, source, Ok(act.digest));
-                    composed.act = Some(act.seq);
+                    let content = Content::Elsewhere(act.digest);
+                    composed.push((end, act.org), said, source, content);
                 }
             }
         }
@@ -227,25 +248,32 @@ impl Scribe {
     }
 }
 
+/// What an entry says.
+enum Content {
+    /// What is stored elsewhere and has this digest.
+    Elsewhere(Digest),
+    /// That a mark was reached, in these words.
+    Reached(Mark, String),
+}
+
 impl Composed {
-    /// Appends one entry behind an end; its content is elsewhere, by its digest, or its own.
+    /// Appends one entry behind an end.
     fn push(
         &mut self,
         (end, org): (&mut End, OrgId),
         (at, kind): (i64, Cow<'static, str>),
         (source, source_seq): (Source, i64),
-        content: Result<Digest, String>,
+        content: Content,
     ) {
         let seq = end.seq.saturating_add(1);
-        let digest = match &content {
-            Ok(digest) => *digest,
-            Err(body) => derived_digest(body),
+        let (digest, mark, body) = match content {
+            Content::Elsewhere(digest) => (digest, None, None),
+            Content::Reached(mark, body) => (derived_digest(&body), Some(mark), Some(body)),
         };
         let entry = EntryFields { seq, at, kind: &kind, source: source.code(), source_seq };
         let chain = link(&end.chain, &entry, &digest);
         *end = End { seq, chain };
-        let body = content.err();
-        self.rows.push(Row { org, seq, at, kind, source, source_seq, chain, body });
+        self.rows.push(Row { org, seq, at, kind, source, source_seq, chain, body, mark });
     }
 }
 

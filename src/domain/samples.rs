@@ -23,17 +23,30 @@ use super::rule::{CustomEngine, GeoSubject, RuleSpec};
 use super::spend::{Observed, Protocol, Spend};
 use super::vendor::Vendor;
 
+/// Steps of a random history that count as one case; its histories have 30 on the average.
+const STEPS_PER_CASE: u32 = 10;
+/// Histories, and cases of everything else, for every save of a file.
+const CASES: u32 = 256;
+
 /// Cases of every property of the crate: `QUETRA_CASES`, or few enough for every save of a file.
-///
-/// Each property gets the whole number, those over whole histories too.
-#[expect(clippy::disallowed_methods, reason = "the settings of a test run are not the server's")]
 pub(crate) fn config() -> ProptestConfig {
-    let asked = std::env::var("QUETRA_CASES").ok().and_then(|text| text.parse().ok());
-    let cases = asked.unwrap_or(256);
-    let max_global_rejects = cases.max(1_024);
+    with(asked().unwrap_or(CASES))
+}
+
+/// The same for a property over whole histories, where it is the steps that are counted.
+pub(crate) fn histories() -> ProptestConfig {
+    with(asked().map_or(CASES, |cases| cases.div_ceil(STEPS_PER_CASE).max(CASES)))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the settings of a test run are not the server's")]
+fn asked() -> Option<u32> {
+    std::env::var("QUETRA_CASES").ok().and_then(|text| text.parse().ok())
+}
+
+fn with(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
-        max_global_rejects,
+        max_global_rejects: cases.max(1_024),
         failure_persistence: None,
         ..ProptestConfig::default()
     }

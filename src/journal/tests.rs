@@ -58,6 +58,10 @@ fn kinds(composed: &Composed) -> Vec<&str> {
     composed.rows.iter().map(|row| row.kind.as_ref()).collect()
 }
 
+fn marks(rows: &[Row]) -> HashSet<Mark> {
+    rows.iter().filter_map(|row| row.mark).collect()
+}
+
 #[test]
 fn a_mark_is_told_once_for_a_limit_and_again_under_another() {
     let (scribe, ends) = (scribe(), HashMap::new());
@@ -80,8 +84,8 @@ fn a_mark_is_told_once_for_a_limit_and_again_under_another() {
             approved, warning, exhausted,
         ]
     );
-    assert_eq!(composed.marks.len(), 4);
-    let reached = composed.marks.iter().map(|(_, mark)| *mark).collect();
+    let reached = marks(&composed.rows);
+    assert_eq!(reached.len(), 4);
     let later = news(vec![spend(8, 1, 100), spend(9, 2, 200)], Vec::new());
     let composed = scribe.compose(&later, composed.ends, reached).unwrap();
     assert_eq!(kinds(&composed), [approved, approved]);
@@ -106,9 +110,10 @@ fn numbers_are_dense_and_the_chain_is_the_same_in_parts_and_at_once() {
     let seqs = whole.rows.iter().map(|row| row.seq).collect::<Vec<_>>();
     assert_eq!(seqs, (1..=11).collect::<Vec<_>>());
     let (mut ends, mut reached, mut rows) = (HashMap::new(), HashSet::new(), Vec::new());
-    let (mut spend, mut act) = (0, 0);
+    let mut position = Position { spend: 0, act: 0 };
     while rows.len() < whole.rows.len() {
         let left = |seq: i64, after: i64, limit: i64| seq > after && seq <= after + limit;
+        let Position { spend, act } = position;
         let part = News {
             spends: spends().into_iter().filter(|one| left(one.seq, spend, 2)).collect(),
             acts: acts().into_iter().filter(|one| left(one.seq, act, 1)).collect(),
@@ -117,12 +122,34 @@ fn numbers_are_dense_and_the_chain_is_the_same_in_parts_and_at_once() {
         };
         let composed = scribe.compose(&part, ends, reached.clone()).unwrap();
         assert!(!composed.rows.is_empty());
-        spend = composed.spend.unwrap_or(spend);
-        act = composed.act.unwrap_or(act);
-        reached.extend(composed.marks.iter().map(|(_, mark)| *mark));
+        position = position.after(&composed.rows);
+        reached.extend(marks(&composed.rows));
         ends = composed.ends;
         rows.extend(composed.rows);
     }
     let chain = |rows: &[Row]| rows.iter().map(|row| (row.seq, row.chain)).collect::<Vec<_>>();
     assert_eq!(chain(&rows), chain(&whole.rows));
+}
+
+#[test]
+fn a_part_ends_behind_what_follows_from_its_last_decision() {
+    let spends = vec![spend(1, 1, 10), spend(2, 1, 100), spend(3, 1, 100)];
+    let whole =
+        scribe().compose(&news(spends, vec![act(1, 3)]), HashMap::new(), HashSet::new()).unwrap();
+    let lengths = |wanted| {
+        let (mut lengths, mut rest) = (Vec::new(), whole.rows.as_slice());
+        while !rest.is_empty() {
+            let part;
+            (part, rest) = part_of(rest, wanted);
+            lengths.push(part.len());
+        }
+        lengths
+    };
+    assert_eq!(lengths(1), [1, 3, 1, 1]);
+    assert_eq!(lengths(2), [4, 2]);
+    assert_eq!(lengths(9), [6]);
+    let (first, rest) = part_of(&whole.rows, 2);
+    let middle = Position { spend: 0, act: 0 }.after(first);
+    assert_eq!(middle, Position { spend: 2, act: 0 });
+    assert_eq!(middle.after(rest), Position { spend: 3, act: 1 });
 }

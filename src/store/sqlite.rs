@@ -45,6 +45,9 @@ static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 /// Readers at once. More would only wait for the same disk.
 const READERS: u32 = 4;
 
+/// Rows that a reader reads before they are asked for, so that two threads hand over many at once.
+const ROWS_AHEAD: usize = 512;
+
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIME: Duration = Duration::from_secs(5);
 
@@ -140,7 +143,9 @@ impl SqliteStore {
             return Err(unavailable(OPEN, Refused::NoWal { path }));
         }
         let reader = pool(READERS)
-            .connect_with(options.read_only(true).pragma("cache_size", "-8000"))
+            .connect_with(
+                options.read_only(true).row_buffer_size(ROWS_AHEAD).pragma("cache_size", "-8000"),
+            )
             .await
             .map_err(failed(OPEN))?;
         // In WAL mode nothing is torn without the flush: the end of the log may be missing.

@@ -21,8 +21,9 @@ use crate::table::{Figures, Table, mebibytes, thousands};
 
 /// Mandates that the decisions are spread over.
 const MANDATES: usize = 100;
-/// How often each command is run; the median counts.
-const ROUNDS: usize = 3;
+/// Each command is run as often as makes this many entries, and three times at most; the median
+/// counts.
+const ENTRIES: u64 = 1_000_000;
 /// How long the journal may take to have what was decided.
 const FOLLOW_MAX: Duration = Duration::from_secs(300);
 /// How often the memory of a command is looked at.
@@ -43,7 +44,7 @@ pub(crate) async fn measure(events: u64) -> anyhow::Result<()> {
 
     let (export, csv) = (folder.path().join("journal.jsonl"), folder.path().join("journal.csv"));
     let (mut jsonl, mut table, mut verified) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
+    for round in 0..(ENTRIES / entries).clamp(1, 3) {
         eprintln!("round {}", round + 1);
         for (file, form, runs) in [(&export, "jsonl", &mut jsonl), (&csv, "csv", &mut table)] {
             // What is there already would be continued.

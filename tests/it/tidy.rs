@@ -191,7 +191,8 @@ fn cases(file: &SourceFile) -> Vec<String> {
     let ours = concat!("proptest", "! {");
     let uncounted = |start: &usize| {
         let after = file.text[start + ours.len()..].trim_start();
-        !after.starts_with("#![proptest_config(config())]")
+        let counted = ["config()", "histories()"].map(|one| format!("#![proptest_config({one})]"));
+        !counted.iter().any(|counted| after.starts_with(counted))
     };
     let starts = file.text.match_indices(ours).map(|(start, _)| start);
     let lines = starts.filter(uncounted).map(|start| file.text[..start].lines().count() + 1);

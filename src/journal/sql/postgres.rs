@@ -18,7 +18,7 @@ use crate::domain::id::{MandateId, OrgId};
 use crate::domain::journal::Mark;
 use crate::domain::mandate::Mandate;
 use crate::journal::{
-    Composed, End, FOLLOW, Follower, Home, Look, NewAct, NewSpend, News, Scribe, corrupt,
+    Composed, End, FOLLOW, Follower, Home, Look, NewAct, NewSpend, News, Position, Scribe, corrupt,
 };
 use crate::store::StoreError;
 use crate::store::postgres::{PostgresStore, classify};
@@ -268,7 +268,8 @@ async fn write(
     composed: &Composed,
     span: &Span,
 ) -> Result<(), StoreError> {
-    let (rows, marks) = (&composed.rows, &composed.marks);
+    let rows = &composed.rows;
+    let marks = rows.iter().filter_map(|row| row.mark).collect::<Vec<_>>();
     query(APPEND)
         .bind(org.as_bytes().as_slice())
         .bind(rows.iter().map(|row| row.seq).collect::<Vec<_>>())
@@ -284,23 +285,22 @@ async fn write(
     if !marks.is_empty() {
         query(REACH)
             .bind(org.as_bytes().as_slice())
-            .bind(
-                marks.iter().map(|(_, mark)| mark.mandate.as_bytes().to_vec()).collect::<Vec<_>>(),
-            )
-            .bind(marks.iter().map(|(_, mark)| mark.starts_at).collect::<Vec<_>>())
-            .bind(marks.iter().map(|(_, mark)| mark.percent).collect::<Vec<_>>())
-            .bind(marks.iter().map(|(_, mark)| mark.limit).collect::<Vec<_>>())
+            .bind(marks.iter().map(|mark| mark.mandate.as_bytes().to_vec()).collect::<Vec<_>>())
+            .bind(marks.iter().map(|mark| mark.starts_at).collect::<Vec<_>>())
+            .bind(marks.iter().map(|mark| mark.percent).collect::<Vec<_>>())
+            .bind(marks.iter().map(|mark| mark.limit).collect::<Vec<_>>())
             .execute(&mut *connection)
             .await
             .map_err(failed)?;
     }
     let end = composed.ends.get(&org).copied().unwrap_or(end);
+    let position = Position { spend: span.spend.0, act: span.act.0 }.after(rows);
     query(MOVE)
         .bind(org.as_bytes().as_slice())
         .bind(end.seq)
         .bind(end.chain.as_slice())
-        .bind(composed.spend.unwrap_or(span.spend.0))
-        .bind(composed.act.unwrap_or(span.act.0))
+        .bind(position.spend)
+        .bind(position.act)
         .execute(connection)
         .await
         .map(drop)

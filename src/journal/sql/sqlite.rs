@@ -1,7 +1,7 @@
 //! The journal in SQLite: one follower for the file, which has one server.
 //!
-//! What is new is read and digested without the turn to write; then a short transaction appends it.
-//! That one is not flushed by itself: the ledger's next commit flushes it too, and after a power
+//! What is new is read and digested without the turn to write; then short transactions append it.
+//! They are not flushed by themselves: the ledger's next commit flushes them too, and after a power
 //! failure the same entries are written again. Not here: their order (`journal`).
 
 use std::collections::{HashMap, HashSet};
@@ -18,10 +18,15 @@ use crate::domain::id::{MandateId, OrgId};
 use crate::domain::journal::Mark;
 use crate::domain::mandate::Mandate;
 use crate::journal::{
-    Composed, End, FOLLOW, Follower, Home, Look, NewAct, NewSpend, News, Scribe, corrupt,
+    End, FOLLOW, Follower, Home, Look, NewAct, NewSpend, News, Position, Row, Scribe, corrupt,
+    part_of,
 };
 use crate::store::sqlite::{SqliteStore, classify_lane};
 use crate::store::{StoreError, StoreErrorKind};
+
+/// About how many entries are written in one turn, for about as long as the ledger waits for it: a
+/// good half of a millisecond.
+const ENTRIES: usize = 128;
 
 /// Flushed with the ledger's next commit.
 const PRAGMAS: &str = "
@@ -110,29 +115,34 @@ impl State {
                 connection
             }
         };
-        let (composed, position, more) = self.read(&mut connection)?;
-        if !composed.rows.is_empty() {
+        let (rows, mut position, more) = self.read(&mut connection)?;
+        let mut rest = rows.as_slice();
+        while !rest.is_empty() {
+            let part;
+            (part, rest) = part_of(rest, ENTRIES);
             let _turn = store.wait_for_turn();
-            append(&mut connection, &composed, position)?;
+            position = append(&mut connection, part, position)?;
         }
         self.connection = Some(connection);
-        let ends = composed.ends.iter().filter(|_| !composed.rows.is_empty());
-        let ends = ends.map(|(org, end)| (*org, end.seq));
-        Ok(Look { grown: ends.collect(), more })
+        // Of several entries of one journal, the last.
+        let ends: HashMap<_, _> = rows.iter().map(|row| (row.org, row.seq)).collect();
+        Ok(Look { grown: ends.into_iter().collect(), more })
     }
 
     /// Reads and composes in one snapshot; the position it goes on from, and whether there is more.
     fn read(
         &mut self,
         connection: &mut Connection,
-    ) -> Result<(Composed, (i64, i64), bool), StoreError> {
+    ) -> Result<(Vec<Row>, Position, bool), StoreError> {
         let reading = connection.transaction().map_err(failed)?;
-        let position: (i64, i64) = reading
+        let position = reading
             .prepare_cached(POSITION)
-            .and_then(|mut one| one.query_row((), |row| Ok((row.get(0)?, row.get(1)?))))
+            .and_then(|mut one| {
+                one.query_row((), |row| Ok(Position { spend: row.get(0)?, act: row.get(1)? }))
+            })
             .map_err(failed)?;
-        let spends = self.spends(&reading, position.0)?;
-        let acts = acts(&reading, position.1)?;
+        let spends = self.spends(&reading, position.spend)?;
+        let acts = acts(&reading, position.act)?;
         let is_part = |count: usize| i64::try_from(count).is_ok_and(|count| count >= PART);
         let (more_spends, more_acts) = (is_part(spends.len()), is_part(acts.len()));
         let news = News { spends, acts, more_spends, more_acts };
@@ -149,7 +159,7 @@ impl State {
         }
         let ends = ends(&reading, &news)?;
         let composed = self.scribe.compose(&news, ends, reached)?;
-        Ok((composed, position, more_spends || more_acts))
+        Ok((composed.rows, position, more_spends || more_acts))
     }
 
     fn spends(&mut self, reading: &Connection, after: i64) -> Result<Vec<NewSpend>, StoreError> {
@@ -255,49 +265,44 @@ fn is_reached(reading: &Connection, mark: &Mark) -> Result<bool, StoreError> {
     statement.exists(key).map_err(failed)
 }
 
-/// Appends, unless the position is not the one that was gone on from.
+/// Appends, unless the position is not the one that was gone on from; where it is then.
 fn append(
     connection: &mut Connection,
-    composed: &Composed,
-    position: (i64, i64),
-) -> Result<(), StoreError> {
+    rows: &[Row],
+    before: Position,
+) -> Result<Position, StoreError> {
     let writing =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     {
         let mut append = writing.prepare_cached(APPEND).map_err(failed)?;
-        for row in &composed.rows {
-            append
-                .execute(params![
-                    row.org.as_bytes(),
-                    row.seq,
-                    row.at,
-                    row.kind,
-                    row.source.code(),
-                    row.source_seq,
-                    row.chain,
-                    row.body,
-                ])
-                .map_err(failed)?;
-        }
         let mut reach = writing.prepare_cached(REACH).map_err(failed)?;
-        for (org, mark) in &composed.marks {
-            let key = params![
-                mark.mandate.as_bytes(),
-                mark.starts_at,
-                mark.percent,
-                mark.limit,
-                org.as_bytes(),
+        for row in rows {
+            let (org, source) = (row.org.as_bytes(), row.source.code());
+            let entry = params![
+                org,
+                row.seq,
+                row.at,
+                row.kind,
+                source,
+                row.source_seq,
+                row.chain,
+                row.body,
             ];
-            reach.execute(key).map_err(failed)?;
+            append.execute(entry).map_err(failed)?;
+            if let Some(mark) = &row.mark {
+                let mandate = mark.mandate.as_bytes();
+                let key = params![mandate, mark.starts_at, mark.percent, mark.limit, org];
+                reach.execute(key).map_err(failed)?;
+            }
         }
     }
-    let (spend, act) = (composed.spend.unwrap_or(position.0), composed.act.unwrap_or(position.1));
-    let moved = writing
-        .prepare_cached(MOVE)
-        .and_then(|mut one| one.execute(params![spend, act, position.0, position.1]))
-        .map_err(failed)?;
+    let after = before.after(rows);
+    let positions = params![after.spend, after.act, before.spend, before.act];
+    let moved =
+        writing.prepare_cached(MOVE).and_then(|mut one| one.execute(positions)).map_err(failed)?;
     if moved != 1 {
         return Err(StoreError::conflict(FOLLOW));
     }
-    writing.commit().map_err(failed)
+    writing.commit().map_err(failed)?;
+    Ok(after)
 }

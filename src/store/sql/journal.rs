@@ -3,12 +3,12 @@
 //! Not here: appending (`journal`), and what an entry means to others (`engine`).
 
 use async_trait::async_trait;
-use sqlx::Row;
+use sqlx::{FromRow, Row};
 
 use super::super::{Store, failed};
 use super::statement::{
     COUNT_ACTS, COUNT_JOURNAL, COUNT_SPENDS, JOURNAL_END, KEEP_CHECKPOINT, LIST_CHECKPOINTS,
-    LIST_JOURNAL, READ_ACTS, READ_SPENDS,
+    LIST_JOURNAL, READ_ACTS, READ_DECISIONS, READ_SPENDS,
 };
 use super::{DriverConnection, DriverRow, from_bytes, from_micros};
 use crate::domain::act::{ActKind, ActRecord};
@@ -17,7 +17,7 @@ use crate::domain::id::{KeyId, OrgId};
 use crate::store::sql::spends::SpendRow;
 use crate::store::{
     ActColumns, EntryContent, Fact, Happening, JournalCount, JournalEntry, JournalStore,
-    StoreError, StoreErrorKind, StoredCheckpoint,
+    SpendColumns, StoreError, StoreErrorKind, StoredCheckpoint,
 };
 
 const READ: &str = "read the journal";
@@ -34,9 +34,9 @@ struct Head {
 }
 
 /// A part of the journal, and what it is about, each in the order of its numbers.
-struct Part {
+struct Part<T> {
     heads: Vec<Head>,
-    spends: Vec<SpendRow>,
+    spends: Vec<T>,
     acts: Vec<ActColumns>,
 }
 
@@ -57,14 +57,15 @@ impl JournalStore for Store {
         after: i64,
         limit: u32,
     ) -> Result<Vec<JournalEntry>, StoreError> {
-        let part = self.part(org, after, limit).await?;
+        // Only what a digest covers: an export reads millions of them.
+        let part = self.part((org, after, limit), READ_DECISIONS, decision).await?;
         let mut spends = part.spends.into_iter().peekable();
         let mut acts = part.acts.into_iter().peekable();
         let entries = part.heads.into_iter().map(|head| {
             let Head { seq, at, kind, source, source_seq, chain, body } = head;
             let content = match source {
                 1 => find(&mut spends, source_seq, |spend| spend.seq)
-                    .map(|spend| EntryContent::Spend(Box::new(spend.into_columns()))),
+                    .map(|spend| EntryContent::Spend(Box::new(spend))),
                 2 => find(&mut acts, source_seq, |act| act.seq)
                     .map(|act| EntryContent::Act(Box::new(act))),
                 _ => body.map(EntryContent::Derived),
@@ -81,7 +82,8 @@ impl JournalStore for Store {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Happening>, StoreError> {
-        let part = self.part(org, after, limit).await?;
+        let whole = |row: &DriverRow| SpendRow::from_row(row).map_err(failed(READ));
+        let part = self.part((org, after, limit), READ_SPENDS, whole).await?;
         let mut spends = part.spends.into_iter().peekable();
         let mut acts = part.acts.into_iter().peekable();
         let happenings = part.heads.into_iter().map(|head| {
@@ -182,7 +184,12 @@ impl JournalStore for Store {
 }
 
 impl Store {
-    async fn part(&self, org: OrgId, after: i64, limit: u32) -> Result<Part, StoreError> {
+    async fn part<T: Send>(
+        &self,
+        (org, after, limit): (OrgId, i64, u32),
+        spends: &'static str,
+        spend: impl Fn(&DriverRow) -> Result<T, StoreError> + Send,
+    ) -> Result<Part<T>, StoreError> {
         let mut reading = self.reading(Some(org), READ).await?;
         let rows = sqlx::query(LIST_JOURNAL)
             .bind(org.as_bytes().as_slice())
@@ -194,13 +201,16 @@ impl Store {
         let heads = rows.iter().map(head).collect::<Result<Vec<_>, _>>()?;
         let spends = match span(&heads, 1) {
             None => Vec::new(),
-            Some((first, last)) => sqlx::query_as::<_, SpendRow>(READ_SPENDS)
-                .bind(org.as_bytes().as_slice())
-                .bind(first)
-                .bind(last)
-                .fetch_all(&mut *reading)
-                .await
-                .map_err(failed(READ))?,
+            Some((first, last)) => {
+                let rows = sqlx::query(spends)
+                    .bind(org.as_bytes().as_slice())
+                    .bind(first)
+                    .bind(last)
+                    .fetch_all(&mut *reading)
+                    .await
+                    .map_err(failed(READ))?;
+                rows.iter().map(spend).collect::<Result<Vec<_>, _>>()?
+            }
         };
         let acts = match span(&heads, 2) {
             None => Vec::new(),
@@ -247,6 +257,24 @@ where
     T: sqlx::Decode<'r, super::super::Driver> + sqlx::Type<super::super::Driver>,
 {
     row.try_get(column).map_err(failed(READ))
+}
+
+fn decision(row: &DriverRow) -> Result<SpendColumns, StoreError> {
+    Ok(SpendColumns {
+        seq: get(row, 0)?,
+        id: get(row, 1)?,
+        agent_id: get(row, 2)?,
+        mandate_id: get(row, 3)?,
+        decided_at: get(row, 4)?,
+        verdict: get(row, 5)?,
+        amount: get(row, 6)?,
+        currency: get(row, 7)?,
+        vendor: get(row, 8)?,
+        category: get(row, 9)?,
+        idempotency_key: get(row, 10)?,
+        request_hash: get(row, 11)?,
+        evidence: get(row, 12)?,
+    })
 }
 
 fn head(row: &DriverRow) -> Result<Head, StoreError> {

@@ -18,7 +18,7 @@ use crate::domain::period::Period;
 use crate::domain::spend::Spend;
 use crate::domain::transaction::{TransactionRecord, TransactionState};
 use crate::domain::vendor::Vendor;
-use crate::store::{SpendColumns, StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind};
 
 mod document;
 pub(crate) mod entry;
@@ -196,27 +196,6 @@ impl SpendRow {
     pub(crate) fn record(self) -> Result<TransactionRecord, StoreError> {
         self.try_record()
             .map_err(|error| StoreError::new(StoreErrorKind::Corrupt, "read a transaction", error))
-    }
-
-    /// The columns that never change.
-    pub(crate) fn into_columns(self) -> SpendColumns {
-        let Self { seq, id, agent_id, mandate_id, decided_at, verdict, amount, currency, .. } =
-            self;
-        SpendColumns {
-            seq,
-            id,
-            agent_id,
-            mandate_id,
-            decided_at,
-            verdict,
-            amount,
-            currency,
-            vendor: self.vendor,
-            category: self.category,
-            idempotency_key: self.idempotency_key,
-            request_hash: self.request_hash,
-            evidence: self.evidence,
-        }
     }
 
     fn try_record(self) -> Result<TransactionRecord, RowError> {

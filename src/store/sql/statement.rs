@@ -43,6 +43,9 @@ statements! {
             verdict, state, amount, settled, refunded, currency, vendor, category, idempotency_key,
             request_hash, approvals_before, sum_before, evidence, due_at, paid, repaid, followup
         FROM spend WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
+    READ_DECISIONS = "SELECT seq, id, agent_id, mandate_id, decided_at, verdict, amount, currency,
+            vendor, category, idempotency_key, request_hash, evidence
+        FROM spend WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
     READ_ACTS = "SELECT seq, after_spend, at, kind, subject, actor_key, actor_role, document
         FROM act WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq";
     COUNT_JOURNAL = "SELECT coalesce(sum(CASE source WHEN 1 THEN 1 ELSE 0 END), 0),

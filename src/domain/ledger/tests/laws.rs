@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::world::{Step, World};
 use super::*;
-use crate::domain::samples::{caps, config, limited, policies, spends, zones};
+use crate::domain::samples::{caps, histories, limited, policies, spends, zones};
 
 /// Policies of rules that count, so that something is approved.
 fn counting() -> impl Strategy<Value = Policy> {
@@ -64,7 +64,7 @@ fn starts() -> impl Strategy<Value = Timestamp> {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(histories())]
 
     #[test]
     fn a_history_is_ruled_on_as_a_recount_of_it_would(
