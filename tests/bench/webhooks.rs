@@ -170,6 +170,10 @@ impl Bench {
     /// One round; each of the two goes first in turn.
     async fn round(&self, round: usize, found: &mut Found) -> anyhow::Result<()> {
         for place in [round % 2, (round + 1) % 2] {
+            // One that is enabled again is told of nothing from before: what is left of the last
+            // round's backlog.
+            self.admin.enable(&self.endpoint, false).await?;
+            taken(&self.receiver.arrivals);
             self.admin.enable(&self.endpoint, place == 1).await?;
             found.paced[place].push(self.load(Pace::PerSecond(PACE))?);
             tokio::time::sleep(Duration::from_secs(1)).await;
