@@ -5,6 +5,7 @@
 //! `QUETRA_MODEL_OPS` their length, and `QUETRA_SEED` runs a single one again. Not here: several
 //! processes, crashes (`crash`) and anything above the ledger.
 
+mod acts;
 pub(crate) mod catalogue;
 pub(crate) mod commands;
 mod homes;
@@ -58,7 +59,8 @@ impl Sequence {
     async fn new(engine: Engine, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let start = Timestamp::from_second(1_790_000_000 + dice.between(0, 40_000_000)).unwrap();
-        let catalogue = Catalogue::new(&mut dice, start);
+        let mut catalogue = Catalogue::new(&mut dice, start);
+        catalogue.let_hold(&mut dice);
         let sides = Sides::new(engine, &catalogue, start).await;
         let trail = Trail { seed, steps: Vec::new() };
         let (commands, seen) = (Commands::default(), BTreeMap::new());
@@ -90,7 +92,13 @@ impl Sequence {
                 self.trail.steps.push(format!("change {changes:?}"));
                 self.sides.change(&self.catalogue, changes).await;
             }
-            93..97 => {
+            93..95 => {
+                self.trail.steps.push("end what is due".to_owned());
+                for answer in self.sides.end_due().await {
+                    self.note(answer);
+                }
+            }
+            95..98 => {
                 let now = self.sides.now();
                 if let Some(asked) = self.commands.claim(&mut self.dice, &mut self.catalogue, now) {
                     self.trail.steps.push(format!("look {asked:?}"));
@@ -107,7 +115,18 @@ impl Sequence {
 
     fn command(&mut self) -> Command {
         let now = self.sides.now();
-        let command = self.commands.any(&mut self.dice, &mut self.catalogue, now);
+        // A ledger that lends has less room for more than was approved than one that does not: what
+        // it answers then is not compared.
+        let above = if self.sides.is_in_redis() { 0 } else { 12 };
+        let command = if self.dice.chance(35) {
+            Command::Resolve(self.commands.act(&mut self.dice, &self.catalogue, (now, above)))
+        } else {
+            let mut command = self.commands.any(&mut self.dice, &mut self.catalogue, now);
+            if let Command::Decide(decide) = &mut command {
+                Commands::ask_as_person(&mut self.dice, decide);
+            }
+            command
+        };
         self.trail.steps.push(format!("{command:?}"));
         command
     }
@@ -211,6 +230,16 @@ fn compare(engine: Engine, part: u64) {
             "not found",
             "wrong state",
             "exceeds",
+            "seconded",
+            "granted",
+            "denied",
+            "withdrawn",
+            "timeout",
+            "expired",
+            "settled late",
+            "not an approver",
+            "own request",
+            "outdated",
         ] {
             let count = seen.get(answer).copied().unwrap_or_default();
             assert!(count >= seeds.len() / 10, "{answer} was given only {count} times");

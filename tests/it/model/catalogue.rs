@@ -55,6 +55,8 @@ pub(crate) struct Catalogue {
     pub(crate) agents: Vec<Agent>,
     pub(crate) mandates: Vec<Mandate>,
     past: Vec<Scene>,
+    /// Whether new policies say how money is held.
+    holds: bool,
 }
 
 fn id(kind: u8, number: usize) -> [u8; 16] {
@@ -66,8 +68,8 @@ fn id(kind: u8, number: usize) -> [u8; 16] {
 impl Catalogue {
     /// Two organizations with two agents each; every agent has two mandates, one in force.
     pub(crate) fn new(dice: &mut Dice, now: Timestamp) -> Self {
-        let mut catalogue =
-            Self { orgs: Vec::new(), agents: Vec::new(), mandates: Vec::new(), past: Vec::new() };
+        let (orgs, agents, mandates, past) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut catalogue = Self { orgs, agents, mandates, past, holds: false };
         for number in 0..2 {
             catalogue.orgs.push(organization(number, dice, now));
         }
@@ -111,6 +113,20 @@ impl Catalogue {
         Scene { org, agent, mandate: found.cloned(), named: mandate.is_some() }
     }
 
+    /// Lets every mandate hold money in its own way, before any store has it.
+    pub(super) fn let_hold(&mut self, dice: &mut Dice) {
+        for mandate in &mut self.mandates {
+            let_hold(&mut mandate.policy, dice);
+        }
+        self.holds = true;
+    }
+
+    /// An agent with one of its mandates, as they stand.
+    pub(super) fn scene_of(&self, agent: AgentId, mandate: MandateId) -> Scene {
+        let agent = self.agents.iter().position(|known| known.id == agent).unwrap();
+        self.scene(agent, self.mandates.iter().position(|known| known.id == mandate))
+    }
+
     /// How things stand, or sometimes how they stood.
     pub(crate) fn any_scene(&mut self, dice: &mut Dice) -> Scene {
         if !self.past.is_empty() && dice.chance(8) {
@@ -139,9 +155,15 @@ impl Catalogue {
                 MandateStatus::Paused | MandateStatus::Draft => {}
                 MandateStatus::Expired | MandateStatus::Revoked => {}
             }),
-            6 => self.change_mandate(dice, |mandate, dice| {
-                mandate.policy = policy(dice, now);
-            }),
+            6 => {
+                let holds = self.holds;
+                self.change_mandate(dice, |mandate, dice| {
+                    mandate.policy = policy(dice, now);
+                    if holds {
+                        let_hold(&mut mandate.policy, dice);
+                    }
+                })
+            }
             // What an administrator does most: one limit, or one cap off and on again.
             7 => self.change_mandate(dice, |mandate, dice| {
                 mandate.policy.budget.total = dice.between(20, 600);
@@ -309,6 +331,25 @@ fn policy(dice: &mut Dice, now: Timestamp) -> Policy {
     let valid_until =
         (dice.chance(10) && valid_from > Timestamp::UNIX_EPOCH).then(|| valid_from + lasts);
     Policy { budget, rules, valid_from, valid_until }
+}
+
+/// Gives what is held an end, settlements a tolerance, and approvals more than one person.
+fn let_hold(policy: &mut Policy, dice: &mut Dice) {
+    policy.budget.holds = Holds {
+        minutes: dice.chance(40).then(|| dice.between(1, 3_000)),
+        tolerance: dice.chance(50).then(|| dice.between(1, 10)),
+        tolerance_bps: dice.chance(20).then(|| dice.between(1, 10_000)),
+    };
+    for rule in &mut policy.rules {
+        if let RuleSpec::Approval { approver_roles, approvals_required, timeout_minutes, .. } = rule
+        {
+            if dice.chance(30) {
+                *approver_roles = vec!["admin".to_owned(), "reader".to_owned()];
+            }
+            *approvals_required = if dice.chance(50) { 1 } else { dice.between(2, 3) };
+            *timeout_minutes = dice.between(1, 2_000);
+        }
+    }
 }
 
 fn cap(dice: &mut Dice) -> RuleSpec {

@@ -1,8 +1,8 @@
 //! Random commands for the ledgers: new decisions, repeated and reused keys, settlements and the
 //! like, from how things stand or stood, for the present time or one nearby.
 //!
-//! Claims are made by `domain::evaluate::screen`, as the engine makes them. Not here: what the
-//! ledgers answer (`sides`).
+//! Claims are made by `domain::evaluate::screen`, as the engine makes them. Not here: what
+//! people say to what is held (`acts`), and what the ledgers answer (`sides`).
 
 use jiff::{SignedDuration, Timestamp};
 use quetra::domain::actor::Actor;
@@ -29,7 +29,9 @@ pub(crate) enum Command {
 /// Makes commands, and remembers what it made to repeat it.
 #[derive(Default)]
 pub(crate) struct Commands {
-    made: Vec<Decide>,
+    pub(super) made: Vec<Decide>,
+    /// Which of them an act was about last: the next one is often about the same.
+    pub(super) last: Option<usize>,
 }
 
 impl Commands {
@@ -155,9 +157,8 @@ fn spend(dice: &mut Dice, agent_id: AgentId) -> Spend {
     }
 }
 
-/// The command that the engine would make of this.
-fn decide(scene: &Scene, spend: Spend, id: TransactionId, screened_at: Timestamp) -> Decide {
-    let standing = Standing {
+pub(super) fn standing(scene: &Scene) -> Standing {
+    Standing {
         org_version: scene.org.version,
         frozen: scene.org.frozen,
         agent: scene.agent.status,
@@ -166,7 +167,12 @@ fn decide(scene: &Scene, spend: Spend, id: TransactionId, screened_at: Timestamp
             version: mandate.version,
             status: mandate.status,
         }),
-    };
+    }
+}
+
+/// The command that the engine would make of this.
+fn decide(scene: &Scene, spend: Spend, id: TransactionId, screened_at: Timestamp) -> Decide {
+    let standing = standing(scene);
     let spend = Spend { agent_id: scene.agent.id, ..spend };
     let observed = Observed::default();
     let compiled = scene.mandate.as_ref().map(|mandate| CompiledMandate::try_new(mandate).unwrap());

@@ -3,7 +3,7 @@
 //!
 //! Not here: what they are asked (`commands`) and what is changed around them (`catalogue`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -14,10 +14,10 @@ use quetra::domain::actor::Actor;
 use quetra::domain::decision::Verdict;
 use quetra::domain::hold::Terms;
 use quetra::domain::id::{MandateId, OrgId, TransactionId};
-use quetra::domain::ledger::{Book, Charge, Claim, CounterKey, Decided, Level, Subject};
-use quetra::domain::ledger::{ResolveError, Resolved, Tally};
+use quetra::domain::ledger::{Act, Book, Charge, Claim, CounterKey, Decided, Level, Subject};
+use quetra::domain::ledger::{Resolve, ResolveError, Resolved, Tally};
 use quetra::domain::period::Period;
-use quetra::domain::transaction::TransactionRecord;
+use quetra::domain::transaction::{TransactionRecord, TransactionState};
 use quetra::domain::vendor::Vendor;
 use quetra::ledger::LedgerError;
 use quetra::store::{Author, Change, TransactionFilter, TransactionPage};
@@ -27,6 +27,9 @@ use super::commands::Command;
 use super::homes::{Open, Place, open};
 use crate::dice::Dice;
 use crate::harness::Engine;
+
+/// More than a sequence ever has at once.
+const DUE_MAX: u32 = 100_000;
 
 /// A whole book keeps no counters, so it cannot say where the budget stands.
 fn without_budget(act: &ActRecord) -> Box<ActRecord> {
@@ -257,6 +260,24 @@ impl Sides {
         assert_eq!(seen, self.book.peek(claim, now), "counters or windows differ: {claim:?}");
     }
 
+    /// Asks what is due now, and ends all of it in both.
+    pub(crate) async fn end_due(&mut self) -> Vec<String> {
+        let now = self.now();
+        let found = self.open().catalogue.due_transactions(now, DUE_MAX).await.unwrap();
+        let found = found.into_iter().collect::<BTreeSet<_>>();
+        let records = self.book.transactions.values();
+        let due = records.filter(|record| record.due_at.is_some_and(|due| due <= now));
+        let due = due.map(|record| (record.org_id, record.id)).collect::<BTreeSet<_>>();
+        assert_eq!(found, due, "what is due differs");
+        let mut summaries = Vec::new();
+        for (org_id, id) in due {
+            let (act, actor) = (Act::Expire, Actor::System);
+            let command = Resolve { org_id, agent: None, id, act, actor, ground: None };
+            summaries.push(self.ask(Command::Resolve(command)).await);
+        }
+        summaries
+    }
+
     /// Compares counters, tallies and the length of the record.
     pub(crate) async fn compare(&self) {
         let state: State = serde_json::from_str(&self.open().state().await).unwrap();
@@ -340,9 +361,7 @@ fn summary(answer: &Answer) -> String {
         Answer::Decided(Decided::KeyReused) => "key reused".to_owned(),
         Answer::Decided(Decided::Stale) => "stale".to_owned(),
         Answer::Decided(Decided::Undecided) => "undecided".to_owned(),
-        Answer::Resolved(Ok(resolved)) if resolved.changed => {
-            resolved.record.state.word().to_owned()
-        }
+        Answer::Resolved(Ok(resolved)) if resolved.changed => done(&resolved.record).to_owned(),
         Answer::Resolved(Ok(_)) => "resolved before".to_owned(),
         Answer::Resolved(Err(ResolveError::NotFound)) => "not found".to_owned(),
         Answer::Resolved(Err(ResolveError::WrongState { .. })) => "wrong state".to_owned(),
@@ -351,5 +370,16 @@ fn summary(answer: &Answer) -> String {
         Answer::Resolved(Err(ResolveError::OwnRequest)) => "own request".to_owned(),
         Answer::Resolved(Err(ResolveError::Stale)) => "outdated".to_owned(),
         Answer::Resolved(Err(ResolveError::OverLimit { .. })) => "over a limit".to_owned(),
+    }
+}
+
+/// What an act led to, in a word that no decision has.
+fn done(record: &TransactionRecord) -> &'static str {
+    match record.state {
+        TransactionState::PendingApproval => "seconded",
+        TransactionState::Approved => "granted",
+        TransactionState::Settled if record.followup.late => "settled late",
+        TransactionState::Settled if record.settled > Some(record.spend.amount) => "settled above",
+        state => state.word(),
     }
 }
