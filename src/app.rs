@@ -63,9 +63,6 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// How often it is looked whether the clock has ended a mandate.
 const CLOCKWORK: Duration = Duration::from_secs(1);
 
-/// How often a journal that has grown is signed.
-const CHECKPOINT_SECONDS: u32 = 10;
-
 /// A server that takes calls.
 #[derive(Debug)]
 pub struct Started {
@@ -194,22 +191,21 @@ impl Parts {
         });
     }
 
-    /// Writes down that mandates are over when their validity ends, and signs the journal.
-    fn start_clockwork(&self, checkpoints: Checkpoints) {
+    /// Writes down that mandates are over when their validity ends.
+    fn start_clockwork(&self) {
         let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
         self.tasks.spawn(async move {
-            let mut seconds = 0_u32;
             while stop.run_until_cancelled(tokio::time::sleep(CLOCKWORK)).await.is_some() {
                 if let Err(error) = engine.expire_mandates().await {
                     tracing::warn!(%error, "mandates that are over could not be written down");
                 }
-                seconds = seconds.wrapping_add(1);
-                if seconds.is_multiple_of(CHECKPOINT_SECONDS) {
-                    checkpoints.sign(&engine).await;
-                }
             }
-            checkpoints.sign(&engine).await;
         });
+    }
+
+    /// Signs the journal until the server stops.
+    fn start_checkpoints(&self, checkpoints: Checkpoints) {
+        self.tasks.spawn(checkpoints.run(Arc::clone(&self.engine), self.stop.clone()));
     }
 
     /// Runs until the server stops: gives back what is held beyond its time.
@@ -268,6 +264,7 @@ pub async fn serve_with(
         private_folder(&config.data_dir)?;
     }
     let metrics = operations::recorder()?;
+    let checkpoints = Checkpoints::new(&config.checkpoints, &config.egress, &choices.clock)?;
     let mut parts = Parts::assemble(&config, choices.clock).await?;
     let first_start = match config.mode {
         Mode::Dev => demo::make(&parts.engine).await?,
@@ -294,7 +291,8 @@ pub async fn serve_with(
     report(&health, true).await;
     parts.start_upkeep(health);
     parts.start_webhooks();
-    parts.start_clockwork(Checkpoints::new(config.audit_checkpoint_file.clone()));
+    parts.start_clockwork();
+    parts.start_checkpoints(checkpoints);
     parts.start_sweeping();
     ready(&Started { addr, first_start });
     let ending = parts.ending.clone();

@@ -6,10 +6,13 @@
 //! Not here: parsing of the command line (`cli`), and making what the configuration names, such as
 //! the key file of a development server (`app`).
 
+mod checkpoints;
 mod egress;
 mod environment;
 mod file;
 mod key_file;
+mod nearest;
+mod origin;
 mod redis_url;
 mod setting;
 mod show;
@@ -23,11 +26,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
+use url::Url;
 use zeroize::Zeroizing;
 
+pub use checkpoints::{BucketCredentials, read_bucket_credentials};
 pub use environment::Environment;
 pub use key_file::{MasterKey, is_private, read_master_key};
-pub use setting::{Key, Kind, Layer, Origin, Settings, Value};
+pub use origin::Origin;
+pub use setting::{Key, Kind, Layer, Settings, Value};
 
 /// What a configuration is for; it decides which settings apply and which are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +117,41 @@ pub struct EgressConfig {
     pub authorities: Vec<CertificateDer<'static>>,
 }
 
+/// Where signed checkpoints are kept beside the database: in none, some or all of these places.
+#[derive(Clone, Debug, Default)]
+pub struct CheckpointConfig {
+    /// A file that they are appended to.
+    pub file: Option<PathBuf>,
+    /// A bucket of S3, or of what is compatible.
+    pub bucket: Option<BucketConfig>,
+    /// A receiver of webhooks.
+    pub webhook: Option<CheckpointWebhook>,
+}
+
+/// A bucket, and how to get in.
+#[derive(Clone, Debug)]
+pub struct BucketConfig {
+    /// The service, without a path.
+    pub endpoint: Url,
+    /// The bucket's name.
+    pub bucket: String,
+    /// What names of objects begin with: empty, or ending with a slash.
+    pub prefix: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// The file with the credentials, which is read at each use.
+    pub credentials_file: PathBuf,
+}
+
+/// A receiver of checkpoints.
+#[derive(Clone, Debug)]
+pub struct CheckpointWebhook {
+    /// Its URL.
+    pub url: Url,
+    /// What its calls are signed with: `whsec_…`.
+    pub secret: Secret,
+}
+
 /// A validated configuration: whoever holds one may start.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -128,8 +169,8 @@ pub struct ServerConfig {
     pub master_key: MasterKeySource,
     /// A MaxMind database for `geo` rules; without one every `geo` rule fails.
     pub geo_database: Option<PathBuf>,
-    /// A file that signed checkpoints of the journal are appended to.
-    pub audit_checkpoint_file: Option<PathBuf>,
+    /// Where signed checkpoints of the journal are kept beside the database.
+    pub checkpoints: CheckpointConfig,
     /// Origins (`scheme://host[:port]`) whose pages may call this server; never `*`.
     pub cors_allowed_origins: Vec<String>,
     /// Names, with or without a port, by which MCP clients may call this server, beside those of

@@ -1,64 +1,130 @@
-//! Signs the ends of the journals now and then, and keeps each checkpoint in a second place too.
+//! Signs the ends of the journals now and then, and keeps each checkpoint in second places too.
 //!
-//! The second place is a file that is only appended to, a line of JSON for each checkpoint: whoever
-//! cuts the database's journal has to cut that file as well. Not here: what is signed (`audit`).
+//! Whoever cuts the database's journal has to cut those places as well. A place that cannot be
+//! reached makes nobody wait: its checkpoints do, the newest of each journal, as that one covers
+//! what came before it. Not here: what is signed (`audit`), how it is written (`places`).
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::engine::Engine;
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use self::places::Place;
+use crate::clock::Clock;
+use crate::config::{CheckpointConfig, EgressConfig};
+use crate::domain::id::OrgId;
+use crate::engine::{Engine, StoredCheckpoint};
+
+mod places;
+
+/// How often a journal that has grown is signed.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// How long a server that ends waits for the places.
+const LAST_TIME: Duration = Duration::from_secs(5);
+
+/// A checkpoint of an organization's journal.
+type Signed = (OrgId, StoredCheckpoint);
 
 /// Where checkpoints are written beside the database.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
-    path: Option<PathBuf>,
+    places: Vec<Waiting>,
+}
+
+/// What waits for a place.
+#[derive(Debug)]
+struct Waiting {
+    place: Place,
+    checkpoints: BTreeMap<OrgId, StoredCheckpoint>,
+    is_failing: bool,
 }
 
 impl Checkpoints {
-    pub(super) const fn new(path: Option<PathBuf>) -> Self {
-        Self { path }
+    /// The places of a configuration.
+    ///
+    /// # Errors
+    /// When one of them cannot be used at all.
+    pub(super) fn new(
+        config: &CheckpointConfig,
+        egress: &EgressConfig,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let places = Place::all(config, egress, clock)?;
+        Ok(Self { places: places.into_iter().map(Waiting::new).collect() })
+    }
+
+    /// Signs until the server stops, and once more then.
+    pub(super) async fn run(mut self, engine: Arc<Engine>, stop: CancellationToken) {
+        // What a server that was killed had signed, and perhaps not brought there.
+        match engine.current_checkpoints().await {
+            Ok(current) => self.add(&current),
+            Err(error) => tracing::warn!(%error, "the last checkpoints could not be read"),
+        }
+        self.keep().await;
+        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+            self.sign(&engine).await;
+        }
+        if tokio::time::timeout(LAST_TIME, self.sign(&engine)).await.is_err() {
+            tracing::warn!("the last checkpoints could not be kept in time; a new start does it");
+        }
     }
 
     /// Signs what has grown. A failure is told in the log; the next time covers what was missed.
-    pub(super) async fn sign(&self, engine: &Engine) {
-        let signed = match engine.sign_checkpoints().await {
-            Ok(signed) => signed,
+    async fn sign(&mut self, engine: &Engine) {
+        match engine.sign_checkpoints().await {
+            Ok(signed) => self.add(&signed),
             Err(error) => {
                 tracing::warn!(%error, "the journal could not be signed; it will be tried again");
-                return;
             }
-        };
-        let Some(path) = &self.path else { return };
-        let mut lines = String::new();
-        for (org, checkpoint) in signed {
-            let line = serde_json::json!({
-                "type": "checkpoint",
-                "organizationId": org,
-                "sequence": checkpoint.seq,
-                "chain": hex::encode(checkpoint.chain),
-                "signedAtMicros": checkpoint.at,
-                "keyId": checkpoint.key_id,
-                "signature": checkpoint.signature,
-            });
-            lines.push_str(&line.to_string());
-            lines.push('\n');
         }
-        if lines.is_empty() {
-            return;
-        }
-        let path = path.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            let mut file = File::options().create(true).append(true).open(path)?;
-            file.write_all(lines.as_bytes())?;
-            file.sync_data()
-        });
-        match written.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "checkpoints could not be written to the file")
-            }
-            Err(error) => tracing::error!(%error, "checkpoints could not be written to the file"),
+        self.keep().await;
+    }
+
+    async fn keep(&mut self) {
+        join_all(self.places.iter_mut().map(Waiting::keep)).await;
+    }
+
+    fn add(&mut self, signed: &[Signed]) {
+        for waiting in &mut self.places {
+            waiting.checkpoints.extend(signed.iter().cloned());
         }
     }
 }
+
+impl Waiting {
+    const fn new(place: Place) -> Self {
+        Self { place, checkpoints: BTreeMap::new(), is_failing: false }
+    }
+
+    /// Keeps what waits, as far as the place lets it.
+    async fn keep(&mut self) {
+        let waiting: Vec<Signed> = std::mem::take(&mut self.checkpoints).into_iter().collect();
+        let mut parts = waiting.chunks(self.place.at_once());
+        let name = self.place.name();
+        for part in parts.by_ref() {
+            if let Err(failure) = self.place.keep(part).await {
+                // Some of them may be there already, which does no harm.
+                self.checkpoints.extend(part.iter().cloned());
+                metrics::counter!("quetra_checkpoint_failures_total", "place" => name).increment(1);
+                if !self.is_failing {
+                    tracing::error!(place = name, %failure, "checkpoints could not be kept; \
+                        they will be tried again");
+                }
+                self.is_failing = true;
+                break;
+            }
+            if std::mem::take(&mut self.is_failing) {
+                tracing::info!(place = name, "checkpoints are kept again");
+            }
+        }
+        self.checkpoints.extend(parts.flatten().cloned());
+        let count = u32::try_from(self.checkpoints.len()).unwrap_or(u32::MAX);
+        metrics::gauge!("quetra_checkpoints_waiting", "place" => name).set(f64::from(count));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::setting::{Key, Layer, Origin, PREFIX, nearest};
+use super::nearest::nearest;
+use super::origin::Origin;
+use super::setting::{Key, Layer, PREFIX};
 
 /// Variables of the product that are no server settings; see the commands that read them.
 const OTHER_VARIABLES: [&str; 4] =

@@ -5,7 +5,9 @@
 
 use std::path::Path;
 
-use super::setting::{Key, Kind, Layer, Origin, Value, nearest};
+use super::nearest::nearest;
+use super::origin::Origin;
+use super::setting::{Key, Kind, Layer, Value};
 use super::shown;
 
 /// Far above any honest configuration; a mistaken path to a database must not be read whole.

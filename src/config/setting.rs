@@ -4,9 +4,9 @@
 //! Not here: what a value must satisfy (`validate`) and how the file is read (`file`).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::origin::Origin;
 use super::{ConfigError, Environment, Purpose, file, shown};
 
 /// The prefix of every environment variable of the product.
@@ -33,6 +33,16 @@ pub enum Key {
     GeoDatabase,
     /// Where checkpoints of the journal are written too.
     AuditCheckpointFile,
+    /// An S3-compatible bucket where checkpoints are kept too.
+    AuditCheckpointS3Url,
+    /// The region of that bucket.
+    AuditCheckpointS3Region,
+    /// The file with its credentials.
+    AuditCheckpointS3CredentialsFile,
+    /// Where checkpoints are posted to.
+    AuditCheckpointWebhookUrl,
+    /// The file with the secret that signs those calls.
+    AuditCheckpointWebhookSecretFile,
     /// Web origins.
     CorsAllowedOrigins,
     /// Host names of the MCP endpoint.
@@ -87,33 +97,9 @@ pub enum Value {
     List(Vec<String>),
 }
 
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody said anything.
-    Default,
-    /// The configuration file.
-    File(PathBuf),
-    /// The variable of this name.
-    Environment(String),
-    /// The flag of this name.
-    Flag(String),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => formatter.write_str("default"),
-            Self::File(path) => write!(formatter, "file {}", path.display()),
-            Self::Environment(name) => write!(formatter, "environment {name}"),
-            Self::Flag(name) => write!(formatter, "flag {name}"),
-        }
-    }
-}
-
 impl Key {
     /// Every setting, in the order they are shown.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Listen,
         Self::DataDir,
         Self::DatabaseUrl,
@@ -123,6 +109,11 @@ impl Key {
         Self::BehindTlsProxy,
         Self::GeoDatabase,
         Self::AuditCheckpointFile,
+        Self::AuditCheckpointS3Url,
+        Self::AuditCheckpointS3Region,
+        Self::AuditCheckpointS3CredentialsFile,
+        Self::AuditCheckpointWebhookUrl,
+        Self::AuditCheckpointWebhookSecretFile,
         Self::CorsAllowedOrigins,
         Self::McpAllowedHosts,
         Self::EgressAllowHttp,
@@ -151,6 +142,11 @@ impl Key {
             Self::BehindTlsProxy => "behind_tls_proxy",
             Self::GeoDatabase => "geo_database",
             Self::AuditCheckpointFile => "audit_checkpoint_file",
+            Self::AuditCheckpointS3Url => "audit_checkpoint_s3_url",
+            Self::AuditCheckpointS3Region => "audit_checkpoint_s3_region",
+            Self::AuditCheckpointS3CredentialsFile => "audit_checkpoint_s3_credentials_file",
+            Self::AuditCheckpointWebhookUrl => "audit_checkpoint_webhook_url",
+            Self::AuditCheckpointWebhookSecretFile => "audit_checkpoint_webhook_secret_file",
             Self::CorsAllowedOrigins => "cors_allowed_origins",
             Self::McpAllowedHosts => "mcp_allowed_hosts",
             Self::EgressAllowHttp => "egress_allow_http",
@@ -179,6 +175,11 @@ impl Key {
             | Self::MasterKeyFile
             | Self::GeoDatabase
             | Self::AuditCheckpointFile
+            | Self::AuditCheckpointS3Url
+            | Self::AuditCheckpointS3Region
+            | Self::AuditCheckpointS3CredentialsFile
+            | Self::AuditCheckpointWebhookUrl
+            | Self::AuditCheckpointWebhookSecretFile
             | Self::EgressCaFile
             | Self::Log
             | Self::LogFormat => Kind::Text,
@@ -209,11 +210,16 @@ impl Key {
             Self::CacheMib => Some("256"),
             Self::RequestsPerSecond | Self::WorkerThreads => Some("0"),
             Self::Durability => Some("durable"),
+            Self::AuditCheckpointS3Region => Some("us-east-1"),
             Self::DatabaseUrl
             | Self::RedisUrl
             | Self::MasterKeyFile
             | Self::GeoDatabase
             | Self::AuditCheckpointFile
+            | Self::AuditCheckpointS3Url
+            | Self::AuditCheckpointS3CredentialsFile
+            | Self::AuditCheckpointWebhookUrl
+            | Self::AuditCheckpointWebhookSecretFile
             | Self::EgressCaFile => None,
         }
     }
@@ -233,6 +239,17 @@ impl Key {
             Self::BehindTlsProxy => "TLS ends in front; required on a public address",
             Self::GeoDatabase => "MaxMind .mmdb file for geo rules",
             Self::AuditCheckpointFile => "File that signed checkpoints are appended to",
+            Self::AuditCheckpointS3Url => {
+                "Where they are kept in S3 too: https://host/bucket/prefix"
+            }
+            Self::AuditCheckpointS3Region => "Region of that bucket",
+            Self::AuditCheckpointS3CredentialsFile => {
+                "File of that bucket's credentials, as AWS tools write it, mode 600"
+            }
+            Self::AuditCheckpointWebhookUrl => "URL that signed checkpoints are posted to",
+            Self::AuditCheckpointWebhookSecretFile => {
+                "File of the whsec_ secret that signs those calls, mode 600"
+            }
             Self::CorsAllowedOrigins => {
                 "Web origins that may call, such as https://app.example.com"
             }
@@ -270,6 +287,11 @@ impl Key {
             Self::BehindTlsProxy => "behind-tls-proxy",
             Self::GeoDatabase => "geo-database",
             Self::AuditCheckpointFile => "audit-checkpoint-file",
+            Self::AuditCheckpointS3Url => "audit-checkpoint-s3-url",
+            Self::AuditCheckpointS3Region => "audit-checkpoint-s3-region",
+            Self::AuditCheckpointS3CredentialsFile => "audit-checkpoint-s3-credentials-file",
+            Self::AuditCheckpointWebhookUrl => "audit-checkpoint-webhook-url",
+            Self::AuditCheckpointWebhookSecretFile => "audit-checkpoint-webhook-secret-file",
             Self::CorsAllowedOrigins => "cors-allowed-origins",
             Self::McpAllowedHosts => "mcp-allowed-hosts",
             Self::EgressAllowHttp => "egress-allow-http",
@@ -299,6 +321,11 @@ impl Key {
             Self::Listen
             | Self::GeoDatabase
             | Self::AuditCheckpointFile
+            | Self::AuditCheckpointS3Url
+            | Self::AuditCheckpointS3Region
+            | Self::AuditCheckpointS3CredentialsFile
+            | Self::AuditCheckpointWebhookUrl
+            | Self::AuditCheckpointWebhookSecretFile
             | Self::CorsAllowedOrigins
             | Self::McpAllowedHosts
             | Self::EgressAllowHttp
@@ -448,36 +475,4 @@ impl Settings {
             Some((Value::Text(_) | Value::Switch(_) | Value::Number(_), _)) | None => &[],
         }
     }
-}
-
-/// The known name that is at most `reach` edits away, if there is one.
-pub(super) fn nearest(
-    name: &str,
-    known: impl IntoIterator<Item = String>,
-    reach: usize,
-) -> Option<String> {
-    known
-        .into_iter()
-        .map(|candidate| (edits(name, &candidate), candidate))
-        .filter(|(distance, _)| *distance <= reach)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein distance, by rows.
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, a) in left.chars().enumerate() {
-        let mut previous = index.saturating_add(1);
-        let mut next = vec![previous];
-        for (pair, b) in row.windows(2).zip(&right) {
-            let [diagonal, above] = pair else { continue };
-            let replaced = diagonal.saturating_add(usize::from(a != *b));
-            previous = replaced.min(above.saturating_add(1)).min(previous.saturating_add(1));
-            next.push(previous);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }

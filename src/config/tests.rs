@@ -183,6 +183,10 @@ dev   egress_allow         localhost                 => no range of addresses
 dev   egress_ca_file       /none/x.pem               => no certificate that can be read
 dev   audit_checkpoint_file DIR                      => is a directory
 dev   audit_checkpoint_file DIR/none/a.jsonl         => does not exist
+dev   audit_checkpoint_s3_url https://s3.example/led => needs `audit_checkpoint_s3_credentials_file`
+dev   audit_checkpoint_s3_credentials_file DIR/good.key => needs `audit_checkpoint_s3_url`
+dev   audit_checkpoint_webhook_url https://a.com/hook => needs `audit_checkpoint_webhook_secret_file`
+dev   audit_checkpoint_webhook_secret_file DIR/good.key => needs `audit_checkpoint_webhook_url`
 dev   cors_allowed_origins *                         => not an origin
 dev   cors_allowed_origins https://*.example.com     => not an origin
 dev   cors_allowed_origins https://a.com/            => not an origin
@@ -318,4 +322,51 @@ fn a_setting_has_one_name_in_every_source() {
         assert_eq!(key.flag(), key.name().replace('_', "-"));
         assert_eq!(key.variable(), format!("QUETRA_{}", key.name().to_uppercase()));
     }
+}
+
+#[test]
+fn places_of_checkpoints_are_read_or_refused_with_the_reason() {
+    let files = Files::new();
+    let good =
+        files.write("aws", b"[x]\naws_access_key_id=a\naws_secret_access_key=hunter2\n", 0o600);
+    let open = files.write("open", b"aws_access_key_id=a\naws_secret_access_key=hunter2\n", 0o644);
+    let none = files.write("none", b"aws_access_key_id=hunter2\n", 0o600);
+    let secret = files.write("secret", b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n", 0o600);
+    let load = |pairs: &[(Key, &str)]| {
+        let pairs = pairs.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        let pairs: Vec<_> = pairs.collect();
+        ServerConfig::load(Purpose::Dev, flags(&pairs), &Environment::default())
+    };
+    let (url, file) = (Key::AuditCheckpointS3Url, Key::AuditCheckpointS3CredentialsFile);
+    let bucket = load(&[(url, "https://s3.example:9000/ledger/a/b/"), (file, &good)]).unwrap();
+    let bucket = bucket.checkpoints.bucket.unwrap();
+    assert_eq!(bucket.endpoint.as_str(), "https://s3.example:9000/");
+    assert_eq!(
+        (&*bucket.bucket, &*bucket.prefix, &*bucket.region),
+        ("ledger", "a/b/", "us-east-1")
+    );
+    assert_eq!(read_bucket_credentials(good.as_ref()).unwrap().secret.expose(), "hunter2");
+    for (place, path, expected) in [
+        ("https://s3.example", &good, "names no bucket"),
+        ("https://s3.example/le", &good, "names no bucket"),
+        ("https://s3.example/ledger?x=1", &good, "names no bucket"),
+        ("http://s3.example/ledger", &good, "set `egress_allow_http`"),
+        ("https://u:hunter2@s3.example/ledger", &good, "credentials do not belong in it"),
+        ("ftp://s3.example/ledger", &good, "is no URL such as https://host/path"),
+        ("https://s3.example/ledger", &open, "chmod 600"),
+        ("https://s3.example/ledger", &none, "aws_secret_access_key"),
+        ("https://s3.example/ledger", &"/none/x".to_owned(), "cannot be read"),
+    ] {
+        let refused = load(&[(url, place), (file, path)]).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+
+    let (url, file) = (Key::AuditCheckpointWebhookUrl, Key::AuditCheckpointWebhookSecretFile);
+    let webhook = load(&[(url, "https://a.example/hook?x=1"), (file, &secret)]).unwrap();
+    let webhook = webhook.checkpoints.webhook.unwrap();
+    assert_eq!(webhook.url.as_str(), "https://a.example/hook?x=1");
+    assert!(webhook.secret.expose().starts_with("whsec_"));
+    let refused = load(&[(url, "https://a.example"), (file, &none)]).unwrap_err().to_string();
+    assert!(refused.contains("openssl rand"), "{refused}");
 }

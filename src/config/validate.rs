@@ -11,7 +11,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tracing_subscriber::EnvFilter;
 
-use super::setting::{Key, Origin, Settings};
+use super::origin::Origin;
+use super::setting::{Key, Settings};
 use super::{
     ConfigError, DatabaseUrl, LogFormat, MasterKeySource, Mode, Purpose, Secret, ServerConfig,
     read_master_key, shown,
@@ -57,7 +58,7 @@ impl Settings {
             master_key,
             data_dir,
             geo_database: check.geo_database(),
-            audit_checkpoint_file: check.audit_checkpoint_file(),
+            checkpoints: check.checkpoints(),
             cors_allowed_origins: check.origins(),
             mcp_allowed_hosts: check.mcp_hosts(),
             egress: check.egress(),
@@ -219,19 +220,6 @@ impl Check<'_> {
                 );
                 self.problem(Key::GeoDatabase, &sentence);
             }
-        }
-        Some(path.to_owned())
-    }
-
-    fn audit_checkpoint_file(&mut self) -> Option<PathBuf> {
-        let path = self.settings.path(Key::AuditCheckpointFile)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if path.is_dir() {
-            let sentence = "it is a directory; name a file in a directory that exists";
-            self.problem(Key::AuditCheckpointFile, sentence);
-        } else if folder.is_some_and(|folder| !folder.is_dir()) {
-            let sentence = "its directory does not exist; create it, best on another disk";
-            self.problem(Key::AuditCheckpointFile, sentence);
         }
         Some(path.to_owned())
     }

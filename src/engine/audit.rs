@@ -287,6 +287,20 @@ impl Engine {
         Ok((count != 0).then_some(Fault::Unrecorded { count }))
     }
 
+    /// The checkpoints that sign where journals end now.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn current_checkpoints(&self) -> EngineResult<Vec<(OrgId, StoredCheckpoint)>> {
+        let mut current = Vec::new();
+        for org in self.catalogue.orgs().await? {
+            let Some((seq, _)) = self.catalogue.journal_end(org.id).await? else { continue };
+            let last = self.catalogue.checkpoints(org.id, seq.saturating_sub(1), 1).await?;
+            current.extend(last.into_iter().map(|checkpoint| (org.id, checkpoint)));
+        }
+        Ok(current)
+    }
+
     /// Signs where each journal ends, if it has grown since it was signed last; the new ones.
     ///
     /// # Errors

@@ -233,9 +233,23 @@ impl Egress {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Reply, EgressError> {
+        self.send(Method::POST, url, headers, body).await
+    }
+
+    /// The same by another method.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Reply, EgressError> {
         let destination = self.rules.destination(url)?;
         let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = destination.uri().clone();
         *request.headers_mut() = headers;
         let answer = timeout(self.limits.answer_time, self.client.request(request)).await;

@@ -13,8 +13,8 @@ use std::time::Duration;
 use quetra::app::{Choices, FirstStart, Started, serve_with};
 use quetra::clock::{Clock, SystemClock};
 use quetra::config::{
-    DatabaseUrl, DurabilityLevel, EgressConfig, LogFormat, MasterKeySource, Mode, RedisConfig,
-    Secret, ServerConfig,
+    CheckpointConfig, DatabaseUrl, DurabilityLevel, EgressConfig, LogFormat, MasterKeySource, Mode,
+    RedisConfig, Secret, ServerConfig,
 };
 use quetra::proto::v1;
 use quetra::store::postgres::PostgresStore;
@@ -174,7 +174,7 @@ pub(crate) fn config(folder: &Folder) -> ServerConfig {
         redis: None,
         master_key: MasterKeySource::DevFile(folder.path().join("master.key")),
         geo_database: None,
-        audit_checkpoint_file: None,
+        checkpoints: CheckpointConfig::default(),
         cors_allowed_origins: Vec::new(),
         mcp_allowed_hosts: Vec::new(),
         egress: EgressConfig::default(),

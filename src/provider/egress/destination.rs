@@ -14,6 +14,13 @@ use super::address::special;
 /// Bytes of the longest URL.
 const URL_BYTES_MAX: usize = 2_048;
 
+/// Bytes of the longest URL for a place of the operator, where credentials may be part of it.
+const OPERATOR_URL_BYTES_MAX: usize = 8_192;
+
+/// Networks that are nobody else's, where an operator may have places of its own.
+const PRIVATE: [&str; 6] =
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "fc00::/7", "::1/128"];
+
 /// From here on a port is anybody's; below it, it belongs to a service that speaks no HTTP.
 const PORT_FREE: u16 = 1_024;
 
@@ -34,7 +41,7 @@ pub enum UrlRefusal {
     #[error("must be a URL such as https://example.com/hooks")]
     Malformed,
     /// Longer than anyone needs.
-    #[error("must be at most {URL_BYTES_MAX} bytes long")]
+    #[error("is too long; {URL_BYTES_MAX} bytes are enough")]
     TooLong,
     /// Not the scheme.
     #[error("must begin with https://")]
@@ -69,10 +76,17 @@ pub enum UrlRefusal {
 }
 
 /// What may be called, beside https to the internet.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EgressRules {
     allows_http: bool,
     allowed: Vec<IpNet>,
+    url_bytes_max: usize,
+}
+
+impl Default for EgressRules {
+    fn default() -> Self {
+        Self::new(false, Vec::new())
+    }
 }
 
 /// A URL that may be called.
@@ -93,7 +107,15 @@ impl EgressRules {
     /// Http too, if it is allowed; and these ranges, however special they are.
     #[must_use]
     pub const fn new(allows_http: bool, allowed: Vec<IpNet>) -> Self {
-        Self { allows_http, allowed }
+        Self { allows_http, allowed, url_bytes_max: URL_BYTES_MAX }
+    }
+
+    /// The same for what the operator names, never a customer: private networks are allowed too,
+    /// and URLs may be as long as a signature makes them.
+    #[must_use]
+    pub fn of_operator(allows_http: bool, mut allowed: Vec<IpNet>) -> Self {
+        allowed.extend(PRIVATE.iter().filter_map(|range| range.parse::<IpNet>().ok()));
+        Self { allows_http, allowed, url_bytes_max: OPERATOR_URL_BYTES_MAX }
     }
 
     /// Judges a URL without asking anybody.
@@ -101,7 +123,7 @@ impl EgressRules {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn destination(&self, text: &str) -> Result<Destination, UrlRefusal> {
-        if text.len() > URL_BYTES_MAX {
+        if text.len() > self.url_bytes_max {
             return Err(UrlRefusal::TooLong);
         }
         // What a parser would silently drop or turn into something else.

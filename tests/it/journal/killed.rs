@@ -23,13 +23,13 @@ const SPENDERS: usize = 6;
 /// Calls that must be answered between two kills.
 const CALLS: usize = 150;
 
-async fn clients(url: &str, key: &str) -> Option<Clients> {
+pub(super) async fn clients(url: &str, key: &str) -> Option<Clients> {
     let channel = Channel::from_shared(url.to_owned()).unwrap().connect().await.ok()?;
     Some(Clients::new(link(channel, key)))
 }
 
 /// A value of the credentials that a development server writes.
-fn credential(folder: &Folder, name: &str) -> String {
+pub(super) fn credential(folder: &Folder, name: &str) -> String {
     let text = fs::read_to_string(folder.path().join("credentials.toml")).unwrap();
     let begin = format!("{name} = \"");
     let line = text.lines().find_map(|line| line.strip_prefix(&begin)).unwrap();
@@ -90,12 +90,12 @@ async fn follow(
     told
 }
 
-fn audit(url: &str, key: &str, arguments: &[&str]) -> Output {
+pub(super) fn audit(url: &str, key: &str, arguments: &[&str]) -> Output {
     let mut command = quetra(&["audit", "--url", url]);
     command.args(arguments).env("QUETRA_API_KEY", key).output().unwrap()
 }
 
-fn offline(export: &Path, key: &str, checkpoints: Option<&Path>) -> Output {
+pub(super) fn offline(export: &Path, key: &str, checkpoints: Option<&Path>) -> Output {
     let mut command = quetra(&["audit", "verify", "--public-key", key]);
     command.arg(export);
     if let Some(path) = checkpoints {
@@ -104,7 +104,7 @@ fn offline(export: &Path, key: &str, checkpoints: Option<&Path>) -> Output {
     command.output().unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub(super) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 

@@ -380,6 +380,13 @@ fn done(record: &TransactionRecord) -> &'static str {
         TransactionState::Approved => "granted",
         TransactionState::Settled if record.followup.late => "settled late",
         TransactionState::Settled if record.settled > Some(record.spend.amount) => "settled above",
-        state => state.word(),
+        state @ (TransactionState::Settled
+        | TransactionState::Voided
+        | TransactionState::Refunded
+        | TransactionState::Rejected
+        | TransactionState::Denied
+        | TransactionState::Timeout
+        | TransactionState::Withdrawn
+        | TransactionState::Expired) => state.word(),
     }
 }
