@@ -41,7 +41,7 @@ pub enum UrlRefusal {
     #[error("must be a URL such as https://example.com/hooks")]
     Malformed,
     /// Longer than anyone needs.
-    #[error("is too long; {URL_BYTES_MAX} bytes are enough")]
+    #[error("must be at most {URL_BYTES_MAX} bytes long")]
     TooLong,
     /// Not the scheme.
     #[error("must begin with https://")]
