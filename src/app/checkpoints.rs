@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use self::places::Place;
+use self::places::{Failure, Place};
 use crate::clock::Clock;
 use crate::config::{CheckpointConfig, EgressConfig};
 use crate::domain::id::OrgId;
@@ -103,26 +103,29 @@ impl Waiting {
     async fn keep(&mut self) {
         let waiting: Vec<Signed> = std::mem::take(&mut self.checkpoints).into_iter().collect();
         let mut parts = waiting.chunks(self.place.at_once());
-        let name = self.place.name();
+        let (name, mut failure) = (self.place.name(), None);
         for part in parts.by_ref() {
-            if let Err(failure) = self.place.keep(part).await {
-                // Some of them may be there already, which does no harm.
-                self.checkpoints.extend(part.iter().cloned());
-                metrics::counter!("quetra_checkpoint_failures_total", "place" => name).increment(1);
-                if !self.is_failing {
-                    tracing::error!(place = name, %failure, "checkpoints could not be kept; \
-                        they will be tried again");
-                }
-                self.is_failing = true;
+            let (left, failed) = self.place.keep(part).await;
+            self.checkpoints.extend(left);
+            failure = failed.or(failure);
+            // One that is away is not waited for again and again; one that refuses some of them
+            // gets the others.
+            if failure.as_ref().is_some_and(Failure::is_absence) {
                 break;
-            }
-            if std::mem::take(&mut self.is_failing) {
-                tracing::info!(place = name, "checkpoints are kept again");
             }
         }
         self.checkpoints.extend(parts.flatten().cloned());
         let count = u32::try_from(self.checkpoints.len()).unwrap_or(u32::MAX);
         metrics::gauge!("quetra_checkpoints_waiting", "place" => name).set(f64::from(count));
+        if let Some(failure) = failure {
+            metrics::counter!("quetra_checkpoint_failures_total", "place" => name).increment(1);
+            if !std::mem::replace(&mut self.is_failing, true) {
+                tracing::error!(place = name, %failure, "checkpoints could not be kept; they will \
+                    be tried again");
+            }
+        } else if !waiting.is_empty() && std::mem::take(&mut self.is_failing) {
+            tracing::info!(place = name, "checkpoints are kept again");
+        }
     }
 }
 

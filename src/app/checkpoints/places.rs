@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use http::header::{CONTENT_TYPE, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
@@ -150,21 +150,37 @@ impl Place {
         }
     }
 
-    /// Keeps checkpoints.
-    ///
-    /// # Errors
-    /// When one of them could not be kept; others may have been.
-    pub(super) async fn keep(&self, signed: &[Signed]) -> Result<(), Failure> {
-        match self {
-            Self::File(path) => append(path, signed).await,
+    /// Keeps checkpoints: which were not, and why one of them was not.
+    pub(super) async fn keep(&self, signed: &[Signed]) -> (Vec<Signed>, Option<Failure>) {
+        let kept = match self {
+            Self::File(path) => match append(path, signed).await {
+                Ok(()) => return (Vec::new(), None),
+                Err(failure) => return (signed.to_vec(), Some(failure)),
+            },
             Self::Bucket(objects) => {
-                let puts = signed.iter().map(|(org, checkpoint)| objects.put(*org, checkpoint));
-                try_join_all(puts).await.map(drop)
+                join_all(signed.iter().map(|(org, one)| objects.put(*org, one))).await
             }
             Self::Webhook(receiver) => {
-                let posts = signed.iter().map(|(org, checkpoint)| receiver.post(*org, checkpoint));
-                try_join_all(posts).await.map(drop)
+                join_all(signed.iter().map(|(org, one)| receiver.post(*org, one))).await
             }
+        };
+        let (mut left, mut failure) = (Vec::new(), None);
+        for (one, kept) in signed.iter().zip(kept) {
+            if let Err(why) = kept {
+                left.push(one.clone());
+                failure = Some(why);
+            }
+        }
+        (left, failure)
+    }
+}
+
+impl Failure {
+    /// Whether the whole place is away, rather than refusing one checkpoint.
+    pub(super) const fn is_absence(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Credentials(_) | Self::Call(_) => true,
+            Self::Answer(_) | Self::AnswerWithCode(..) => false,
         }
     }
 }

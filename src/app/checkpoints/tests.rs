@@ -32,12 +32,17 @@ struct Call {
 struct StandIn {
     calls: Mutex<Vec<Call>>,
     answer: Mutex<(StatusCode, &'static str)>,
+    /// What it refuses, by a part of the path.
+    refused: Mutex<Option<String>>,
 }
 
 impl StandIn {
     async fn start() -> (Arc<Self>, url::Url) {
-        let one =
-            Arc::new(Self { calls: Mutex::default(), answer: Mutex::new((StatusCode::OK, "")) });
+        let one = Arc::new(Self {
+            calls: Mutex::default(),
+            answer: Mutex::new((StatusCode::OK, "")),
+            refused: Mutex::default(),
+        });
         let router = Router::new().fallback(Self::take).with_state(Arc::clone(&one));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -53,6 +58,10 @@ impl StandIn {
         headers: HeaderMap,
         body: Bytes,
     ) -> (StatusCode, [(&'static str, &'static str); 1], &'static str) {
+        let refused = one.refused.lock().unwrap().clone();
+        if refused.is_some_and(|part| uri.path().contains(&part)) {
+            return (StatusCode::FORBIDDEN, [("location", "/elsewhere")], "");
+        }
         one.calls.lock().unwrap().push(Call { method, uri, headers, body });
         let (status, text) = *one.answer.lock().unwrap();
         (status, [("location", "/elsewhere")], text)
@@ -241,6 +250,19 @@ async fn a_place_that_is_away_gets_the_newest_later_and_keeps_no_other_waiting()
 }
 
 #[tokio::test]
+async fn a_place_that_refuses_one_organization_gets_the_others() {
+    let mut scene = Scene::new().await;
+    *scene.bucket.refused.lock().unwrap() = Some(OrgId::from_bytes([1; 16]).to_string());
+    let all: Vec<Signed> = (1..=40).map(|org| signed(org, 9)).collect();
+    scene.keep(&all).await;
+    assert_eq!(scene.waiting(), [("file", 0), ("s3", 1), ("webhook", 0)]);
+    assert_eq!(scene.bucket.calls().len(), 39);
+    *scene.bucket.refused.lock().unwrap() = None;
+    scene.keep(&[]).await;
+    assert_eq!((scene.bucket.calls().len(), scene.waiting()[1]), (1, ("s3", 0)));
+}
+
+#[tokio::test]
 async fn an_object_that_is_there_already_was_kept_before() {
     let mut scene = Scene::new().await;
     scene.bucket.answers(StatusCode::PRECONDITION_FAILED, "");
@@ -262,8 +284,8 @@ async fn a_failure_says_why_and_nothing_secret_and_no_redirect_is_followed() {
     ] {
         scene.bucket.answers(StatusCode::from_u16(status).unwrap(), text);
         scene.receiver.answers(StatusCode::from_u16(status).unwrap(), "");
-        assert_eq!(bucket.keep(&part).await.unwrap_err().to_string(), expected);
-        receiver.keep(&part).await.unwrap_err();
+        assert_eq!(bucket.keep(&part).await.1.unwrap().to_string(), expected);
+        assert_eq!(receiver.keep(&part).await.0, part);
         assert_eq!((scene.bucket.calls().len(), scene.receiver.calls().len()), (1, 1));
     }
 }
@@ -283,7 +305,7 @@ async fn credentials_that_are_written_anew_are_used_at_once() {
     scene.keep(&[signed(1, 42)]).await;
     assert_eq!(scene.waiting()[1], ("s3", 1));
     private(&path, "aws_access_key_id = ASIA3\n");
-    let failure = scene.checkpoints.places[1].place.keep(&[signed(1, 42)]).await.unwrap_err();
+    let failure = scene.checkpoints.places[1].place.keep(&[signed(1, 42)]).await.1.unwrap();
     assert!(failure.to_string().contains("aws_secret_access_key"), "{failure}");
     assert!(!failure.to_string().contains("ASIA3"), "{failure}");
 }
