@@ -8,20 +8,22 @@
 mod fault;
 mod scene;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use self::fault::Fault;
 use self::scene::{Home, Scene};
+use crate::checker::escrow::Answers;
 use crate::crash::assert_rich;
 use crate::dice::{Dice, setting};
 
 /// Answers that clients must get between two faults.
 const CALLS: usize = 40;
 
-/// All that can fail, each once, and in the long form as much again as is asked for.
-fn plan(dice: &mut Dice) -> Vec<Fault> {
+/// These kinds of faults, each once, and in the long form as many of all as are asked for.
+fn plan(once: Range<usize>, all: usize, dice: &mut Dice) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let mut kinds = (0..Fault::KINDS).collect::<Vec<_>>();
+    let mut kinds = once.collect::<Vec<_>>();
     while !kinds.is_empty() {
         let kind = kinds.swap_remove(dice.below(kinds.len()));
         faults.push(Fault::new(kind, 1_500, dice));
@@ -29,18 +31,17 @@ fn plan(dice: &mut Dice) -> Vec<Fault> {
     for _ in 0..setting("QUETRA_CHAOS", 0) {
         // Now and then longer than Postgres bears with a server that does nothing.
         let longest = if dice.chance(15) { 8_000 } else { 2_000 };
-        faults.push(Fault::new(dice.below(Fault::KINDS), longest, dice));
+        faults.push(Fault::new(dice.below(all), longest, dice));
     }
     faults
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn three_servers_keep_every_invariant_whatever_fails() {
+async fn three_servers_on(home: Home, once: Range<usize>, all: usize) {
     let seed = setting("QUETRA_SEED", 11);
     println!("QUETRA_SEED={seed} makes the same faults again");
     let mut dice = Dice::new(seed);
-    let faults = plan(&mut dice);
-    let scene = Scene::new(Home::postgres(), 1).await;
+    let faults = plan(once, all, &mut dice);
+    let scene = Scene::new(home, 1).await;
     for (number, fault) in faults.iter().enumerate() {
         scene.work(CALLS).await;
         println!("fault {number}: {fault:?}");
@@ -49,6 +50,38 @@ async fn three_servers_keep_every_invariant_whatever_fails() {
     scene.work(CALLS).await;
     let history = scene.judge().await;
     assert_rich(&history);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_keep_every_invariant_whatever_fails() {
+    three_servers_on(Home::postgres(), 0..Fault::KINDS, Fault::KINDS).await;
+}
+
+/// Each fault of a Redis once at one level, and in the long form every fault at each.
+async fn three_servers_on_redis(level: &'static str, answers: Answers) {
+    let (once, all) = match answers {
+        Answers::Recorded => (Fault::KINDS..Fault::KINDS_WITH_LOSS, Fault::KINDS_WITH_LOSS),
+        Answers::Ahead => (Fault::KINDS..Fault::KINDS_WITH_REDIS - 1, Fault::KINDS_WITH_REDIS),
+        Answers::MayBeLost => {
+            (Fault::KINDS_WITH_REDIS - 1..Fault::KINDS_WITH_LOSS, Fault::KINDS_WITH_LOSS)
+        }
+    };
+    three_servers_on(Home::redis(level, answers), once, all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_on_a_redis_keep_every_invariant_at_strict() {
+    three_servers_on_redis("strict", Answers::Recorded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_on_a_redis_keep_what_is_promised_at_durable() {
+    three_servers_on_redis("durable", Answers::Ahead).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_on_a_redis_keep_what_is_promised_at_fast() {
+    three_servers_on_redis("fast", Answers::MayBeLost).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

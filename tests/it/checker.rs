@@ -27,6 +27,7 @@ use std::fmt;
 use std::panic::Location;
 
 use self::books::{Books, Entry};
+use self::escrow::Answers;
 use self::history::{Call, Outcome, Request};
 
 /// What must hold, whatever fails. The sentences are those of docs/CHECKER.md.
@@ -192,11 +193,17 @@ fn cases<'a>(history: &'a [Call], books: &'a Books) -> Cases<'a> {
 pub(crate) fn violations(history: &[Call], books: &Books) -> Vec<Violation> {
     let mut found = Findings(of_books(books));
     let cases = cases(history, books);
-    answers::check(&cases, &mut found);
-    answers::order(&cases, &mut found);
+    let worth = books.escrow.as_ref().map_or(Answers::Recorded, |escrow| escrow.answers);
+    answers::check(&cases, worth, &mut found);
+    if worth == Answers::Recorded {
+        answers::order(&cases, &mut found);
+    }
     resolutions::asked(history, books, &mut found);
     control::check(history, &cases, books, &mut found);
     words::reasons(&cases, books, &mut found);
+    if let Some(escrow) = &books.escrow {
+        escrow::lost(escrow, &cases, books, &mut found);
+    }
     found.0
 }
 
@@ -237,12 +244,18 @@ pub(crate) fn acquit(found: &[Violation]) {
     assert!(found.is_empty(), "{} violations\n{}", found.len(), report(found));
 }
 
-/// Groups entries by mandate, in the order of the record.
+/// Groups entries by mandate, in the order of the record; where two stores decide, in the order of
+/// time, and of the record where that is equal.
 fn by_mandate(books: &Books) -> HashMap<&str, Vec<&Entry>> {
     let mut mandates = HashMap::<&str, Vec<&Entry>>::new();
     for entry in &books.entries {
         if let Some(mandate) = &entry.mandate {
             mandates.entry(mandate).or_default().push(entry);
+        }
+    }
+    if books.escrow.is_some() {
+        for entries in mandates.values_mut() {
+            entries.sort_by_key(|entry| (entry.decided_at, entry.seq));
         }
     }
     mandates

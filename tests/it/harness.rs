@@ -266,10 +266,21 @@ impl Server {
 
     /// Another server on the same Postgres database, with the same keys.
     pub(crate) async fn replica(&self, clock: Arc<dyn Clock>) -> Self {
+        self.replica_on(self.redis.clone(), clock).await
+    }
+
+    /// The same, which reaches its Redis by another way.
+    pub(crate) async fn replica_at(&self, redis: &str) -> Self {
+        let level = self.redis.as_ref().unwrap().level;
+        let redis = RedisConfig { url: Secret::new(redis.to_owned()), level };
+        self.replica_on(Some(redis), Arc::new(SystemClock)).await
+    }
+
+    async fn replica_on(&self, redis: Option<RedisConfig>, clock: Arc<dyn Clock>) -> Self {
         let folder = Folder::new();
         let key = "master.key";
         std::fs::copy(self.folder.path().join(key), folder.path().join(key)).unwrap();
-        let (database, redis) = (self.database.clone(), self.redis.clone());
+        let database = self.database.clone();
         let config =
             ServerConfig { database: database.clone(), redis: redis.clone(), ..config(&folder) };
         let (started, stop, task) = run(config, clock).await;

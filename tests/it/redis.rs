@@ -21,6 +21,7 @@ use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config,
 
 mod operators;
 mod outbox;
+mod proofs;
 mod steady;
 mod windows;
 
@@ -29,8 +30,13 @@ const CALLERS: usize = 16;
 
 /// A server on a Redis of its own.
 async fn server(redis: &Redis, level: DurabilityLevel) -> Server {
+    server_at(&redis.url(), level).await
+}
+
+/// The same, by a way of one's own.
+async fn server_at(url: &str, level: DurabilityLevel) -> Server {
     let database = shared_database().await;
-    let url = Secret::new(redis.url());
+    let url = Secret::new(url.to_owned());
     let change = move |config: &mut ServerConfig| {
         config.database = database;
         config.redis = Some(RedisConfig { url, level });
@@ -259,7 +265,7 @@ async fn an_old_dump_that_is_put_back_is_worth_nothing() {
     }
     redis.kill();
     let dump = tempfile::tempdir().unwrap();
-    copy(redis.folder(), dump.path());
+    redis.copy_to(dump.path());
     redis.again();
     let mut approved = Approved::new();
     for _ in 0..30 {
@@ -270,8 +276,7 @@ async fn an_old_dump_that_is_put_back_is_worth_nothing() {
     let pause = v1::PauseMandateRequest { mandate_id: mandate.clone() };
     admin.mandates.pause_mandate(pause).await.unwrap();
     redis.kill();
-    redis.empty();
-    copy(dump.path(), redis.folder());
+    redis.put_back(dump.path());
     redis.again();
     // The dump has the mandate in force; it is not believed.
     let answer = insist(&mut admin, &ask(&agent, 1)).await;
@@ -286,20 +291,6 @@ async fn an_old_dump_that_is_put_back_is_worth_nothing() {
     let answer = insist(&mut admin, &ask(&agent, 1)).await;
     assert_eq!(answer.decision(), Decision::Rejected);
     server.stop().await;
-}
-
-/// Copies a folder of files and of folders of files.
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

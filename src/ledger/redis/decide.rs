@@ -19,7 +19,7 @@ use super::standing::News;
 use crate::domain::decision::Verdict;
 use crate::domain::ledger::{Decide, Decided, Level, WindowBound};
 use crate::domain::transaction::TransactionRecord;
-use crate::ledger::sql::postgres::escrow::{KeyName, Place, Standings};
+use crate::ledger::sql::postgres::escrow::{KeyName, Place, Proof, Standings};
 use crate::ledger::{Durability, LedgerError};
 use crate::store::sql::spends::entry;
 
@@ -77,6 +77,17 @@ struct State {
     mode: Mode,
     looked: Looked,
     levels: Vec<u8>,
+    /// When it was proved, in microseconds; 0 before.
+    proved_at: i64,
+}
+
+impl State {
+    /// The claim was refused when this was proved.
+    fn prove(&mut self, proof: &Proof) {
+        self.mode = Mode::Proved;
+        self.levels = packed_levels(&proof.levels);
+        self.proved_at = proof.at;
+    }
 }
 
 /// Where a decision is being made.
@@ -188,6 +199,7 @@ impl<'a> Deciding<'a> {
             "NEED_WINDOWS" => self.load_windows(there).await?,
             "LOWERED" => self.lowered(there, answer).await?,
             "NEED_LEASE" => return self.need_lease(there, state, answer).await,
+            "PROVE" => state.mode = Mode::Decide,
             _ => return Err(LinkError::Answer("no word of decide").into()),
         }
         Ok(None)
@@ -200,6 +212,7 @@ impl<'a> Deciding<'a> {
             self.command.spend.amount,
             self.shards.clock.now().as_microsecond(),
             claim.and_then(|claim| claim.good_until).map_or(0, jiff::Timestamp::as_microsecond),
+            state.proved_at,
         ]);
         let hold = claim.is_some_and(|claim| claim.hold);
         head.extend([code(state.mode), looked(state.looked), u8::from(hold)]);

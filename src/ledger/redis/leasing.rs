@@ -20,7 +20,7 @@ use super::scripts::Script;
 use super::shards::{Epoch, Shards, Trouble, unavailable};
 use crate::domain::ledger::{Charge, Level};
 use crate::ledger::sql::postgres::escrow::survey::SliceName;
-use crate::ledger::sql::postgres::escrow::{Ask, Escrow, Granted, Holder, Lease, Place};
+use crate::ledger::sql::postgres::escrow::{Ask, Escrow, Granted, Holder, Lease, Place, Proof};
 use crate::store::StoreError;
 
 /// Slices that are filled ahead of need at once, and those that wait for it.
@@ -60,21 +60,21 @@ pub(super) struct Outcome {
 pub(super) enum Said {
     /// A lease is in the slice now.
     Filled,
-    /// These charges stood at that, so that one of them cannot be charged this much.
-    Proved(Vec<Charge>, Vec<Level>),
+    /// That one of these charges cannot be charged this much.
+    Proved(Vec<Charge>, Proof),
     /// Nothing, or something else.
     Other,
 }
 
 impl Outcome {
-    /// The levels that prove that a claim of these charges cannot be approved either.
-    pub(super) fn proof(&self, charges: &[Charge], amount: i64) -> Option<Vec<Level>> {
-        let Said::Proved(proved, levels) = &self.said else { return None };
+    /// The proof, if it says as well that a claim of these charges cannot be approved.
+    pub(super) fn proof(&self, charges: &[Charge], amount: i64) -> Option<&Proof> {
+        let Said::Proved(proved, proof) = &self.said else { return None };
         let exceeds = |(charge, level): (&Charge, &Level)| {
             level.committed().saturating_add(amount) > charge.limit
         };
-        let holds = proved == charges && charges.iter().zip(levels).any(exceeds);
-        holds.then(|| levels.clone())
+        let holds = proved == charges && charges.iter().zip(&proof.levels).any(exceeds);
+        holds.then_some(proof)
     }
 }
 
@@ -213,6 +213,7 @@ impl Shards {
             lease.held,
             lease.limit,
             lives_ms(charge, self.clock.now().as_millisecond()),
+            lease.floor,
         ]);
         match self.link.run(live, Script::Install, &keys, &[&head]).await?.word() {
             "INSTALLED" => {

@@ -13,8 +13,10 @@ use crate::proxy::Way;
 pub(super) enum Wire {
     /// Between clients and the server.
     Front,
-    /// Between the server and its store.
+    /// Between the server and Postgres.
     Back,
+    /// Between the server and Redis.
+    Redis,
 }
 
 /// A fault, on which server, for how long.
@@ -37,10 +39,32 @@ pub(super) enum Fault {
     Slow(usize, Wire, Way, Duration),
     /// Every connection of a wire ends.
     End(usize, Wire),
+    Redis(RedisFault),
+}
+
+/// What Redis does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RedisFault {
+    /// It is killed, and starts again on what its disk has.
+    Kill,
+    Freeze(Duration),
+    /// Everything in it is deleted while it runs.
+    Flush,
+    /// It is killed, and starts again with nothing.
+    Empty,
+    /// It is killed, and starts again on what it had a while before.
+    Old,
 }
 
 impl Fault {
+    /// Those of servers and Postgres.
     pub(super) const KINDS: usize = 12;
+
+    /// Those with a Redis too, that keeps what its disk has.
+    pub(super) const KINDS_WITH_REDIS: usize = 17;
+
+    /// All of them.
+    pub(super) const KINDS_WITH_LOSS: usize = 20;
 
     /// A fault of this kind, that lasts as long as this at most.
     pub(super) fn new(kind: usize, longest: i64, dice: &mut Dice) -> Self {
@@ -65,7 +89,15 @@ impl Fault {
                 time,
             ),
             10 => Self::End(server, Wire::Front),
-            _ => Self::End(server, Wire::Back),
+            11 => Self::End(server, Wire::Back),
+            12 => Self::Redis(RedisFault::Kill),
+            13 => Self::Redis(RedisFault::Freeze(time)),
+            14 => Self::Cut(server, Wire::Redis, way, time),
+            15 => Self::Slow(server, Wire::Redis, way, time),
+            16 => Self::End(server, Wire::Redis),
+            17 => Self::Redis(RedisFault::Flush),
+            18 => Self::Redis(RedisFault::Empty),
+            _ => Self::Redis(RedisFault::Old),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Three servers with a proxy on either side of each, their clients, and what is done to them.
+//! Three servers with a proxy on every side of each, their clients, and what is done to them.
 //!
 //! A home says on what the servers keep their ledger. Not here: which faults are made (`fault`),
 //! and what clients do (`crash/load`).
@@ -6,48 +6,87 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::fault::{Fault, Wire};
+use super::fault::{Fault, RedisFault, Wire};
 use crate::checker;
 use crate::checker::books::Books;
-use crate::checker::escrow::Escrow;
+use crate::checker::escrow::{Answers, Escrow};
 use crate::checker::history::{Call, Outcome, Request, Switch};
 use crate::crash::load::{Client, Shared};
 use crate::faults::cluster::{Cluster, Site};
+use crate::harness::redis::Redis;
 use crate::process::Process;
 use crate::proxy::{Passage, Proxy};
 
 pub(super) const SERVERS: usize = 3;
 const CLIENTS: u64 = 12;
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long Redis is away when it is killed.
+const A_WHILE: Duration = Duration::from_millis(400);
 
 /// What servers keep their ledger on, beside Postgres.
 pub(super) struct Home {
-    /// More arguments for `quetra serve`.
-    arguments: Vec<String>,
-    /// The Redis that money is leased to.
-    redis: Option<SocketAddr>,
+    redis: Option<RedisHome>,
+}
+
+/// A Redis that money is leased to.
+struct RedisHome {
+    redis: Mutex<Redis>,
+    level: &'static str,
+    answers: Answers,
 }
 
 impl Home {
     /// Postgres alone: every answer waits for its commit.
     pub(super) const fn postgres() -> Self {
-        Self { arguments: Vec::new(), redis: None }
+        Self { redis: None }
+    }
+
+    /// A Redis beside it, as it has to be for a level.
+    pub(super) fn redis(level: &'static str, answers: Answers) -> Self {
+        let fsync = if level == "durable" { "always" } else { "everysec" };
+        let redis = Mutex::new(Redis::start(fsync));
+        Self { redis: Some(RedisHome { redis, level, answers }) }
+    }
+
+    fn its_redis(&self) -> MutexGuard<'_, Redis> {
+        self.redis.as_ref().unwrap().redis.lock().unwrap()
+    }
+
+    /// A way to the Redis, and what a server is told of it.
+    async fn way(&self) -> (Option<Proxy>, Vec<String>) {
+        let Some(home) = &self.redis else { return (None, Vec::new()) };
+        let real = home.redis.lock().unwrap().address();
+        let way = Proxy::to(real).await;
+        let url = format!("redis://{}/0", way.address());
+        let told = ["--redis-url", &url, "--durability", home.level].map(str::to_owned);
+        (Some(way), told.to_vec())
+    }
+
+    /// What the Redis has in the end.
+    async fn escrow(&self, database: &str) -> Option<Escrow> {
+        let home = self.redis.as_ref()?;
+        let real = home.redis.lock().unwrap().address();
+        let escrow = Escrow::read(database, real).await;
+        Some(Escrow { answers: home.answers, ..escrow })
     }
 }
 
-/// A server and its two wires.
+/// A server and its wires.
 struct Replica {
     log: String,
     database: String,
+    /// More of what it is told.
+    arguments: Vec<String>,
     process: Arc<Mutex<Process>>,
     front: Proxy,
     back: Proxy,
+    redis: Option<Proxy>,
 }
 
 impl Replica {
@@ -55,6 +94,7 @@ impl Replica {
         match wire {
             Wire::Front => &self.front,
             Wire::Back => &self.back,
+            Wire::Redis => self.redis.as_ref().unwrap(),
         }
     }
 }
@@ -110,10 +150,11 @@ impl Scene {
             let back = Proxy::to(address(&cluster.url)).await;
             let (real, log) = (address(&cluster.url), format!("server-{number}.log"));
             let database = cluster.url.replace(&real.to_string(), &back.address().to_string());
-            let process = site.serve_by(&log, &database, &home.arguments);
+            let (redis, arguments) = home.way().await;
+            let process = site.serve_by(&log, &database, &arguments);
             let front = Proxy::to(address(&process.url)).await;
             let process = Arc::new(Mutex::new(process));
-            replicas.push(Replica { log, database, process, front, back });
+            replicas.push(Replica { log, database, arguments, process, front, back, redis });
         }
         let urls = replicas.iter().map(|replica| format!("http://{}", replica.front.address()));
         let (_, urls) = watch::channel(urls.collect());
@@ -156,7 +197,7 @@ impl Scene {
 
     fn restart(&self, which: usize) {
         let replica = &self.replicas[which];
-        let started = self.site.serve_by(&replica.log, &replica.database, &self.home.arguments);
+        let started = self.site.serve_by(&replica.log, &replica.database, &replica.arguments);
         replica.front.point_to(address(&started.url));
         *replica.process.lock().unwrap() = started;
     }
@@ -219,6 +260,40 @@ impl Scene {
                 wire.set(way, Passage::Open);
             }
             Fault::End(which, wire) => self.replicas[which].wire(wire).end_all(),
+            Fault::Redis(fault) => self.hurt_redis(fault, meanwhile).await,
+        }
+    }
+
+    async fn hurt_redis(&self, fault: RedisFault, meanwhile: usize) {
+        match fault {
+            RedisFault::Freeze(time) => {
+                self.home.its_redis().signal("STOP");
+                tokio::time::sleep(time).await;
+                self.home.its_redis().signal("CONT");
+            }
+            RedisFault::Flush => drop(self.home.its_redis().ask("FLUSHALL")),
+            RedisFault::Empty => {
+                self.home.its_redis().kill();
+                self.home.its_redis().empty();
+                // Whatever can be had of Postgres alone.
+                tokio::time::sleep(A_WHILE).await;
+                self.home.its_redis().again();
+            }
+            RedisFault::Old => {
+                let dump = tempfile::tempdir().unwrap();
+                self.home.its_redis().kill();
+                self.home.its_redis().copy_to(dump.path());
+                self.home.its_redis().again();
+                self.work(meanwhile).await;
+                self.home.its_redis().kill();
+                self.home.its_redis().put_back(dump.path());
+                self.home.its_redis().again();
+            }
+            RedisFault::Kill => {
+                self.home.its_redis().kill();
+                tokio::time::sleep(A_WHILE).await;
+                self.home.its_redis().again();
+            }
         }
     }
 
@@ -236,9 +311,7 @@ impl Scene {
             assert_eq!(status.code(), Some(0), "{errors}");
         }
         let mut books = Books::of_server(&self.site.database).await;
-        if let Some(redis) = self.home.redis {
-            books.escrow = Some(Escrow::read(&self.site.database, redis).await);
-        }
+        books.escrow = self.home.escrow(&self.site.database).await;
         let password = self.cluster.url.split([':', '@']).nth(2).unwrap();
         books.secrets = vec![self.site.key.clone(), password.to_owned()];
         for replica in &self.replicas {

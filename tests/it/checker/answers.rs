@@ -4,10 +4,13 @@
 //! Not here: whether an answer was right (`money`, `words`, `control`).
 
 use super::books::Entry;
+use super::escrow::Answers;
 use super::history::{Call, Decided, Outcome, Request};
 use super::{Case, Cases, Findings, Invariant};
 
-pub(super) fn check(cases: &Cases<'_>, found: &mut Findings) {
+pub(super) fn check(cases: &Cases<'_>, worth: Answers, found: &mut Findings) {
+    // A key whose decision is lost is decided again.
+    let may_be_lost = worth == Answers::MayBeLost;
     for ((_, key), case) in cases {
         if let [first, second, ..] = case.rows[..] {
             let what = format!("{key} is in the record {} times", case.rows.len());
@@ -15,18 +18,20 @@ pub(super) fn check(cases: &Cases<'_>, found: &mut Findings) {
         }
         let first = case.answers().next();
         let other = case.answers().find(|(_, other)| first.is_some_and(|(_, one)| one != *other));
-        if let (Some((one, _)), Some((two, _))) = (first, other) {
+        if let (Some((one, _)), Some((two, _))) = (first, other)
+            && !may_be_lost
+        {
             let what = format!("two answers for {key} differ");
             found.add(Invariant::Idempotency, what, &[one, two], &[]);
         }
         match case.rows.first() {
             None => {
-                if let Some((call, _)) = first {
+                if let Some((call, _)) = first.filter(|_| !may_be_lost) {
                     let what = format!("{key} was answered and is not in the record");
                     found.add(Invariant::Audit, what, &[call], &[]);
                 }
             }
-            Some(row) => recorded(key, case, row, found),
+            Some(row) => recorded(key, (case, row), may_be_lost, found),
         }
     }
 }
@@ -58,14 +63,14 @@ fn asks_for(call: &Call, row: &Entry) -> bool {
     }
 }
 
-fn recorded(key: &str, case: &Case<'_>, row: &Entry, found: &mut Findings) {
+fn recorded(key: &str, (case, row): (&Case<'_>, &Entry), may_be_lost: bool, found: &mut Findings) {
     if case.calls.is_empty() {
         let what = format!("{key} is in the record and was never asked");
         found.rows(Invariant::Audit, what, &[row]);
         return;
     }
     for (call, answer) in case.answers() {
-        if let Some(what) = difference(answer, row) {
+        if let Some(what) = difference(answer, row).filter(|_| !may_be_lost) {
             let what = format!("{key} was answered with another {what} than is recorded");
             found.add(Invariant::Audit, what, &[call], &[row]);
             break;

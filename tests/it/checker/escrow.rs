@@ -2,17 +2,32 @@
 //! no counter is exceeded by what is spent, held and leased together.
 //!
 //! A Redis that was not spent from since it came back has nothing that counts. The protocol is in
-//! docs/PROTOCOL.md. Not here: how it is read.
+//! docs/PROTOCOL.md, and what its levels promise is judged where that matters. Not here: how it is
+//! read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::books::{Books, Entry};
 use super::caps::counts;
-use super::{Findings, Invariant};
+use super::history::{Call, Request};
+use super::{Case, Cases, Findings, Invariant};
+
+/// What an approval is worth when it is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// Postgres has it: `strict`.
+    #[default]
+    Recorded,
+    /// Redis has it, and will keep it: `fast` and `durable`.
+    Ahead,
+    /// Redis has it, and may lose it with its memory or its disk.
+    MayBeLost,
+}
 
 /// What Postgres and Redis say of leases.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Escrow {
+    pub(crate) answers: Answers,
     pub(crate) shards: Vec<Shard>,
     pub(crate) leases: Vec<Lease>,
     /// What each slice in Redis says: epoch, last lease that was installed, rest.
@@ -96,6 +111,45 @@ fn leased(escrow: &Escrow, books: &Books, found: &mut Findings) {
             found.rows(Invariant::NoOverspend, what, &rows);
         }
     }
+}
+
+/// What was answered and lost was leased to an epoch that is over, and counts as spent.
+pub(super) fn lost(escrow: &Escrow, cases: &Cases<'_>, books: &Books, found: &mut Findings) {
+    if escrow.answers != Answers::MayBeLost {
+        return;
+    }
+    let mut lost = BTreeMap::<&str, (i64, Vec<&Call>)>::new();
+    for ((agent, _), case) in cases {
+        if let Some((call, amount)) = lost_of(case) {
+            let (sum, calls) = lost.entry(agent).or_default();
+            *sum += amount;
+            calls.push(call);
+        }
+    }
+    for (agent, (sum, calls)) in lost {
+        let of_agent = books.terms.iter().filter(|(_, terms)| terms.agent == agent);
+        let mandates = of_agent.map(|((mandate, _), _)| mandate).collect::<BTreeSet<_>>();
+        let has_ended = |lease: &&Lease| {
+            let shard = escrow.shards.iter().find(|shard| shard.shard == lease.shard);
+            shard.is_some_and(|shard| lease.epoch < shard.epoch)
+        };
+        let ended = escrow.leases.iter().filter(has_ended);
+        let budget = ended
+            .filter(|lease| mandates.contains(&lease.mandate) && lease.subject.starts_with('b'));
+        let leased = budget.map(|lease| lease.leased).sum::<i64>();
+        if sum > leased {
+            let what = format!("{sum} of {agent} were answered and lost, {leased} are leased");
+            found.add(Invariant::NoOverspend, what, &calls, &[]);
+        }
+    }
+}
+
+/// What was told to be approved under a key and is not recorded as that.
+fn lost_of<'a>(case: &Case<'a>) -> Option<(&'a Call, i64)> {
+    let (call, _) = case.answers().find(|(_, answer)| answer.verdict == "approved")?;
+    let is_recorded = case.rows.iter().any(|row| !row.is_rejected());
+    let Request::Evaluate { amount, .. } = &call.request else { return None };
+    (!is_recorded).then_some((call, *amount))
 }
 
 /// The outbox has no hole, and at rest all of it is recorded.

@@ -332,7 +332,9 @@ impl Maker {
             entries,
             ..Books::default()
         };
-        let books = Books { escrow: Some(escrow(&books)), ..books };
+        // Some stories are of one store alone.
+        let leases = (!self.order.len().is_multiple_of(3)).then(|| escrow(&books));
+        let books = Books { escrow: leases, ..books };
         Run { history: self.history, books }
     }
 

@@ -12,7 +12,7 @@ use sqlx::query_as;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::escrow::{Escrow, Lease, Shard};
+use super::escrow::{Answers, Escrow, Lease, Shard};
 use crate::harness::postgres::as_owner;
 
 /// What Redis says.
@@ -155,7 +155,7 @@ impl Escrow {
                 slices.insert(key, (epoch, number, rest));
             }
         }
-        Self { shards, leases, slices }
+        Self { answers: Answers::default(), shards, leases, slices }
     }
 }
 

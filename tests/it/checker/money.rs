@@ -247,7 +247,11 @@ pub(super) fn check(books: &Books, found: &mut Findings) {
             if !entry.is_rejected() {
                 limits(entry, situation, &entries, found);
             }
-            seen(entry, situation, found);
+            match books.escrow {
+                None => seen(entry, situation, found),
+                Some(_) => seen_in_redis(entry, situation, found),
+            }
+            looked(entry, situation, found);
         }
     }
 }
@@ -277,8 +281,8 @@ fn limits(entry: &Entry, situation: &Situation, all: &[&Entry], found: &mut Find
     }
 }
 
-/// What the decision says it saw, and where it says it was charged.
-fn seen(entry: &Entry, situation: &Situation, found: &mut Findings) {
+/// The counters of a decision, each once.
+pub(super) fn counters(situation: &Situation) -> Vec<(&Limit, Range)> {
     let mut wanted = Vec::<(&Limit, Range)>::new();
     for (limit, range) in &situation.limits {
         let same = |(other, _): &(&Limit, Range)| {
@@ -288,6 +292,12 @@ fn seen(entry: &Entry, situation: &Situation, found: &mut Findings) {
             wanted.push((limit, *range));
         }
     }
+    wanted
+}
+
+/// The counters stood at what the decision says it saw.
+fn seen(entry: &Entry, situation: &Situation, found: &mut Findings) {
+    let wanted = counters(situation);
     let levels = &entry.evidence.levels;
     let agrees = levels.len() == wanted.len()
         && wanted.iter().zip(levels).all(|((_, range), level)| range.has(*level));
@@ -295,6 +305,24 @@ fn seen(entry: &Entry, situation: &Situation, found: &mut Findings) {
         let what = format!("{}: it saw {levels:?} where there was {wanted:?}", entry.id);
         found.rows(Invariant::Parity, what, &[entry]);
     }
+}
+
+/// What Redis saw is as of a lease, and allows what was approved.
+fn seen_in_redis(entry: &Entry, situation: &Situation, found: &mut Findings) {
+    let wanted = counters(situation);
+    let levels = &entry.evidence.levels;
+    let fits = |((limit, _), (spent, held)): (&(&Limit, Range), &(i64, i64))| {
+        entry.is_rejected() || spent + held + entry.amount <= limit.limit
+    };
+    if levels.len() != wanted.len() || !wanted.iter().zip(levels).all(fits) {
+        let what = format!("{}: {} although it saw {levels:?}", entry.id, entry.verdict);
+        found.rows(Invariant::Parity, what, &[entry]);
+    }
+}
+
+/// What the decision says it saw in sliding windows, and where it says it was charged.
+fn looked(entry: &Entry, situation: &Situation, found: &mut Findings) {
+    let wanted = counters(situation);
     let rates = situation
         .rates
         .iter()

@@ -4,7 +4,8 @@
 //! All listen on ports of their own and keep their files in folders of their own. A test that needs
 //! one fails when it cannot be had. Not here: what is kept there (`ledger_check`).
 
-use std::net::TcpListener;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -80,8 +81,21 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// Where it listens, each time it runs.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Copies what it has on its disk, while it does not run.
+    pub(crate) fn copy_to(&self, dump: &Path) {
+        assert!(self.child.is_none(), "it runs");
+        copy(self.folder.path(), dump);
+    }
+
+    /// Puts such a copy back in place of what it has.
+    pub(crate) fn put_back(&self, dump: &Path) {
+        self.empty();
+        copy(dump, self.folder.path());
     }
 
     /// Starts it again on what its folder has.
@@ -110,15 +124,22 @@ impl Redis {
         }
     }
 
+    /// Sends it a signal, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
+        assert!(sent.success(), "it does not run");
+    }
+
     /// Forgets everything that it had on its disk, while it does not run.
     pub(crate) fn empty(&self) {
         assert!(self.child.is_none(), "it runs");
-        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                std::fs::remove_dir_all(path).unwrap();
+                fs::remove_dir_all(path).unwrap();
             } else {
-                std::fs::remove_file(path).unwrap();
+                fs::remove_file(path).unwrap();
             }
         }
     }
@@ -136,6 +157,20 @@ impl Redis {
         });
         let mut connection = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
         ask.query(&mut connection).ok()
+    }
+}
+
+/// Copies a folder of files and of folders of files.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            fs::create_dir_all(&target).unwrap();
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
     }
 }
 

@@ -55,8 +55,15 @@ impl Scripts {
 
     /// Approves an amount; when that was, and count, sum and oldest of each window before it.
     fn approve(&mut self, amount: i64, now: i64) -> (i64, Vec<[i64; 3]>) {
+        found("APPROVED", &self.decide(amount, now, None))
+    }
+
+    /// Asks for a decision, or for a rejection that was proved at a time.
+    fn decide(&mut self, amount: i64, now: i64, proved_at: Option<i64>) -> Vec<Value> {
         self.keys += 1;
-        let head = [pack(&[1, amount, now, 0]), vec![0, 2, 0]].concat();
+        let mode = if proved_at.is_some() { 3 } else { 0 };
+        let head = pack(&[1, amount, now, 0, proved_at.unwrap_or_default()]);
+        let head = [head, vec![mode, 2, 0]].concat();
         let mut windows = pack(&[1, 1]);
         for (length, is_sum) in WINDOWS {
             windows.extend(pack(&[length]));
@@ -67,14 +74,18 @@ impl Scripts {
         call.arg(&self.decide).arg(8).arg("out").arg("t").arg("auth");
         call.arg(format!("i{}", self.keys)).arg("o").arg("a").arg("m").arg("b");
         call.arg(head).arg([7_u8; 16].as_slice()).arg("").arg("").arg("");
-        call.arg(pack(&[0, ENOUGH])).arg(windows).arg("").arg("entry");
-        let said: Vec<Value> = call.query(&mut self.connection).unwrap();
-        assert_eq!(said.first(), Some(&Value::BulkString(b"APPROVED".to_vec())), "{said:?}");
-        let Some(Value::BulkString(facts)) = said.get(2) else { panic!("{said:?}") };
-        let number = |at: usize| i64::from_be_bytes(facts[at..at + 8].try_into().unwrap());
-        let window = |index: usize| [0, 8, 16].map(|at| number(27 + index * 24 + at));
-        (number(0), (0..WINDOWS.len()).map(window).collect())
+        call.arg(pack(&[0, ENOUGH])).arg(windows).arg(pack(&[5, 0])).arg("entry");
+        call.query(&mut self.connection).unwrap()
     }
+}
+
+/// When it was decided, and what each window had.
+fn found(word: &str, said: &[Value]) -> (i64, Vec<[i64; 3]>) {
+    assert_eq!(said.first(), Some(&Value::BulkString(word.into())), "{said:?}");
+    let Some(Value::BulkString(facts)) = said.get(2) else { panic!("{said:?}") };
+    let number = |at: usize| i64::from_be_bytes(facts[at..at + 8].try_into().unwrap());
+    let window = |index: usize| [0, 8, 16].map(|at| number(27 + index * 24 + at));
+    (number(0), (0..WINDOWS.len()).map(window).collect())
 }
 
 /// The same by looking at every approval.
@@ -116,11 +127,31 @@ fn a_window_in_redis_is_what_a_walk_over_all_approvals_finds() {
         for decision in 0..DECISIONS {
             now += pause(&mut dice);
             let amount = dice.between(0, 500);
-            let (at, found) = scripts.approve(amount, now);
-            assert_eq!(found, walk(&approvals, at), "seed {seed}, decision {decision}");
+            let (at, windows) = scripts.approve(amount, now);
+            assert_eq!(windows, walk(&approvals, at), "seed {seed}, decision {decision}");
             approvals.push((at, amount));
         }
         let in_order = approvals.iter().is_sorted_by_key(|(at, _)| *at);
         assert!(in_order, "seed {seed}: an approval is earlier than the one before");
     }
+}
+
+#[test]
+fn a_refusal_has_the_windows_of_its_proof_and_is_proved_again_if_something_came_into_them() {
+    let redis = Redis::start("everysec");
+    let mut scripts = Scripts::new(&redis);
+    let start = 1_790_000_000_000_000;
+    scripts.load(&[]);
+    let approvals = [(start, 40), (start + 900_000, 7)];
+    for (at, amount) in approvals {
+        scripts.approve(amount, at);
+    }
+    // The script runs later than the proof was made, when one window has let an approval go.
+    let proved_at = start + 950_000;
+    let said = scripts.decide(9, start + 1_500_000, Some(proved_at));
+    assert_eq!(found("REJECTED", &said), (proved_at, walk(&approvals, proved_at)));
+    let said = scripts.decide(9, start + 1_500_000, Some(start + 899_999));
+    assert_eq!(said, [Value::BulkString(b"PROVE".to_vec())]);
+    // Nothing that follows is earlier than what was seen.
+    assert_eq!(scripts.approve(1, start).0, start + 1_500_000);
 }

@@ -5,14 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::facts::packed_levels;
 use super::super::keys::Keys;
 use super::super::leasing::{Outcome, Said};
 use super::super::link::LinkError;
 use super::super::scripts::Answer;
 use super::super::shards::{Epoch, Trouble};
 use super::draft::SLICES_FROM;
-use super::{Deciding, Mode, State, There};
+use super::{Deciding, State, There};
 use crate::domain::ledger::{Charge, Claim, Decided};
 use crate::ledger::sql::postgres::escrow::grant::counter_name;
 use crate::ledger::sql::postgres::escrow::survey::SliceName;
@@ -65,9 +64,8 @@ impl Deciding<'_> {
             if matches!(outcome.said, Said::Filled) {
                 return Ok(None);
             }
-            if let Some(levels) = outcome.proof(&claim.charges, self.command.spend.amount) {
-                state.mode = Mode::Proved;
-                state.levels = packed_levels(&levels);
+            if let Some(proof) = outcome.proof(&claim.charges, self.command.spend.amount) {
+                state.prove(proof);
                 return Ok(None);
             }
         }
@@ -84,10 +82,9 @@ impl Deciding<'_> {
                 turn.filled(&lease);
                 said = Said::Filled;
             }
-            Granted::Proved(levels) => {
-                state.mode = Mode::Proved;
-                state.levels = packed_levels(&levels);
-                said = Said::Proved(claim.charges.clone(), levels);
+            Granted::Proved(proof) => {
+                state.prove(&proof);
+                said = Said::Proved(claim.charges.clone(), proof);
             }
             Granted::Short => {
                 // What is leased and not spent may turn out to be spent; then there is a proof.
@@ -122,6 +119,7 @@ impl Deciding<'_> {
 
     fn ask_for(&self, claim: &Claim, index: usize, slice: (i64, i64), callers: i64) -> Ask {
         let (claim, amount) = ((claim.clone(), self.version()), self.command.spend.amount);
-        Ask { claim, index, amount, callers, slice, level: self.level }
+        let now = self.shards.clock.now().as_microsecond();
+        Ask { claim, index, amount, callers, slice, level: self.level, now }
     }
 }

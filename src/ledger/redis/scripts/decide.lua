@@ -3,7 +3,8 @@
 --
 -- KEYS  1 outbox  2 windows  3 authority  4 record of the key  5 organization  6 agent  7 mandate
 --       8… slices, in the order of the claim
--- ARGV  1 head: epoch, amount, now, good until (0: always), mode, looked up, hold (>I8I8I8I8BBB)
+-- ARGV  1 head: epoch, amount, now, good until (0: always), when it was proved (mode 3), mode,
+--         looked up, hold (>I8I8I8I8I8BBB)
 --       2 request hash (16 bytes)
 --       3 standing of the organization  4 of the agent  5 of the mandate (empty: there is none)
 --       6 of each slice: starts at, limit (>I8I8)
@@ -14,12 +15,12 @@
 -- mode  0 decide  1 reject, the rules refuse  2 reject if a window does  3 reject, it is proved
 -- looked up  0 not yet  1 need not be, unless there is an older record  2 done
 -- Returns a list: EPOCH epoch · RECORDED · REUSED · LOOK_UP has-older-record · ROLLOVER · STALE ·
---       NEED_WINDOWS · WINDOW · LOWERED index · NEED_LEASE index number rest ·
+--       NEED_WINDOWS · PROVE · WINDOW · LOWERED index · NEED_LEASE index number rest ·
 --       APPROVED place facts rests · REJECTED place facts
 -- Rests: of each slice the number of its last lease, and what is left (>I8I8).
--- Facts: now, approved (0 or 1), slices and windows, their levels before (>I8BBB, >I8I8, >I8I8I8).
-local epoch, amount, now, good_until, mode, looked, hold =
-  struct.unpack('>I8I8I8I8BBB', ARGV[1])
+-- Facts: when, approved (0 or 1), slices and windows, their levels before (>I8BBB, >I8I8, >I8I8I8).
+local epoch, amount, now, good_until, proved_at, mode, looked, hold =
+  struct.unpack('>I8I8I8I8I8BBB', ARGV[1])
 local got = redis.call('MGET', unpack(KEYS, 3))
 if not got[1] then return {'EPOCH', 0} end
 local mine, last = struct.unpack('>I8I8', got[1])
@@ -36,6 +37,10 @@ end
 if looked == 0 or (looked == 1 and older == 1) then return {'LOOK_UP', older} end
 
 if now < last then now = last end
+-- Money may have come back since a proof: what it refuses was decided when it was proved.
+local at = now
+if mode == 3 then at = proved_at end
+if now < at then now = at end
 for i = 3, 5 do
   local want = ARGV[i]
   if want ~= '' then
@@ -46,7 +51,7 @@ for i = 3, 5 do
     end
   end
 end
-if good_until > 0 and now >= good_until then return {'ROLLOVER'} end
+if good_until > 0 and at >= good_until then return {'ROLLOVER'} end
 
 -- The windows: epoch and version, how many approvals there were, their sum, and how many of them
 -- are not kept any more (>I8I8I8I8I8), then for each window the first approval that may be in it
@@ -58,8 +63,8 @@ local count, sum, dropped, width = 0, 0, 0, 0
 
 -- The first approval from a number on that is later than a time.
 local function first_after(number, time)
-  local at = width + (number - dropped) * 16
-  local some = redis.call('GETRANGE', KEYS[2], at, at + 63)
+  local from = width + (number - dropped) * 16
+  local some = redis.call('GETRANGE', KEYS[2], from, from + 63)
   for i = 1, math.min(#some, (count - number) * 16) - 15, 16 do
     local made, before = struct.unpack('>I8I8', some, i)
     if made > time then return number, made, before end
@@ -68,13 +73,13 @@ local function first_after(number, time)
   local high = count
   while number < high do
     local middle = math.floor((number + high) / 2)
-    at = width + (middle - dropped) * 16
-    local made = struct.unpack('>I8', redis.call('GETRANGE', KEYS[2], at, at + 7))
+    from = width + (middle - dropped) * 16
+    local made = struct.unpack('>I8', redis.call('GETRANGE', KEYS[2], from, from + 7))
     if made > time then high = middle else number = middle + 1 end
   end
   if number >= count then return count, 0, sum end
-  at = width + (number - dropped) * 16
-  return number, struct.unpack('>I8I8', redis.call('GETRANGE', KEYS[2], at, at + 15))
+  from = width + (number - dropped) * 16
+  return number, struct.unpack('>I8I8', redis.call('GETRANGE', KEYS[2], from, from + 15))
 end
 
 if ARGV[7] ~= '' then
@@ -87,10 +92,17 @@ if ARGV[7] ~= '' then
     redis.call('DEL', KEYS[2])
     return {'NEED_WINDOWS'}
   end
+  -- The windows know no earlier time than their last approval.
+  if mode == 3 and count > dropped then
+    local newest = width + (count - 1 - dropped) * 16
+    if struct.unpack('>I8', redis.call('GETRANGE', KEYS[2], newest, newest + 7)) > at then
+      return {'PROVE'}
+    end
+  end
   for i = 1, n do
     local length, kind, bound = struct.unpack('>I8BI8', ARGV[7], i * 17)
     local first, oldest, before = first_after(struct.unpack('>I8', head, 33 + i * 8),
-      math.max(now - length, 1))
+      math.max(at - length, 1))
     local within, paid = count - first, sum - before
     firsts[i] = first
     facts[i] = struct.pack('>I8I8I8', within, paid, oldest)
@@ -108,7 +120,7 @@ local rejects = mode == 1 or mode == 3 or (mode == 2 and not fits)
 local levels, slices, rests = {}, {}, {}
 for i = 1, n do
   local starts_at, limit = struct.unpack('>I8I8', ARGV[6], i * 16 - 15)
-  if starts_at > now then return {'ROLLOVER'} end
+  if starts_at > at then return {'ROLLOVER'} end
   if not rejects then
     local of, number, rest, spent, held, leased_for = 0, 0, 0, 0, 0, 0
     if got[i + 5] then
@@ -132,7 +144,7 @@ local record = struct.pack('>I8', epoch) .. ARGV[2]
 redis.call('SETRANGE', KEYS[3], 8, struct.pack('>I8', now))
 if rejects then
   redis.call('SET', KEYS[4], record, 'PX', 90000000)
-  local said = struct.pack('>I8BBB', now, 0, n, #facts) .. ARGV[8] .. table.concat(facts)
+  local said = struct.pack('>I8BBB', at, 0, n, #facts) .. ARGV[8] .. table.concat(facts)
   local place = redis.call('XADD', KEYS[1], string.format('%.0f-*', epoch),
     'd', ARGV[9], 'f', said)
   return {'REJECTED', place, said}

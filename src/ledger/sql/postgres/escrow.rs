@@ -23,7 +23,7 @@ use crate::store::sql::spends::SpendRow;
 pub(in crate::ledger) mod grant;
 pub(in crate::ledger) mod survey;
 
-pub(in crate::ledger) use grant::{Ask, Granted, Holder, Lease};
+pub(in crate::ledger) use grant::{Ask, Granted, Holder, Lease, Proof};
 
 const AUTHORITIES: &str = "SELECT shard, epoch, replication_id, begun, position_epoch,
     position_seq, floor, taken_at FROM shard_authority";
@@ -313,7 +313,11 @@ impl Escrow {
         const GRANT: &str = "lease from a budget";
         let mut writing = self.store.writing(Some(holder.org), GRANT).await?;
         let granted = grant::grant(&mut writing, holder, asks).await.map_err(Failed::into_error)?;
-        if granted.iter().any(|granted| matches!(granted, Granted::Lease(_))) {
+        let is_written = |granted: &Granted| match granted {
+            Granted::Lease(_) | Granted::Proved(_) => true,
+            Granted::Short | Granted::Stale | Granted::Epoch => false,
+        };
+        if granted.iter().any(is_written) {
             self.store.finish(writing, GRANT).await?;
         }
         Ok(granted)

@@ -72,6 +72,7 @@ fn was_simply_approved(entry: &Entry) -> bool {
 
 /// A decision whose first counter surely stood at one level.
 fn sure_of_its_level(run: &mut Run) -> Option<&mut Entry> {
+    run.books.escrow = None;
     let situations = situations(&run.books);
     run.entry(|entry| {
         let first = situations.get(&place(entry)).and_then(|at| at.limits.first());
@@ -178,6 +179,7 @@ pub(super) const SEEDS: &[Seed] = &[
         Some(())
     }),
     ("time that runs backwards", Time, 2, |run| {
+        run.books.escrow = None;
         let index = run.find(|entry| entry.seq > 2)?;
         let entry = &mut run.books.entries[index];
         entry.decided_at = 1;
@@ -194,6 +196,12 @@ pub(super) const SEEDS: &[Seed] = &[
     }),
     ("a decision that saw less held than was", Parity, 1, |run| {
         sure_of_its_level(run)?.evidence.levels[0].1 -= 1;
+        Some(())
+    }),
+    ("an approval in Redis that its slice does not allow", Parity, 1, |run| {
+        run.books.escrow.as_ref()?;
+        let has_budget = |entry: &Entry| !entry.evidence.levels.is_empty() && is_approved(entry);
+        run.entry(has_budget)?.evidence.levels[0].0 = 90_000_000_000_000;
         Some(())
     }),
     ("a decision that did not look at a cap", Parity, 1, |run| {

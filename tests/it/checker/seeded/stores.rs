@@ -4,8 +4,8 @@
 
 use super::super::Invariant::{Audit, Authority, Bounds, Convergence, NoOverspend, Secrets, Time};
 use super::super::books::Counter;
-use super::super::escrow::{Escrow, Lease, Shard};
-use super::{Run, Seed};
+use super::super::escrow::{Answers, Escrow, Lease, Shard};
+use super::{Run, Seed, is_approved};
 
 fn escrow(run: &mut Run) -> Option<&mut Escrow> {
     run.books.escrow.as_mut()
@@ -32,6 +32,7 @@ fn counter(run: &mut Run) -> Option<&mut Counter> {
 
 pub(super) const SEEDS: &[Seed] = &[
     ("an order of the record that nobody saw", Time, 4, |run| {
+        run.books.escrow = None;
         let entries = &mut run.books.entries;
         let chain = entries.first()?.chain.clone();
         let last = entries.iter().rposition(|entry| entry.chain == chain)?;
@@ -97,6 +98,12 @@ pub(super) const SEEDS: &[Seed] = &[
     }),
     ("more leased than the limit has left", NoOverspend, 40, |run| {
         lease(run)?.limit -= 1;
+        Some(())
+    }),
+    ("more answered and lost than was leased to what lost it", NoOverspend, 40, |run| {
+        escrow(run)?.answers = Answers::MayBeLost;
+        let index = run.find(|entry| is_approved(entry) && entry.amount > 0)?;
+        run.remove(index);
         Some(())
     }),
     ("an outbox with a hole", Audit, 0, |run| {

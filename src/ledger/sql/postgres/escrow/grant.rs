@@ -15,7 +15,7 @@ use super::lock_head;
 use crate::domain::id::{MandateId, OrgId};
 use crate::domain::ledger::{Charge, Claim, CounterKey, Level};
 use crate::ledger::Durability;
-use crate::ledger::sql::{Needs, Page, corrupt};
+use crate::ledger::sql::{Head, Needs, Page, corrupt};
 use crate::store::sql::spends::subject_text;
 
 /// A lease is this part of what is left, so that topping up is rare and little is stranded.
@@ -66,6 +66,8 @@ pub(in crate::ledger) struct Ask {
     pub(in crate::ledger) slice: (i64, i64),
     /// The level that answers from it are given at.
     pub(in crate::ledger) level: Durability,
+    /// When it is asked, in microseconds.
+    pub(in crate::ledger) now: i64,
 }
 
 /// A lease on its way to its slice.
@@ -78,6 +80,18 @@ pub(in crate::ledger) struct Lease {
     pub(in crate::ledger) held: i64,
     /// The limit under which it was leased: under a lower one it must come back.
     pub(in crate::ledger) limit: i64,
+    /// No money in it came back later than this: what is spent of it is decided no earlier.
+    pub(in crate::ledger) floor: i64,
+}
+
+/// That a claim could not be approved at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ledger) struct Proof {
+    /// The counters of the claim, one of them without what is asked.
+    pub(in crate::ledger) levels: Vec<Level>,
+    /// When, in microseconds: what came back before is in the levels, and nothing that comes back
+    /// later is recorded with an earlier time.
+    pub(in crate::ledger) at: i64,
 }
 
 /// What came of it.
@@ -85,8 +99,8 @@ pub(in crate::ledger) struct Lease {
 pub(in crate::ledger) enum Granted {
     /// Install this one.
     Lease(Lease),
-    /// The claim cannot be approved: the counters of the claim, one of them without what is asked.
-    Proved(Vec<Level>),
+    /// The claim cannot be approved.
+    Proved(Proof),
     /// There is none now, which proves nothing.
     Short,
     /// The mandate has another version.
@@ -104,6 +118,13 @@ struct Last {
     /// The weakest level that was answered from it.
     level: Option<String>,
     limit: i64,
+}
+
+/// The time of an organization's head as it was found, and the one at which all of this happens.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    floor: i64,
+    at: i64,
 }
 
 /// A lease that is to be written down.
@@ -125,9 +146,11 @@ pub(super) async fn grant(
     if present.fetch_optional(&mut *connection).await? != Some((holder.epoch, true)) {
         return Ok(all(Granted::Epoch));
     }
-    if lock_head(connection, holder.org).await?.is_none() {
+    let Some((seq, floor)) = lock_head(connection, holder.org).await? else {
         return Ok(all(Granted::Stale));
-    }
+    };
+    // INVARIANT: money comes back under this lock, and no earlier than the head's time.
+    let times = Times { floor, at: asks.iter().map(|ask| ask.now).fold(floor, i64::max) };
     let versions = versions(connection, asks).await?;
     let is_current = |ask: &&Ask| versions.get(&ask.claim.0.mandate).copied() == Some(ask.claim.1);
     let mut page = Page::default();
@@ -139,12 +162,16 @@ pub(super) async fn grant(
     let mut granted = Vec::with_capacity(asks.len());
     for ask in asks {
         granted.push(if is_current(ask) {
-            rule(&mut page, &mut lasts, ask, &mut new)?
+            rule((&mut page, times), &mut lasts, ask, &mut new)?
         } else {
             Granted::Stale
         });
     }
     write(connection, holder, &page, &new).await?;
+    if times.at > floor && granted.iter().any(|granted| matches!(granted, Granted::Proved(_))) {
+        let head = Head { seq, floor: load::time(times.at)? };
+        save::move_head(connection, holder.org, head).await?;
+    }
     Ok(granted)
 }
 
@@ -202,7 +229,7 @@ async fn lasts(
 
 /// One lease, or why not. What it leases is counted for those who come after it.
 fn rule<'a>(
-    page: &mut Page,
+    (page, times): (&mut Page, Times),
     lasts: &mut HashMap<CounterKey, Last>,
     ask: &'a Ask,
     new: &mut Vec<New<'a>>,
@@ -218,7 +245,7 @@ fn rule<'a>(
         level.committed().saturating_add(ask.amount) > charge.limit
     };
     if claim.charges.iter().zip(&levels).any(exceeds) {
-        return Ok(Granted::Proved(levels));
+        return Ok(Granted::Proved(Proof { levels, at: times.at }));
     }
     let charge = charge(ask)?;
     let level = levels.get(ask.index).copied().unwrap_or_default();
@@ -232,6 +259,7 @@ fn rule<'a>(
             total: level.spent.saturating_add(last.leased),
             held: level.held,
             limit: last.limit,
+            floor: times.floor,
         }));
     }
     let leased = page.book.leased.entry(charge.key.clone()).or_default();
@@ -257,7 +285,8 @@ fn rule<'a>(
     let (number, limit) = (last.number, last.limit);
     new.push(New { key: &charge.key, number, amount, level: weakest, limit });
     let total = level.spent.saturating_add(last.leased);
-    Ok(Granted::Lease(Lease { number, amount, total, held: level.held, limit }))
+    let (held, floor) = (level.held, times.floor);
+    Ok(Granted::Lease(Lease { number, amount, total, held, limit, floor }))
 }
 
 async fn write(
