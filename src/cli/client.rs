@@ -33,6 +33,8 @@ use crate::proto::v1::webhooks_service_client::WebhooksServiceClient;
 pub(super) const URL_DEFAULT: &str = "http://127.0.0.1:7070";
 /// A page of 200 mandates with the longest vendor lists fits.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What a server may send before it is told that some of it has been read: some parts of an export.
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// The largest page the API gives.
 const PAGE_SIZE_MAX: usize = 200;
 /// A server on a reachable machine accepts far sooner.
@@ -109,6 +111,8 @@ pub(super) async fn connect(url: &str, timeout: Duration) -> Result<Channel, Cli
     let endpoint = Endpoint::from_shared(url.to_owned())
         .and_then(|endpoint| endpoint.user_agent(concat!("quetra-cli/", env!("CARGO_PKG_VERSION"))))
         .map_err(|_| refused("write it like http://127.0.0.1:7070"))?
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))
         .timeout(timeout);
     endpoint.connect().await.map_err(|error| {

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::access::Principal;
@@ -15,11 +17,15 @@ use crate::audit::verify::{Checked, Content, Fault, Verifier};
 use crate::audit::{ActFields, Checkpoint, EntryFields, SpendFields, genesis};
 use crate::domain::id::OrgId;
 use crate::store::{
-    ActColumns, EntryContent, EventStore, JournalEntry, SpendColumns, StoreError, StoredCheckpoint,
+    ActColumns, Catalogue, EntryContent, EventStore, JournalEntry, SpendColumns, StoreError,
+    StoredCheckpoint,
 };
 
 /// Entries of a part of an export.
 const PART: u32 = 500;
+
+/// Parts that an export reads at the same time.
+const READ_AT_ONCE: usize = 2;
 
 /// Entries that are verified by one call.
 const VERIFIED_AT_ONCE: i64 = 20_000;
@@ -82,8 +88,10 @@ pub struct Export {
     head: Option<ExportHead>,
     last: i64,
     after: i64,
-    /// The part that is read while the one before it is sent.
-    ahead: JoinSet<Result<Read, StoreError>>,
+    /// What is read while the part before it is sent, in order.
+    parts: mpsc::Receiver<Result<Read, StoreError>>,
+    /// Who reads it; ends with the export.
+    _reader: JoinSet<()>,
 }
 
 /// A part as it is stored.
@@ -96,6 +104,14 @@ impl std::fmt::Debug for Export {
 }
 
 impl Export {
+    fn begin(engine: Arc<Engine>, caller: Principal, head: ExportHead, after: i64) -> Self {
+        let (sender, parts) = mpsc::channel(1);
+        let (catalogue, org, last) = (Arc::clone(&engine.catalogue), caller.org_id, head.last);
+        let mut reader = JoinSet::new();
+        reader.spawn(read(catalogue, org, (after, last), sender));
+        Self { engine, caller, head: Some(head), last, after, parts, _reader: reader }
+    }
+
     /// The next part; `None` at the end.
     ///
     /// # Errors
@@ -112,33 +128,41 @@ impl Export {
             return Err(EngineError::Stopping);
         }
         self.engine.still_good(&self.caller).await?;
-        if self.ahead.is_empty() {
-            self.read_ahead(self.after);
+        loop {
+            let Some(read) = self.parts.recv().await else {
+                return Err(EngineError::Corrupt("a journal that ends before its last entry"));
+            };
+            let (mut entries, mut checkpoints) = read?;
+            // Where entries are missing, a part reaches into those behind it.
+            entries.retain(|entry| entry.seq > self.after && entry.seq <= self.last);
+            let Some(end) = entries.last().map(|entry| entry.seq) else { continue };
+            checkpoints.retain(|signed| signed.seq > self.after && signed.seq <= end);
+            self.after = end;
+            return Ok(Some(ExportPart { head: None, entries, checkpoints }));
         }
-        let gone = EngineError::Corrupt("a part of the journal that cannot be read");
-        let (mut entries, mut checkpoints) = match self.ahead.join_next().await {
-            Some(Ok(read)) => read?,
-            Some(Err(_)) | None => return Err(gone),
-        };
-        entries.retain(|entry| entry.seq <= self.last);
-        let Some(end) = entries.last().map(|entry| entry.seq) else {
-            return Err(EngineError::Corrupt("a journal that ends before its last entry"));
-        };
-        checkpoints.retain(|checkpoint| checkpoint.seq <= end);
-        self.after = end;
-        if end < self.last {
-            self.read_ahead(end);
-        }
-        Ok(Some(ExportPart { head: None, entries, checkpoints }))
     }
+}
 
-    /// Begins to read the part behind an entry; it ends with the export.
-    fn read_ahead(&mut self, after: i64) {
-        let (catalogue, org) = (Arc::clone(&self.engine.catalogue), self.caller.org_id);
-        self.ahead.spawn(async move {
+/// Reads the entries behind one to another, a part after the other.
+async fn read(
+    catalogue: Arc<dyn Catalogue>,
+    org: OrgId,
+    (after, last): (i64, i64),
+    parts: mpsc::Sender<Result<Read, StoreError>>,
+) {
+    // Numbers have no gaps, so it is known where a part begins before the one before it is read.
+    let begins = (after..last).step_by(usize::try_from(PART).unwrap_or(1));
+    let catalogue = catalogue.as_ref();
+    let mut read = stream::iter(begins)
+        .map(|after| async move {
             let entries = catalogue.journal(org, after, PART).await?;
             Ok((entries, catalogue.checkpoints(org, after, PART).await?))
-        });
+        })
+        .buffered(READ_AT_ONCE);
+    while let Some(part) = read.next().await {
+        if parts.send(part).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -201,9 +225,8 @@ impl Engine {
         let chain_before = self.chain_after(caller.org_id, after).await?;
         let last = self.last_event(caller.org_id).await?;
         let keys = self.public_keys(caller.org_id).await?;
-        let head = Some(ExportHead { org_id: caller.org_id, last, chain_before, keys });
-        let (engine, ahead) = (Arc::clone(self), JoinSet::new());
-        Ok(Export { engine, caller: *caller, head, last, after, ahead })
+        let head = ExportHead { org_id: caller.org_id, last, chain_before, keys };
+        Ok(Export::begin(Arc::clone(self), *caller, head, after))
     }
 
     /// The chain after an entry, as it is stored.
