@@ -26,6 +26,8 @@ const CALL_TIME: Duration = Duration::from_millis(800);
 const PREPARATION: Duration = Duration::from_secs(30);
 /// How long to wait before asking a server again that gave no answer.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long to ask for what may never be answered.
+const GIVE_UP: Duration = Duration::from_secs(3);
 const AMOUNT_MAX: i64 = 20;
 
 /// What all clients share.
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     history: Mutex<Vec<Call>>,
     answered: AtomicUsize,
     stop: AtomicBool,
+    /// Whether what is asked may never be answered, and is given up.
+    gives_up: AtomicBool,
     /// Whom the next decision kills.
     victim: Mutex<Option<Arc<Mutex<Process>>>>,
 }
@@ -109,12 +113,23 @@ impl Shared {
             history: Mutex::default(),
             answered: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            gives_up: AtomicBool::new(false),
             victim: Mutex::default(),
         })
     }
 
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on clients give a question up that is not answered for a while: what a lost epoch
+    /// had leased counts as spent, and is no reason to refuse.
+    pub(crate) fn give_up(&self) {
+        self.gives_up.store(true, Ordering::Relaxed);
+    }
+
+    fn is_given_up(&self, since: Instant) -> bool {
+        self.gives_up.load(Ordering::Relaxed) && since.elapsed() > GIVE_UP
     }
 
     pub(crate) fn history(&self) -> Vec<Call> {
@@ -234,8 +249,9 @@ impl Client {
         }
     }
 
-    /// Until it is known what was decided.
+    /// Until it is known what was decided, or it is given up.
     async fn decide(&mut self, request: v1::EvaluateRequest) {
+        let since = Instant::now();
         loop {
             let about = Request::Evaluate {
                 by: self.by.clone(),
@@ -252,6 +268,7 @@ impl Client {
                 Ok(Outcome::Decided(Decided::new(&answer)))
             };
             match self.shared.note(about, call).await {
+                Outcome::Unknown if self.shared.is_given_up(since) => return,
                 Outcome::Unknown => self.reconnect().await,
                 Outcome::Decided(decided) => {
                     if decided.verdict == "approved" && !replayed {
@@ -269,6 +286,7 @@ impl Client {
         let index = self.dice.below(self.approved.len());
         let (transaction_id, amount) = self.approved.swap_remove(index);
         let settled = (amount > 0 && self.dice.chance(50)).then(|| self.dice.between(1, amount));
+        let since = Instant::now();
         loop {
             let (id, calls) = (transaction_id.clone(), &mut self.calls.transactions);
             let outcome = match settled {
@@ -289,7 +307,7 @@ impl Client {
                     self.shared.note(about, call).await
                 }
             };
-            if outcome != Outcome::Unknown {
+            if outcome != Outcome::Unknown || self.shared.is_given_up(since) {
                 return;
             }
             self.reconnect().await;
