@@ -43,8 +43,8 @@ use checkpoints::Checkpoints;
 use database::Database;
 pub use demo::FirstStart;
 pub use ledger_tools::{
-    EntrySays, LedgerStatus, Outbox, ShardStatus, StrandedLease, WaitingEntry, ledger_free,
-    ledger_status, outbox_skip, outbox_waiting,
+    AheadShard, EntrySays, LedgerStatus, Outbox, ShardStatus, StrandedLease, WaitingEntry,
+    ledger_free, ledger_rebase, ledger_status, outbox_skip, outbox_waiting,
 };
 
 /// One of so many parts of the memory for agents and mandates is the ledger's: it remembers less of

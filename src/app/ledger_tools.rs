@@ -4,8 +4,11 @@
 //! Not here: what that means (`ledger::redis`) and how it is printed (`cli`).
 
 use super::database::{Database, level};
+use crate::clock::{Clock, SystemClock};
 use crate::config::ServerConfig;
 use crate::ledger::Durability;
+pub use crate::ledger::redis::rebase::AheadShard;
+use crate::ledger::redis::rebase::rebase;
 pub use crate::ledger::redis::repair::{EntrySays, WaitingEntry};
 use crate::ledger::redis::repair::{skip, waiting};
 pub use crate::ledger::redis::survey::{LedgerStatus, Outbox, ShardStatus, StrandedLease};
@@ -41,6 +44,26 @@ pub async fn ledger_free(config: &ServerConfig, shard: i16, epoch: i64) -> anyho
     let freed = freed?.ok_or_else(unrecorded)?;
     tracing::warn!(shard, epoch, freed, "an operator has freed what an ended epoch had");
     Ok(freed)
+}
+
+/// The shards of which Redis has more than Postgres, which has lost commits; each is given a new
+/// epoch if `gives_up` says so, without what is in its outbox.
+///
+/// # Errors
+/// When no Redis is configured, something cannot be asked, or a shard is taken over meanwhile.
+pub async fn ledger_rebase(
+    config: &ServerConfig,
+    gives_up: bool,
+) -> anyhow::Result<Vec<AheadShard>> {
+    let store = open(config).await?;
+    let now = gives_up.then(|| SystemClock.now().as_microsecond());
+    let ahead = rebase(&store, redis(config)?, now).await;
+    store.close().await;
+    let ahead = ahead?;
+    for one in ahead.iter().filter(|one| one.rebased_to.is_some()) {
+        tracing::warn!(shard = one.shard, "an operator has rebased a shard");
+    }
+    Ok(ahead)
 }
 
 /// The entries of a shard's outbox, or of all, that are not recorded; so many of each at most.

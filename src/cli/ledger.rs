@@ -11,7 +11,7 @@ use super::client::runtime;
 use super::error::CliError;
 use super::output::Output;
 use super::setting_flags::{ForLedger, SettingFlags};
-use crate::app::{self, LedgerStatus, Outbox, ShardStatus, StrandedLease};
+use crate::app::{self, AheadShard, LedgerStatus, Outbox, ShardStatus, StrandedLease};
 use crate::config::{Environment, Purpose, ServerConfig};
 use crate::telemetry;
 
@@ -22,6 +22,21 @@ pub(super) enum LedgerCommand {
     Status(StatusArgs),
     /// Show what ended epochs still have, or free what one of them has
     Reconcile(ReconcileArgs),
+    /// Show of which shards Postgres has lost what it had, or go on with them in a new epoch
+    Rebase(RebaseArgs),
+}
+
+/// What becomes of a Postgres that was put back.
+#[derive(Debug, Args)]
+pub(super) struct RebaseArgs {
+    /// Go on: what these shards have in their outboxes is given up, and never recorded
+    #[arg(long)]
+    dangerous_give_up: bool,
+    /// A table for people, or JSON for scripts
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    settings: SettingFlags<ForLedger>,
 }
 
 /// How everything stands.
@@ -72,6 +87,7 @@ pub(super) fn run(
             Ok(0)
         }
         LedgerCommand::Reconcile(args) => reconcile(args, environment, output),
+        LedgerCommand::Rebase(args) => rebase(args, environment, output),
     }
 }
 
@@ -117,6 +133,55 @@ fn reconcile(
              Redis lost nothing that was answered, name a shard and an epoch and add \
              --dangerous-nothing-was-lost.",
         )?,
+    }
+    Ok(0)
+}
+
+fn rebase(
+    args: RebaseArgs,
+    environment: &Environment,
+    output: &mut Output,
+) -> Result<u8, CliError> {
+    let config = load(args.settings, environment)?;
+    let ahead = runtime()?.block_on(app::ledger_rebase(&config, args.dangerous_give_up))?;
+    if args.output == Format::Json {
+        let one = |one: &AheadShard| {
+            json!({
+                "shard": one.shard,
+                "postgresEpoch": one.postgres_epoch,
+                "postgresRecorded": one.postgres_recorded,
+                "redisEpoch": one.redis_epoch,
+                "redisRecorded": one.redis_recorded,
+                "rebasedTo": one.rebased_to,
+            })
+        };
+        let value = json!({ "shards": ahead.iter().map(one).collect::<Vec<_>>() });
+        output.raw(&format!("{value:#}\n"))?;
+        return Ok(0);
+    }
+    if ahead.is_empty() {
+        output.line("Postgres has everything that Redis knows that it had.")?;
+        return Ok(0);
+    }
+    let number = |epoch: Option<i64>| epoch.map_or_else(|| "none".to_owned(), |it| it.to_string());
+    let row = |one: &AheadShard| {
+        [
+            one.shard.to_string(),
+            number(one.postgres_epoch),
+            one.postgres_recorded.clone(),
+            one.redis_epoch.to_string(),
+            one.redis_recorded.clone(),
+            number(one.rebased_to),
+        ]
+    };
+    let columns = ["SHARD", "POSTGRES", "RECORDED", "REDIS", "WAS RECORDED", "REBASED TO"];
+    output.table(columns, ahead.iter().map(row).collect())?;
+    if !args.dangerous_give_up {
+        output.line("")?;
+        output.line(
+            "Nothing was changed. Keep what is not recorded with `quetra outbox export`, then add \
+             --dangerous-give-up.",
+        )?;
     }
     Ok(0)
 }

@@ -38,6 +38,7 @@ mod keys;
 mod leasing;
 mod link;
 mod projector;
+pub mod rebase;
 pub mod repair;
 mod scripts;
 mod settings;

@@ -22,6 +22,7 @@ use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config,
 mod operators;
 mod outbox;
 mod proofs;
+mod rebase;
 mod steady;
 mod windows;
 

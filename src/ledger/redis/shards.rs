@@ -14,6 +14,8 @@ use tokio::time::{Instant, timeout};
 use super::gather::{Answers, Gather};
 use super::keys::{Keys, SHARDS, packed};
 use super::link::{Link, LinkError, Live};
+use super::projector::outbox::list;
+use super::rebase::Held;
 use super::scripts::{Answer, Script, parse_place};
 use crate::clock::Clock;
 use crate::domain::id::OrgId;
@@ -33,6 +35,10 @@ const LAG_MAX: Duration = Duration::from_secs(60);
 
 /// Attempts to find out whose a shard is.
 const ATTEMPTS: usize = 5;
+
+/// Decisions that Redis knows to be recorded are not, or leases that it has were never granted.
+pub(super) const PUT_BACK: &str = "Postgres has lost what Redis knows that it had; an operator has \
+    to run `quetra ledger rebase`";
 
 /// Why a call did not get what it wanted.
 #[derive(Debug, thiserror::Error)]
@@ -159,14 +165,15 @@ impl Shards {
 
     /// One step towards an epoch that Postgres and this Redis agree on; `None` to look again.
     async fn settle(&self, shard: i16, live: &Arc<Live>) -> Result<Option<Authority>, Trouble> {
+        let held = Held::of(live, shard).await.inspect_err(|_| self.link.forget(live))?;
         let seen = self.escrow.authority(shard).await?;
-        let redis_at = self.redis_epoch(shard, live).await?;
+        if held.is_ahead_of(seen.as_ref()) {
+            // Only Postgres gives epochs and records: it has lost commits, and must not lease.
+            return Err(unavailable(PUT_BACK));
+        }
+        let redis_at = held.epoch;
         let is_ours = |one: &&Authority| one.replication_id == *live.identity;
         if let Some(found) = seen.as_ref().filter(is_ours) {
-            if redis_at > found.epoch {
-                // Only Postgres gives epochs: it has lost commits, and must not lease any more.
-                return Err(unavailable("Postgres knows of fewer epochs than Redis"));
-            }
             if found.begun && redis_at == found.epoch {
                 return Ok(Some(found.clone()));
             }
@@ -209,14 +216,6 @@ impl Shards {
         }
         self.escrow.begun(found.shard, found.epoch).await?;
         Ok(Some(found))
-    }
-
-    /// The epoch that Redis itself believes in; 0 for none.
-    async fn redis_epoch(&self, shard: i16, live: &Arc<Live>) -> Result<i64, Trouble> {
-        let get = redis::cmd("GET").arg(Keys(shard).authority()).to_owned();
-        let answer = Answer(vec![self.link.ask(live, &get).await?]);
-        let epoch = answer.bytes(0).and_then(|bytes| bytes.get(..8));
-        Ok(epoch.and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_be_bytes))
     }
 
     /// Notes how far a shard is recorded.
@@ -292,16 +291,27 @@ impl Shards {
 
 /// The last id of a stream, among what `XINFO STREAM` says of it.
 pub(super) fn last_generated(said: Value) -> Option<Place> {
+    stream_ends(said).1
+}
+
+/// The first entry that a stream has, and the last id that it ever gave.
+pub(super) fn stream_ends(said: Value) -> (Option<Place>, Option<Place>) {
     let fields = if let Value::Array(fields) = said {
         fields
     } else if let Value::Map(fields) = said {
         fields.into_iter().flat_map(|(name, value)| [name, value]).collect()
     } else {
-        return None;
+        return (None, None);
     };
     let answer = Answer(fields);
-    let names = (0..answer.0.len()).step_by(2);
-    let mut found = names.filter(|at| answer.bytes(*at) == Some(b"last-generated-id".as_slice()));
-    let at = found.next()?.saturating_add(1);
-    answer.bytes(at).and_then(parse_place)
+    let find = |name: &[u8]| {
+        let mut names = (0..answer.0.len()).step_by(2);
+        let at = names.find(|at| answer.bytes(*at) == Some(name))?;
+        Some(at.saturating_add(1))
+    };
+    let last = find(b"last-generated-id").and_then(|at| answer.bytes(at));
+    let first = find(b"first-entry").and_then(|at| answer.0.get(at).cloned());
+    let first = first.map(|entry| Answer(list(entry)));
+    let first = first.as_ref().and_then(|entry| entry.bytes(0)).and_then(parse_place);
+    (first, last.and_then(parse_place))
 }

@@ -9,7 +9,7 @@ use super::super::keys::Keys;
 use super::super::leasing::{Outcome, Said};
 use super::super::link::LinkError;
 use super::super::scripts::Answer;
-use super::super::shards::{Epoch, Trouble};
+use super::super::shards::{Epoch, PUT_BACK, Trouble, unavailable};
 use super::draft::SLICES_FROM;
 use super::{Deciding, State, There};
 use crate::domain::ledger::{Charge, Claim, Decided};
@@ -93,6 +93,7 @@ impl Deciding<'_> {
                 return Ok(None);
             }
             Granted::Stale => return Ok(Some(Decided::Stale)),
+            Granted::Forgotten => return Err(unavailable(PUT_BACK)),
             Granted::Epoch => self.shards.doubt(self.shard, &there.epoch)?,
         }
         *last = Some(Outcome { number, epoch: there.epoch.number, said });

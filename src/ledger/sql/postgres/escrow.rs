@@ -21,6 +21,7 @@ use crate::store::postgres::{PostgresStore, failed, forgets};
 use crate::store::sql::spends::SpendRow;
 
 pub(in crate::ledger) mod grant;
+mod rebase;
 pub(in crate::ledger) mod survey;
 
 pub(in crate::ledger) use grant::{Ask, Granted, Holder, Lease, Proof};
@@ -315,7 +316,7 @@ impl Escrow {
         let granted = grant::grant(&mut writing, holder, asks).await.map_err(Failed::into_error)?;
         let is_written = |granted: &Granted| match granted {
             Granted::Lease(_) | Granted::Proved(_) => true,
-            Granted::Short | Granted::Stale | Granted::Epoch => false,
+            Granted::Short | Granted::Stale | Granted::Epoch | Granted::Forgotten => false,
         };
         if granted.iter().any(is_written) {
             self.store.finish(writing, GRANT).await?;

@@ -107,6 +107,8 @@ pub(in crate::ledger) enum Granted {
     Stale,
     /// The epoch is not the present one, or has not begun.
     Epoch,
+    /// The slice has a lease that Postgres has not: it has lost commits.
+    Forgotten,
 }
 
 /// What the lease of a counter is in the epoch.
@@ -251,6 +253,9 @@ fn rule<'a>(
     let level = levels.get(ask.index).copied().unwrap_or_default();
     let last = lasts.entry(charge.key.clone()).or_default();
     let (installed, rest) = ask.slice;
+    if installed > last.number {
+        return Ok(Granted::Forgotten);
+    }
     // INVARIANT: one lease of a counter is on its way at a time.
     if last.number > installed {
         return Ok(Granted::Lease(Lease {
