@@ -1,4 +1,4 @@
-//! A Postgres that has lost what it once committed, and how its shards go on: `quetra ledger rebase`.
+//! A Postgres that has lost what it once committed, and how its shards go on.
 //!
 //! Redis shows it: an outbox is trimmed up to what Postgres has, and epochs come from Postgres. Not
 //! here: what becomes of leases (`ledger::sql::postgres::escrow`), and how it is printed (`cli`).

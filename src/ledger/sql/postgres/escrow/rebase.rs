@@ -1,7 +1,7 @@
 //! A new epoch for a shard of which Postgres has lost what it once committed.
 //!
-//! What Redis still has of earlier epochs was spent from leases that may be forgotten here, so none of
-//! it is recorded any more. Not here: how that is noticed (`ledger::redis`).
+//! What Redis still has of earlier epochs was spent from leases that may be forgotten here, so none
+//! of it is recorded any more. Not here: how that is noticed (`ledger::redis`).
 
 use super::super::load;
 use super::super::project::in_the_name_of;
