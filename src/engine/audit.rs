@@ -2,11 +2,10 @@
 //!
 //! Not here: how a chain is computed (`audit`), and events, which are for whoever acts on them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::access::Principal;
@@ -17,8 +16,7 @@ use crate::audit::verify::{Checked, Content, Fault, Verifier};
 use crate::audit::{ActFields, Checkpoint, EntryFields, SpendFields, genesis};
 use crate::domain::id::OrgId;
 use crate::store::{
-    ActColumns, Catalogue, EntryContent, EventStore, JournalEntry, SpendColumns, StoreError,
-    StoredCheckpoint,
+    ActColumns, EntryContent, EventStore, JournalEntry, SpendColumns, StoreError, StoredCheckpoint,
 };
 
 /// Entries of a part of an export.
@@ -88,10 +86,11 @@ pub struct Export {
     head: Option<ExportHead>,
     last: i64,
     after: i64,
-    /// What is read while the part before it is sent, in order.
-    parts: mpsc::Receiver<Result<Read, StoreError>>,
-    /// Who reads it; ends with the export.
-    _reader: JoinSet<()>,
+    /// Behind which entry the next part to read begins.
+    unread: i64,
+    /// The parts that are read while the one before them is sent, each by a task that ends with the
+    /// export. They wait for nobody: a slow reader holds no connection.
+    ahead: VecDeque<JoinSet<Result<Read, StoreError>>>,
 }
 
 /// A part as it is stored.
@@ -104,14 +103,6 @@ impl std::fmt::Debug for Export {
 }
 
 impl Export {
-    fn begin(engine: Arc<Engine>, caller: Principal, head: ExportHead, after: i64) -> Self {
-        let (sender, parts) = mpsc::channel(1);
-        let (catalogue, org, last) = (Arc::clone(&engine.catalogue), caller.org_id, head.last);
-        let mut reader = JoinSet::new();
-        reader.spawn(read(catalogue, org, (after, last), sender));
-        Self { engine, caller, head: Some(head), last, after, parts, _reader: reader }
-    }
-
     /// The next part; `None` at the end.
     ///
     /// # Errors
@@ -129,10 +120,14 @@ impl Export {
         }
         self.engine.still_good(&self.caller).await?;
         loop {
-            let Some(read) = self.parts.recv().await else {
+            self.read_ahead();
+            let Some(mut part) = self.ahead.pop_front() else {
                 return Err(EngineError::Corrupt("a journal that ends before its last entry"));
             };
+            let gone = EngineError::Corrupt("a part of the journal that cannot be read");
+            let read = part.join_next().await.and_then(Result::ok).ok_or(gone)?;
             let (mut entries, mut checkpoints) = read?;
+            self.read_ahead();
             // Where entries are missing, a part reaches into those behind it.
             entries.retain(|entry| entry.seq > self.after && entry.seq <= self.last);
             let Some(end) = entries.last().map(|entry| entry.seq) else { continue };
@@ -141,27 +136,19 @@ impl Export {
             return Ok(Some(ExportPart { head: None, entries, checkpoints }));
         }
     }
-}
 
-/// Reads the entries behind one to another, a part after the other.
-async fn read(
-    catalogue: Arc<dyn Catalogue>,
-    org: OrgId,
-    (after, last): (i64, i64),
-    parts: mpsc::Sender<Result<Read, StoreError>>,
-) {
-    // Numbers have no gaps, so it is known where a part begins before the one before it is read.
-    let begins = (after..last).step_by(usize::try_from(PART).unwrap_or(1));
-    let catalogue = catalogue.as_ref();
-    let mut read = stream::iter(begins)
-        .map(|after| async move {
-            let entries = catalogue.journal(org, after, PART).await?;
-            Ok((entries, catalogue.checkpoints(org, after, PART).await?))
-        })
-        .buffered(READ_AT_ONCE);
-    while let Some(part) = read.next().await {
-        if parts.send(part).await.is_err() {
-            return;
+    /// Begins to read so many parts: numbers have no gaps, so it is known where each begins.
+    fn read_ahead(&mut self) {
+        while self.ahead.len() < READ_AT_ONCE && self.unread < self.last {
+            let (catalogue, org) = (Arc::clone(&self.engine.catalogue), self.caller.org_id);
+            let after = self.unread;
+            let mut part = JoinSet::new();
+            part.spawn(async move {
+                let entries = catalogue.journal(org, after, PART).await?;
+                Ok((entries, catalogue.checkpoints(org, after, PART).await?))
+            });
+            self.ahead.push_back(part);
+            self.unread = after.saturating_add(i64::from(PART));
         }
     }
 }
@@ -225,8 +212,9 @@ impl Engine {
         let chain_before = self.chain_after(caller.org_id, after).await?;
         let last = self.last_event(caller.org_id).await?;
         let keys = self.public_keys(caller.org_id).await?;
-        let head = ExportHead { org_id: caller.org_id, last, chain_before, keys };
-        Ok(Export::begin(Arc::clone(self), *caller, head, after))
+        let head = Some(ExportHead { org_id: caller.org_id, last, chain_before, keys });
+        let (engine, ahead) = (Arc::clone(self), VecDeque::new());
+        Ok(Export { engine, caller: *caller, head, last, after, unread: after, ahead })
     }
 
     /// The chain after an entry, as it is stored.

@@ -1,9 +1,10 @@
 //! The journal: everything that happens is in it once and in order, and it proves itself.
 //!
-//! Streams are in `journal/streams`, servers that are killed in `journal/killed`, a
-//! bucket for checkpoints in `journal/places`. Not here: the arithmetic of the chain and of its
-//! verification, which unit tests of `audit` mutate.
+//! Streams are in `journal/streams`, exports in `journal/exports`, servers that are killed in
+//! `journal/killed`, a bucket for checkpoints in `journal/places`. Not here: the arithmetic of the
+//! chain and of its verification, which unit tests of `audit` mutate.
 
+mod exports;
 mod killed;
 mod places;
 mod streams;
