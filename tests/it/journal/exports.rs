@@ -2,12 +2,14 @@
 //!
 //! Not here: what is in an export (`killed`), and how fast it is (`tests/bench/audit.rs`).
 
+use std::time::{Duration, Instant};
+
+use quetra::proto::v1;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{PATIENCE, verify};
 use crate::harness::{Clients, Engine, Server, ask, budget};
-use quetra::proto::v1;
 
 /// Entries: more than an export reads ahead.
 const ENTRIES: usize = 2_500;
@@ -34,8 +36,11 @@ async fn nobody_waits_for_exports_that_are_not_read(engine: Engine) {
     let mut admin = server.admin().await;
     let (agent, _) = admin.agent_with_mandate(budget(1_000_000, 10), vec![]).await;
     decide(&admin, &agent).await;
-    let whole = verify(&mut admin).await;
-    assert!(whole > i64::try_from(ENTRIES).unwrap(), "{whole} entries");
+    let (begun, wanted) = (Instant::now(), i64::try_from(ENTRIES).unwrap());
+    while verify(&mut admin).await < wanted {
+        assert!(begun.elapsed() < PATIENCE, "the journal does not follow");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 
     let mut waiting = Vec::new();
     for _ in 0..EXPORTS {
@@ -44,7 +49,7 @@ async fn nobody_waits_for_exports_that_are_not_read(engine: Engine) {
         let request = v1::ExportEventsRequest::default();
         let mut export = reader.audit.export_events(request).await.unwrap().into_inner();
         let head = export.message().await.unwrap().unwrap();
-        assert!(head.last_sequence >= whole, "it ends with {}", head.last_sequence);
+        assert!(head.last_sequence >= wanted, "it ends with {}", head.last_sequence);
         waiting.push((reader, export, head.last_sequence));
     }
     let others = async {
