@@ -45,6 +45,7 @@ mod settings;
 mod shards;
 mod standing;
 pub mod survey;
+mod watch;
 
 /// The ledger; clones share the connection.
 #[derive(Clone)]
@@ -84,16 +85,17 @@ impl RedisLedger {
         let stop = CancellationToken::new();
         let (leasing, ahead) = Leasing::new();
         let leasing = Arc::new(leasing);
-        let (projecting, listening, keeping, filling) = (
+        let (projecting, listening, keeping, watching, filling) = (
             projector::run(Arc::clone(&shards), stop.clone()),
             projector::listen(Arc::clone(&shards), stop.clone()),
             keeper::run(Arc::clone(&shards), stop.clone()),
+            watch::run(Arc::clone(&shards), stop.clone()),
             leasing::run(Arc::clone(&shards), Arc::clone(&leasing), ahead, stop.clone()),
         );
         let running = Arc::new(stop.drop_guard());
         let ledger = Self { shards, leasing, sql, level, _running: running };
         let beside = async move {
-            tokio::join!(projecting, listening, keeping, filling, lanes);
+            tokio::join!(projecting, listening, keeping, watching, filling, lanes);
         };
         Ok((ledger, beside))
     }

@@ -6,7 +6,7 @@
 
 pub(crate) mod load;
 #[cfg(target_os = "linux")]
-mod power;
+pub(crate) mod power;
 
 use std::fs;
 use std::path::PathBuf;

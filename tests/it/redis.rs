@@ -21,6 +21,8 @@ use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config,
 
 mod operators;
 mod outbox;
+mod power;
+mod promoted;
 mod proofs;
 mod rebase;
 mod steady;

@@ -274,8 +274,9 @@ impl<'a> Deciding<'a> {
         let facts = facts.ok_or(LinkError::Answer("no facts"))?;
         let (at, approved) = (facts.at, facts.approved);
         let at_once = match self.level {
-            // With `appendfsync always` Redis has flushed what it answers.
-            Durability::Fast | Durability::Durable => approved,
+            Durability::Fast => approved,
+            // With `appendfsync always` Redis has flushed what it answers; a replica may lack.
+            Durability::Durable => approved && !there.live.has_replicas,
             Durability::Strict => false,
         };
         if at_once && self.draft.verdict == Verdict::Approved {

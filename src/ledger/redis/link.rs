@@ -1,19 +1,21 @@
 //! The connection to Redis: one for all calls of a server, made again when it is lost.
 //!
 //! A connection belongs to one process of Redis: its replication id is read when it is made, with
-//! the settings that must hold (`settings`), and a process that restarts or is replaced has
-//! another. Not here: what is asked (`scripts`), and who may be believed (`shards`).
+//! the settings that must hold (`settings`), and a process that restarts, is replaced or promoted
+//! has another. Where there are replicas each script looks at it as well: a process may be demoted
+//! and promoted again while its connections last. Not here: what is asked (`scripts`), who may be
+//! believed (`shards`), and who finds out that it is another now (`watch`).
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Value};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::scripts::{Answer, SCRIPTS, Script};
-use super::settings::{self, Unfit};
+use super::settings::{self, Identity, Unfit};
 use crate::ledger::Durability;
 
 /// How long a connection may take to be made.
@@ -24,6 +26,9 @@ const ANSWER_TIME: Duration = Duration::from_millis(900);
 
 /// How long nobody tries again after a connection could not be made.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The epoch that scripts name when the process is not the one that the connection was made to.
+const REPLACED: i64 = -1;
 
 /// Why Redis gave no answer that can be used; it may have done what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,6 +42,9 @@ pub(super) enum LinkError {
     /// It could not be reached a moment ago.
     #[error("redis could not be reached a moment ago")]
     Paused,
+    /// Another one has its place.
+    #[error("this Redis was superseded by another one and is never believed again; name that one")]
+    Superseded,
     /// What it answered cannot be understood.
     #[error("redis answered something that cannot be understood: {0}")]
     Answer(&'static str),
@@ -48,7 +56,28 @@ pub(super) struct Live {
     pub(super) connection: MultiplexedConnection,
     /// The replication id of the process.
     pub(super) identity: Arc<str>,
+    /// Whether a replica may be promoted in its place.
+    pub(super) has_replicas: bool,
     digests: Arc<[String]>,
+}
+
+impl Live {
+    /// A script as this connection has it.
+    fn text(identity: &Identity, script: Script) -> String {
+        let text = script.text();
+        if !identity.has_replicas || matches!(script, Script::Begin) {
+            return text.to_owned();
+        }
+        let id = &identity.id;
+        format!(
+            "if not string.find(redis.call('INFO', 'replication'), 'master_replid:{id}', 1, true) \
+             then return {{'EPOCH', {REPLACED}}} end\n{text}"
+        )
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { id: self.identity.to_string(), has_replicas: self.has_replicas }
+    }
 }
 
 /// The link; it connects when it is needed.
@@ -63,10 +92,6 @@ impl Link {
     pub(super) fn new(url: &str, level: Durability) -> Result<Self, LinkError> {
         let client = Client::open(url)?;
         Ok(Self { client, level, live: RwLock::new(None), failed_at: Mutex::new(None) })
-    }
-
-    fn present(&self) -> Option<Arc<Live>> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The connection, made now if there is none.
@@ -110,10 +135,12 @@ impl Link {
         let identity = settings::check(&mut connection, self.level).await?;
         let mut digests = Vec::with_capacity(SCRIPTS.len());
         for script in SCRIPTS {
-            let load = redis::cmd("SCRIPT").arg("LOAD").arg(script.text()).to_owned();
+            let text = Live::text(&identity, script);
+            let load = redis::cmd("SCRIPT").arg("LOAD").arg(text).to_owned();
             digests.push(load.query_async::<String>(&mut connection).await?);
         }
-        Ok(Live { connection, identity: identity.into(), digests: digests.into() })
+        let Identity { id, has_replicas } = identity;
+        Ok(Live { connection, identity: id.into(), has_replicas, digests: digests.into() })
     }
 
     /// Runs a script; its answer is a list that begins with a word.
@@ -133,12 +160,42 @@ impl Link {
         let mut answer = self.ask(live, &command).await;
         // Somebody emptied the cache of scripts.
         if matches!(&answer, Err(LinkError::Driver(error)) if error.code() == Some("NOSCRIPT")) {
-            let load = redis::cmd("SCRIPT").arg("LOAD").arg(script.text()).to_owned();
+            let text = Live::text(&live.identity(), script);
+            let load = redis::cmd("SCRIPT").arg("LOAD").arg(text).to_owned();
             self.ask(live, &load).await?;
             answer = self.ask(live, &command).await;
         }
         let Value::Array(words) = answer? else { return Err(LinkError::Answer("no list")) };
-        Ok(Answer(words))
+        let answer = Answer(words);
+        if answer.word() == "EPOCH" && answer.number(1)? == REPLACED {
+            self.forget(live);
+        }
+        Ok(answer)
+    }
+
+    /// Finds out whether a connection still leads to the process that it was made to, as it was.
+    pub(super) async fn look(&self, live: &Arc<Live>) -> Result<(), LinkError> {
+        let said = self.ask(live, redis::cmd("INFO").arg("replication")).await?;
+        let said = String::from_redis_value(said).map_err(|_| LinkError::Answer("no text"))?;
+        let is_same = settings::identity(&said)
+            .is_ok_and(|now| *now.id == *live.identity && (live.has_replicas || !now.has_replicas));
+        if !is_same {
+            self.forget(live);
+        }
+        Ok(())
+    }
+
+    /// Gives a connection to a process up that is never believed again; nobody tries again for a
+    /// moment, as it may still be where the URL leads.
+    pub(super) async fn refuse(&self, live: &Arc<Live>) -> LinkError {
+        self.forget(live);
+        *self.failed_at.lock().await = Some(Instant::now());
+        LinkError::Superseded
+    }
+
+    /// The connection that there is, if there is one.
+    pub(super) fn present(&self) -> Option<Arc<Live>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks something else.

@@ -24,7 +24,10 @@ use crate::store::{StoreError, StoreErrorKind};
 pub(super) mod outbox;
 
 /// How long a look into the outboxes waits for something to come.
-const WAIT_MS: u64 = 40;
+const WAIT: Duration = Duration::from_millis(40);
+
+/// How long one pauses whose process was superseded, before it looks for its successor.
+const SUPERSEDED: Duration = Duration::from_millis(250);
 
 /// How long it is believed who is spent from: another one would be found out by the commit.
 const AUTHORITIES_TIME: Duration = Duration::from_millis(200);
@@ -46,8 +49,9 @@ const STOP_TIME: Duration = Duration::from_secs(1);
 
 const CONNECT: &str = "connect the projector";
 
-/// The lock that whoever works has.
-const LOCK: &str = "SELECT pg_try_advisory_lock(7402, 0)";
+/// The lock that whoever works has, one for each process of Redis: whoever is connected to one that
+/// was superseded must not keep others from recording its successor.
+const LOCK: &str = "SELECT pg_try_advisory_lock(7402, $1)";
 
 /// Works until it is stopped, and then until nothing is left.
 pub(super) async fn run(shards: Arc<Shards>, stop: CancellationToken) {
@@ -134,7 +138,8 @@ struct Worker<'a> {
     postgres: Option<PgConnection>,
     /// Its own: a look that waits would keep the calls of others waiting.
     redis: Option<Arc<Live>>,
-    has_lock: bool,
+    /// For this process of Redis.
+    has_lock: Option<Arc<str>>,
     /// Whether it did anything since it failed last.
     has_worked: bool,
     /// Shards whose outbox cannot be recorded, and when that was seen.
@@ -152,7 +157,7 @@ impl<'a> Worker<'a> {
             shards,
             postgres: None,
             redis: None,
-            has_lock: false,
+            has_lock: None,
             has_worked: false,
             stopped: HashMap::new(),
             authorities: Vec::new(),
@@ -172,12 +177,15 @@ impl<'a> Worker<'a> {
         self.look_again();
         match trouble {
             Trouble::Away(_) => self.redis = None,
-            Trouble::Store(_) => {
-                self.postgres = None;
-                self.has_lock = false;
-                self.shards.set_records(false);
-            }
+            Trouble::Store(_) => self.drop_postgres(),
         }
+    }
+
+    /// Drops the connection to Postgres, and the lock with it.
+    fn drop_postgres(&mut self) {
+        self.postgres = None;
+        self.has_lock = None;
+        self.shards.set_records(false);
     }
 
     async fn take_postgres(&mut self) -> Result<PgConnection, Trouble> {
@@ -191,6 +199,13 @@ impl<'a> Worker<'a> {
     }
 
     async fn redis(&mut self) -> Result<Arc<Live>, Trouble> {
+        // Decisions are made on another process now: this connection has outlived that.
+        if let (Some(mine), Some(present)) = (&self.redis, self.shards.link.present())
+            && mine.identity != present.identity
+        {
+            self.redis = None;
+            self.look_again();
+        }
         let live = match &self.redis {
             Some(live) => Arc::clone(live),
             None => Arc::new(self.shards.link.connect().await?),
@@ -201,14 +216,21 @@ impl<'a> Worker<'a> {
 
     /// Whether it is this one's turn to work; it stays so as long as the connection lives.
     async fn is_alone(&mut self) -> Result<bool, Trouble> {
-        if !self.has_lock {
-            let mut postgres = self.take_postgres().await?;
-            let lock = sqlx::query_scalar(LOCK).fetch_one(&mut postgres).await;
-            self.postgres = Some(postgres);
-            self.has_lock = lock.map_err(|error| classify("take the projector's turn", error))?;
-            self.shards.set_records(self.has_lock);
+        let identity = Arc::clone(&self.redis().await?.identity);
+        if self.has_lock.as_ref().is_some_and(|had| *had != identity) {
+            self.drop_postgres();
         }
-        Ok(self.has_lock)
+        if self.has_lock.is_none() {
+            let mut postgres = self.take_postgres().await?;
+            let lock = sqlx::query_scalar(LOCK).bind(lock_of(&identity));
+            let lock = lock.fetch_one(&mut postgres).await;
+            self.postgres = Some(postgres);
+            let is_alone: bool =
+                lock.map_err(|error| classify("take the projector's turn", error))?;
+            self.has_lock = is_alone.then_some(identity);
+            self.shards.set_records(is_alone);
+        }
+        Ok(self.has_lock.is_some())
     }
 
     /// The shards that are spent from on this process and can be recorded.
@@ -234,14 +256,20 @@ impl<'a> Worker<'a> {
         if ours.is_empty() {
             // Nothing else would tell that this process is gone, and another has its shards.
             outbox::ping(&redis).await?;
+            let is_elsewhere = |one: &Authority| one.replication_id != *redis.identity;
+            let is_superseded = self.authorities.iter().any(is_elsewhere);
+            if is_superseded {
+                self.redis = None;
+            }
             if waits {
-                tokio::time::sleep(Duration::from_millis(WAIT_MS)).await;
+                let pause = if is_superseded { SUPERSEDED } else { WAIT };
+                tokio::time::sleep(pause).await;
             }
             return Ok(0);
         }
         let found = match self.ahead.take() {
             Some(found) if !found.is_empty() => found,
-            _ => outbox::read(&redis, &ours, waits.then_some(WAIT_MS)).await?,
+            _ => outbox::read(&redis, &ours, waits.then_some(WAIT)).await?,
         };
         let behind = |one: &Authority| {
             let last = found.iter().find(|found| found.shard == one.shard).and_then(Found::last);
@@ -326,6 +354,12 @@ impl<'a> Worker<'a> {
         outbox::trim(redis, shard, last).await?;
         Ok(Some(entries))
     }
+}
+
+/// The lock of a process of Redis. Two may have the same one: then one of them waits.
+fn lock_of(identity: &str) -> i32 {
+    let digits = identity.get(..7).and_then(|digits| i32::from_str_radix(digits, 16).ok());
+    digits.unwrap_or_default()
 }
 
 /// What came of what was found.

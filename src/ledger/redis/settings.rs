@@ -21,12 +21,40 @@ pub(super) enum Unfit {
     TooOld(String),
     #[error("this Redis is a read-only replica; name the master in redis_url")]
     Replica,
-    #[error("this Redis has replicas, which this version cannot wait for; remove them")]
-    HasReplicas,
     #[error("this Redis is a cluster, which this version does not speak to; name a single one")]
     Cluster,
     #[error("Redis runs with {setting} = {value}, and {level} needs {wanted}; change it there")]
     Setting { setting: &'static str, value: String, level: &'static str, wanted: &'static str },
+}
+
+/// Who a Redis is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// The replication id of the process: a promotion gives it another one.
+    pub(super) id: String,
+    /// Whether another process may take its place with what it has: then what only this one has on
+    /// its disk may be lost, and it may be demoted and promoted again without losing connections.
+    pub(super) has_replicas: bool,
+}
+
+/// Reads who a Redis is out of what `INFO` says of its replication.
+///
+/// # Errors
+/// When it says something else, or is a replica.
+pub(super) fn identity(info: &str) -> Result<Identity, LinkError> {
+    let info = fields(info);
+    let field = |name| info.get(name).copied().unwrap_or_default();
+    if field("role") != "master" {
+        return Err(Unfit::Replica.into());
+    }
+    let id = field("master_replid");
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(LinkError::Answer("no master_replid"));
+    }
+    // A backlog is kept for replicas that have lost their connection; an hour, as Redis comes.
+    let is_zero = |name| matches!(field(name), "0" | "");
+    let has_replicas = !(is_zero("connected_slaves") && is_zero("repl_backlog_active"));
+    Ok(Identity { id: id.to_owned(), has_replicas })
 }
 
 /// Asks a Redis who it is, and whether the level can be kept on it.
@@ -36,27 +64,28 @@ pub(super) enum Unfit {
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
     level: Durability,
-) -> Result<String, LinkError> {
+) -> Result<Identity, LinkError> {
     let info: String = redis::cmd("INFO").query_async(connection).await?;
-    let info = fields(&info);
-    let field = |name| info.get(name).copied().unwrap_or_default();
-    fit(&info)?;
-    let identity = field("master_replid").to_owned();
-    if identity.is_empty() {
-        return Err(LinkError::Answer("no master_replid"));
-    }
+    fit(&fields(&info))?;
+    let mut identity = identity(&info)?;
+    // Who asks for replicas has some, also while none of them is connected.
+    identity.has_replicas |= setting(connection, "min-replicas-to-write").await? != "0";
     for (setting, wanted) in wanted(level) {
-        let ask = redis::cmd("CONFIG").arg("GET").arg(*setting).to_owned();
-        let said: redis::Value = ask.query_async(connection).await?;
-        let said = HashMap::<String, String>::from_redis_value(said)
-            .map_err(|_| LinkError::Answer("no setting"))?;
-        let value = said.get(*setting).cloned().unwrap_or_default();
+        let value = self::setting(connection, setting).await?;
         if !wanted.split(" or ").any(|wanted| wanted == value) {
             let level = level.word();
             return Err(Unfit::Setting { setting, value, level, wanted }.into());
         }
     }
     Ok(identity)
+}
+
+async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Result<String, LinkError> {
+    let ask = redis::cmd("CONFIG").arg("GET").arg(name).to_owned();
+    let said: redis::Value = ask.query_async(connection).await?;
+    let said = HashMap::<String, String>::from_redis_value(said)
+        .map_err(|_| LinkError::Answer("no setting"))?;
+    Ok(said.get(name).cloned().unwrap_or_default())
 }
 
 /// The settings of a level, and what they must be.
@@ -89,12 +118,6 @@ fn fit(info: &HashMap<&str, &str>) -> Result<(), Unfit> {
     if field("cluster_enabled") == "1" {
         return Err(Unfit::Cluster);
     }
-    if field("role") != "master" {
-        return Err(Unfit::Replica);
-    }
-    if !matches!(field("connected_slaves"), "0" | "") {
-        return Err(Unfit::HasReplicas);
-    }
     Ok(())
 }
 
@@ -120,8 +143,24 @@ mod tests {
             refused(&fine.replace("cluster_enabled:0", "cluster_enabled:1")),
             Some(Unfit::Cluster)
         );
-        assert_eq!(refused(&fine.replace("master", "slave")), Some(Unfit::Replica));
-        assert_eq!(refused(&format!("{fine}connected_slaves:1")), Some(Unfit::HasReplicas));
         assert_eq!(refused(""), Some(Unfit::TooOld(String::new())));
+    }
+
+    #[test]
+    fn a_redis_is_known_by_its_replication_id_and_may_have_replicas() {
+        let alone = "role:master\r\nconnected_slaves:0\r\nmaster_replid:5a\r\n";
+        let is = |has_replicas| Identity { id: "5a".to_owned(), has_replicas };
+        assert_eq!(identity(alone).unwrap(), is(false));
+        let backlog = format!("{alone}repl_backlog_active:");
+        assert_eq!(identity(&format!("{backlog}0\r\n")).unwrap(), is(false));
+        assert_eq!(identity(&format!("{backlog}1\r\n")).unwrap(), is(true));
+        assert_eq!(identity(&alone.replace("slaves:0", "slaves:1")).unwrap(), is(true));
+        let replica = alone.replace("master\r", "slave\r");
+        assert!(matches!(identity(&replica), Err(LinkError::Unfit(Unfit::Replica))));
+        // It becomes part of a script.
+        for id in ["", "5a'", "\""] {
+            let odd = alone.replace("5a", id);
+            assert!(matches!(identity(&odd), Err(LinkError::Answer(_))), "{id}");
+        }
     }
 }

@@ -33,6 +33,13 @@ const LOOK: Duration = Duration::from_millis(250);
 /// keys live a day, and Redis' memory is not without end (rule 16).
 const LAG_MAX: Duration = Duration::from_secs(60);
 
+/// How long it is believed that nobody else has taken a shard over: who cannot ask Postgres for
+/// longer must not spend, as what stops mandates may be told to another process meanwhile.
+const BELIEF: Duration = Duration::from_millis(900);
+
+/// When everybody has found out that a shard was taken over.
+pub(super) const KNOWN_TO_ALL: Duration = Duration::from_secs(1);
+
 /// Attempts to find out whose a shard is.
 const ATTEMPTS: usize = 5;
 
@@ -62,7 +69,11 @@ pub(super) struct Epoch {
     pub(super) number: i64,
     /// When it was taken, in microseconds.
     pub(super) taken_at: i64,
+    /// When it was first heard of, here.
+    pub(super) since: Instant,
     identity: Arc<str>,
+    /// When Postgres was last asked whether it is the present one.
+    confirmed: Instant,
 }
 
 /// What is known of one shard.
@@ -125,7 +136,24 @@ impl Shards {
 
     fn known(&self, shard: i16, live: &Live) -> Result<Option<Epoch>, Trouble> {
         let epoch = self.shard(shard)?.epoch.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(epoch.as_ref().filter(|epoch| epoch.identity == live.identity).cloned())
+        let is_known =
+            |epoch: &&Epoch| epoch.identity == live.identity && epoch.confirmed.elapsed() < BELIEF;
+        Ok(epoch.as_ref().filter(is_known).cloned())
+    }
+
+    /// Notes whose shards Postgres said they are, to who asked it at this time.
+    pub(super) fn confirm(&self, present: &[Authority], asked: Instant) {
+        for one in present {
+            self.recorded(one.shard, one.position());
+            let Ok(shard) = self.shard(one.shard) else { continue };
+            let mut known = shard.epoch.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(epoch) = known.as_mut() else { continue };
+            if epoch.number == one.epoch && *epoch.identity == *one.replication_id {
+                epoch.confirmed = epoch.confirmed.max(asked);
+            } else if epoch.confirmed < asked {
+                *known = None;
+            }
+        }
     }
 
     /// The present epoch of a shard on this connection, taken over if need be.
@@ -139,14 +167,18 @@ impl Shards {
             return Ok(epoch);
         }
         for _ in 0..ATTEMPTS {
+            let asked = Instant::now();
             if let Some(found) = self.settle(shard, live).await? {
+                self.recorded(shard, found.position());
+                let mut known = state.epoch.write().unwrap_or_else(PoisonError::into_inner);
+                let before = known.as_ref().filter(|known| known.number == found.epoch);
                 let epoch = Epoch {
                     number: found.epoch,
                     taken_at: found.taken_at,
+                    since: before.map_or_else(Instant::now, |known| known.since),
                     identity: Arc::clone(&live.identity),
+                    confirmed: asked,
                 };
-                self.recorded(shard, found.position());
-                let mut known = state.epoch.write().unwrap_or_else(PoisonError::into_inner);
                 *known = Some(epoch.clone());
                 return Ok(epoch);
             }
@@ -184,9 +216,7 @@ impl Shards {
         let now = self.clock.now().as_microsecond();
         let of = (shard, live.identity.as_ref());
         match self.escrow.take(of, seen.as_ref().map(|seen| seen.epoch), now).await? {
-            Taken::Superseded => Err(unavailable(
-                "this Redis process was superseded by another one and is never believed again",
-            )),
+            Taken::Superseded => Err(self.link.refuse(live).await.into()),
             Taken::Yes(found) if found.replication_id == *live.identity && !found.begun => {
                 metrics::counter!("quetra_redis_takeovers_total").increment(1);
                 tracing::info!(shard, epoch = found.epoch, "took the shard over");

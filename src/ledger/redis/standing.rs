@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use tokio::time::sleep;
+
 use super::keys::{Keys, agent_stands, mandate_stands, org_stands, packed, shard_of};
 use super::link::LinkError;
 use super::scripts::Script;
-use super::shards::{Shards, Trouble, unavailable};
+use super::shards::{Epoch, KNOWN_TO_ALL, Shards, Trouble, unavailable};
 use crate::domain::id::OrgId;
 use crate::store::{Change, Stand};
 
@@ -37,12 +39,24 @@ impl Shards {
             let mut arguments = vec![head.as_slice()];
             arguments.extend(stands.iter().map(Vec::as_slice));
             match self.link.run(&live, Script::Set, &keys, &arguments).await?.word() {
-                "SET" => return Ok(()),
-                "EPOCH" => self.doubt(shard, &epoch)?,
+                "SET" if self.is_met_by_all(shard, &epoch).await? => return Ok(()),
+                "SET" | "EPOCH" => self.doubt(shard, &epoch)?,
                 _ => return Err(LinkError::Answer("no word of set").into()),
             }
         }
         Err(unavailable("the shard is being taken over, try again"))
+    }
+
+    /// Whether what was told in an epoch is met by whoever decides from now on. A process that was
+    /// superseded takes it as well; and where the epoch is new, some may still spend in the one
+    /// before it, on another process, until they have found out.
+    async fn is_met_by_all(&self, shard: i16, epoch: &Epoch) -> Result<bool, Trouble> {
+        let found = self.escrow.authority(shard).await?;
+        let is_present = found.is_some_and(|found| found.epoch == epoch.number);
+        if is_present && epoch.number > 1 {
+            sleep(KNOWN_TO_ALL.saturating_sub(epoch.since.elapsed())).await;
+        }
+        Ok(is_present)
     }
 
     /// Tells Redis everything that stands differently now.

@@ -48,6 +48,9 @@ pub(super) enum RedisFault {
     /// It is killed, and starts again on what its disk has.
     Kill,
     Freeze(Duration),
+    /// A replica of it is promoted and this server led to it; for so long the others still reach
+    /// the old master, which serves on.
+    Promote(usize, Duration),
     /// Everything in it is deleted while it runs.
     Flush,
     /// It is killed, and starts again with nothing.
@@ -61,10 +64,10 @@ impl Fault {
     pub(super) const KINDS: usize = 12;
 
     /// Those with a Redis too, that keeps what its disk has.
-    pub(super) const KINDS_WITH_REDIS: usize = 17;
+    pub(super) const KINDS_WITH_REDIS: usize = 18;
 
     /// All of them.
-    pub(super) const KINDS_WITH_LOSS: usize = 20;
+    pub(super) const KINDS_WITH_LOSS: usize = 21;
 
     /// A fault of this kind, that lasts as long as this at most.
     pub(super) fn new(kind: usize, longest: i64, dice: &mut Dice) -> Self {
@@ -94,9 +97,10 @@ impl Fault {
             13 => Self::Redis(RedisFault::Freeze(time)),
             14 => Self::Cut(server, Wire::Redis, way, time),
             15 => Self::Slow(server, Wire::Redis, way, time),
-            16 => Self::End(server, Wire::Redis),
-            17 => Self::Redis(RedisFault::Flush),
-            18 => Self::Redis(RedisFault::Empty),
+            16 => Self::Redis(RedisFault::Promote(server, time)),
+            17 => Self::End(server, Wire::Redis),
+            18 => Self::Redis(RedisFault::Flush),
+            19 => Self::Redis(RedisFault::Empty),
             _ => Self::Redis(RedisFault::Old),
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::fault::{Fault, RedisFault, Wire};
+use super::waits::{Made, Told};
 use crate::checker;
 use crate::checker::books::Books;
 use crate::checker::escrow::{Answers, Escrow};
@@ -97,6 +98,13 @@ impl Replica {
             Wire::Redis => self.redis.as_ref().unwrap(),
         }
     }
+
+    /// From now on its Redis is this one.
+    fn lead_to(&self, redis: &Redis) {
+        let wire = self.wire(Wire::Redis);
+        wire.point_to(redis.address());
+        wire.end_all();
+    }
 }
 
 pub(super) struct Scene {
@@ -107,6 +115,7 @@ pub(super) struct Scene {
     shared: Arc<Shared>,
     spenders: JoinSet<Client>,
     administrators: JoinSet<()>,
+    made: Vec<Made>,
 }
 
 /// Where a URL points: host and port.
@@ -170,7 +179,8 @@ impl Scene {
         for name in 1..=controllers {
             administrators.spawn(Client::new(&shared, CLIENTS + name).control());
         }
-        Self { cluster, site, home, replicas, shared, spenders, administrators }
+        let made = Vec::new();
+        Self { cluster, site, home, replicas, shared, spenders, administrators, made }
     }
 
     /// Lets the clients get this many answers more.
@@ -217,7 +227,13 @@ impl Scene {
     }
 
     /// Makes a fault, and heals it; the servers that are left answer so many calls meanwhile.
-    pub(super) async fn make(&self, fault: Fault, meanwhile: usize) {
+    pub(super) async fn make(&mut self, fault: Fault, meanwhile: usize) {
+        let begun = self.shared.ms();
+        self.hurt(fault, meanwhile).await;
+        self.made.push(Made { fault, ms: (begun, self.shared.ms()) });
+    }
+
+    async fn hurt(&self, fault: Fault, meanwhile: usize) {
         match fault {
             Fault::Kill(which) => {
                 self.replicas[which].process.lock().unwrap().kill();
@@ -274,6 +290,18 @@ impl Scene {
                 tokio::time::sleep(time).await;
                 self.home.its_redis().signal("CONT");
             }
+            RedisFault::Promote(first, time) => {
+                let new = Redis::replica_of(&self.home.its_redis());
+                // Servers find out that there is a replica.
+                tokio::time::sleep(A_WHILE * 2).await;
+                new.promote();
+                self.replicas[first].lead_to(&new);
+                tokio::time::sleep(time).await;
+                for replica in &self.replicas {
+                    replica.lead_to(&new);
+                }
+                *self.home.its_redis() = new;
+            }
             RedisFault::Flush => drop(self.home.its_redis().ask("FLUSHALL")),
             RedisFault::Empty => {
                 self.home.its_redis().kill();
@@ -322,7 +350,10 @@ impl Scene {
             books.texts.push((replica.log.clone(), text));
         }
         let history = self.shared.history();
-        println!("{} calls, {} rows", history.len(), books.entries.len());
+        println!("{}{} rows", Told::new(&history, &self.made), books.entries.len());
+        for (why, count) in self.shared.unknown() {
+            println!("{count} times: {why}");
+        }
         checker::acquit(&checker::violations(&history, &books));
         history
     }

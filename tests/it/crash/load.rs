@@ -6,6 +6,8 @@
 
 mod administer;
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     order: AtomicU64,
     began: Instant,
     history: Mutex<Vec<Call>>,
+    /// Why calls had no answer, and how many.
+    unknown: Mutex<BTreeMap<String, usize>>,
     answered: AtomicUsize,
     stop: AtomicBool,
     /// Whether what is asked may never be answered, and is given up.
@@ -111,6 +115,7 @@ impl Shared {
             order: AtomicU64::new(1),
             began: Instant::now(),
             history: Mutex::default(),
+            unknown: Mutex::default(),
             answered: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             gives_up: AtomicBool::new(false),
@@ -152,8 +157,20 @@ impl Shared {
     }
 
     fn tick(&self) -> (u64, u64) {
-        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap();
+        let ms = self.ms();
         (self.order.fetch_add(1, Ordering::SeqCst), ms)
+    }
+
+    /// How long it has run.
+    pub(crate) fn ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap()
+    }
+
+    /// Why calls had no answer, the most frequent first.
+    pub(crate) fn unknown(&self) -> Vec<(String, usize)> {
+        let mut all = self.unknown.lock().unwrap().clone().into_iter().collect::<Vec<_>>();
+        all.sort_by_key(|(_, count)| Reverse(*count));
+        all
     }
 
     /// Waits for a call and writes down how it ended.
@@ -163,11 +180,16 @@ impl Shared {
         call: impl Future<Output = Result<Outcome, Status>>,
     ) -> Outcome {
         let (invoked, began) = self.tick();
-        let outcome = match tokio::time::timeout(CALL_TIME, call).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => outcome_of(&error),
-            Err(_) => Outcome::Unknown,
+        let (outcome, why) = match tokio::time::timeout(CALL_TIME, call).await {
+            Ok(Ok(outcome)) => (outcome, String::new()),
+            Ok(Err(error)) => {
+                (outcome_of(&error), format!("{:?}: {}", error.code(), error.message()))
+            }
+            Err(_) => (Outcome::Unknown, "it took too long".to_owned()),
         };
+        if outcome == Outcome::Unknown {
+            *self.unknown.lock().unwrap().entry(why).or_default() += 1;
+        }
         if matches!(outcome, Outcome::Decided(_))
             && let Some(victim) = self.victim.lock().unwrap().take()
         {

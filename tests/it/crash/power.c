@@ -4,7 +4,7 @@
 //
 // An entry is: offset, length of what was there, size of the file before (three 64-bit numbers),
 // then what was there. Not here: undoing (`crash/power.rs`), and files other than the database and
-// its log.
+// its log, or the log of a Redis.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -36,7 +36,8 @@ static int undo_name(int fd, char *name, size_t size) {
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length <= 0) return 0;
     path[length] = 0;
-    if (!ends_with(path, "/quetra.db") && !ends_with(path, "/quetra.db-wal")) return 0;
+    int is_log = ends_with(path, ".incr.aof");
+    if (!is_log && !ends_with(path, "/quetra.db") && !ends_with(path, "/quetra.db-wal")) return 0;
     snprintf(name, size, "%s.undo", path);
     return 1;
 }
@@ -54,7 +55,8 @@ static void note(int fd, off_t offset, size_t length) {
     if (offset >= before.st_size) length = 0;
     else if (offset + (off_t)length > before.st_size) length = before.st_size - offset;
     char *old = malloc(length + 1);
-    must(old != NULL && pread(fd, old, length, offset) == (ssize_t)length);
+    // What is only appended to may not be readable.
+    must(old != NULL && (length == 0 || pread(fd, old, length, offset) == (ssize_t)length));
     write_fn real = (write_fn)dlsym(RTLD_NEXT, "write");
     int64_t head[3] = {offset, (int64_t)length, before.st_size};
     int undo = open(name, O_WRONLY | O_CREAT | O_APPEND, 0600);
@@ -74,6 +76,8 @@ ssize_t write(int fd, const void *data, size_t length) {
     off_t offset = lseek(fd, 0, SEEK_CUR);
     if (offset < 0) return real(fd, data, length);
     pthread_mutex_lock(&lock);
+    struct stat before;
+    if ((fcntl(fd, F_GETFL) & O_APPEND) && fstat(fd, &before) == 0) offset = before.st_size;
     note(fd, offset, length);
     ssize_t written = real(fd, data, length);
     pthread_mutex_unlock(&lock);

@@ -1,7 +1,7 @@
 //! Power failures, staged: what a killed server had written and never synced is taken back.
 //!
-//! The server runs with `power.c` preloaded, which notes what each write replaces until the next
-//! fsync. Not here: disks that lie about an fsync.
+//! The server, or a Redis, runs with `power.c` preloaded, which notes what each write replaces
+//! until the next fsync. Not here: disks that lie about an fsync.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -53,22 +53,22 @@ pub(crate) fn is_due(database: &Path, name: &str) -> bool {
 /// Takes back what was not synced of a database that no process has open: all of it, or all but
 /// some first writes, which reached the disk in time. Returns how many writes were not synced.
 pub(crate) fn fail(database: &Path, dice: &mut Dice) -> usize {
-    let mut unsynced = 0;
-    for name in ["quetra.db", "quetra.db-wal"] {
-        let undo = database.with_file_name(format!("{name}.undo"));
-        let Ok(bytes) = fs::read(&undo) else {
-            continue;
-        };
-        let entries = replaced(&bytes);
-        let kept = if dice.chance(50) { 0 } else { dice.below(entries.len() + 1) };
-        let path = database.with_file_name(name);
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
-        for entry in entries.iter().skip(kept).rev() {
-            file.write_all_at(&entry.before, entry.offset).unwrap();
-            file.set_len(entry.size).unwrap();
-        }
-        unsynced += entries.len();
-        fs::remove_file(&undo).unwrap();
+    let files = ["quetra.db", "quetra.db-wal"].map(|name| database.with_file_name(name));
+    files.iter().map(|file| fail_file(file, dice)).sum()
+}
+
+/// The same of one file.
+pub(crate) fn fail_file(path: &Path, dice: &mut Dice) -> usize {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let undo = path.with_file_name(format!("{name}.undo"));
+    let Ok(bytes) = fs::read(&undo) else { return 0 };
+    let entries = replaced(&bytes);
+    let kept = if dice.chance(50) { 0 } else { dice.below(entries.len() + 1) };
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    for entry in entries.iter().skip(kept).rev() {
+        file.write_all_at(&entry.before, entry.offset).unwrap();
+        file.set_len(entry.size).unwrap();
     }
-    unsynced
+    fs::remove_file(&undo).unwrap();
+    entries.len()
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +48,8 @@ pub(crate) struct Redis {
     folder: TempDir,
     port: u16,
     settings: Vec<String>,
+    /// What is loaded before anything else, if something is.
+    preloaded: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -65,6 +67,8 @@ impl Redis {
         let databases = DATABASES.to_string();
         let settings = ["--save", "", "--appendonly", "yes", "--appendfsync", fsync];
         let settings = settings.into_iter().chain(["--databases", &databases]);
+        // A replica gets what there is at once, without waiting for others that may want it too.
+        let settings = settings.chain(["--repl-diskless-sync-delay", "0"]);
         Self::start_with(&settings.map(str::to_owned).collect::<Vec<_>>())
     }
 
@@ -72,9 +76,50 @@ impl Redis {
     pub(crate) fn start_with(settings: &[String]) -> Self {
         let folder = tempfile::Builder::new().prefix("quetra-redis-").tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut redis = Self { folder, port, settings: settings.to_owned(), child: None };
+        let settings = settings.to_owned();
+        let mut redis = Self { folder, port, settings, preloaded: None, child: None };
         redis.again();
         redis
+    }
+
+    /// From its next start on it runs with a library in front of all others, which is built into
+    /// its folder.
+    pub(crate) fn preload(&mut self, build: impl FnOnce(&Path) -> PathBuf) {
+        self.preloaded = Some(build(self.folder.path()));
+    }
+
+    /// The files that it appends what is written to.
+    pub(crate) fn logs(&self) -> Vec<PathBuf> {
+        let logs = fs::read_dir(self.folder.path().join("appendonlydir")).unwrap();
+        let logs = logs.map(|entry| entry.unwrap().path());
+        logs.filter(|path| path.to_str().unwrap().ends_with(".incr.aof")).collect()
+    }
+
+    /// A replica of another one, with the same settings, that has everything it has.
+    pub(crate) fn replica_of(master: &Self) -> Self {
+        let replica = Self::start_with(&master.settings);
+        replica.follow(master);
+        replica
+    }
+
+    /// Becomes a replica, and gets everything that the other one has.
+    pub(crate) fn follow(&self, master: &Self) {
+        self.ask(&format!("REPLICAOF 127.0.0.1 {}", master.port));
+        let since = Instant::now();
+        while !self.info("replication").contains("master_link_status:up") {
+            assert!(since.elapsed() < START_TIME, "it does not get what its master has");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A replica becomes a master; the other one goes on.
+    pub(crate) fn promote(&self) {
+        self.ask("REPLICAOF NO ONE");
+    }
+
+    pub(crate) fn info(&self, section: &str) -> String {
+        let said = self.ask(&format!("INFO {section}"));
+        redis::from_redis_value(said).unwrap()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -105,6 +150,9 @@ impl Redis {
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--dir", self.folder.path().to_str().unwrap(), "--daemonize", "no"]);
         command.args(&self.settings);
+        if let Some(library) = &self.preloaded {
+            command.env("LD_PRELOAD", library);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let (reply, started) = mpsc::channel();
         SPAWNER.send((command, reply)).unwrap();

@@ -21,9 +21,10 @@ use crate::harness::postgres::as_owner;
 use crate::harness::redis::Redis;
 use crate::harness::{FAST, Server, ask, budget, shared_database};
 
-/// Everything that a decision could want, but the credentials.
+/// Everything that a decision could want, but what is read again beside it before it is too old:
+/// the credentials, and whose the shards are.
 const LOCK: &str = "LOCK TABLE organization, agent, mandate, spend, counter, lease, ledger_head,
-    shard_authority, shard_epoch IN ACCESS EXCLUSIVE MODE";
+    shard_epoch IN ACCESS EXCLUSIVE MODE";
 
 /// How long Postgres keeps everything to itself; shorter than it waits for locks.
 const LOCKED: Duration = Duration::from_secs(2);

@@ -2,6 +2,8 @@
 //!
 //! Not here: who reads, and what becomes of it (`projector`).
 
+use std::time::Duration;
+
 use redis::{Cmd, Value};
 
 use super::super::facts::Facts;
@@ -60,12 +62,12 @@ pub(in crate::ledger::redis) async fn say(redis: &Live, command: &Cmd) -> Result
 pub(super) async fn read(
     redis: &Live,
     authorities: &[Authority],
-    wait_ms: Option<u64>,
+    wait: Option<Duration>,
 ) -> Result<Vec<Found>, Trouble> {
     let mut ask = redis::cmd("XREAD");
     ask.arg("COUNT").arg(BATCH_MAX);
-    if let Some(wait_ms) = wait_ms {
-        ask.arg("BLOCK").arg(wait_ms);
+    if let Some(wait) = wait {
+        ask.arg("BLOCK").arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
     }
     ask.arg("STREAMS");
     let names = authorities.iter().map(|one| Keys(one.shard).outbox()).collect::<Vec<_>>();
