@@ -12,6 +12,7 @@
 pub mod act;
 pub mod actor;
 pub mod agent;
+mod country;
 pub mod custom;
 pub mod decision;
 pub mod evaluate;

@@ -13,6 +13,7 @@ mod caller;
 mod failure;
 mod gateway;
 mod http;
+mod message;
 mod person;
 mod schema;
 mod stdio;

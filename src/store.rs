@@ -79,7 +79,7 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            StoreErrorKind::Unavailable => "unavailable",
+            StoreErrorKind::Unavailable => "is unavailable",
             StoreErrorKind::Timeout => "timed out",
             StoreErrorKind::Conflict => "changed meanwhile",
             StoreErrorKind::Corrupt => "holds a record that cannot be read",
@@ -332,9 +332,9 @@ pub trait MandateStore: Send + Sync {
 /// Reads credentials.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
-    /// How long what was read of a credential may be believed: others may revoke it where this
-    /// process does not see it. `None` means as long as this process has not revoked one.
-    fn keys_age_max(&self) -> Option<Duration>;
+    /// How long what was read of a credential may be believed: it may be revoked where this process
+    /// does not see it.
+    fn keys_age_max(&self) -> Duration;
     /// One credential, of whichever organization: the caller is not known yet.
     async fn key(&self, id: KeyId) -> Result<Option<ApiKey>, StoreError>;
     /// Credentials, newest first; the page's sort key is the id (ids sort by time).

@@ -2,6 +2,7 @@
 //!
 //! Not here: server settings (`setting_flags`) and what only one command takes.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -62,8 +63,8 @@ pub(super) enum Format {
 #[derive(Debug, Args)]
 pub(super) struct PageArgs {
     /// Show at most this many
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    pub(super) limit: usize,
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub(super) limit: NonZeroUsize,
     /// Show all
     #[arg(long, conflicts_with = "limit")]
     pub(super) all: bool,
@@ -71,7 +72,7 @@ pub(super) struct PageArgs {
 
 impl PageArgs {
     pub(super) fn count(&self) -> usize {
-        if self.all { usize::MAX } else { self.limit }
+        if self.all { usize::MAX } else { self.limit.get() }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Not here: the form of an export (`audit::file`), and the spreadsheet's (`audit_table`).
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -42,7 +42,7 @@ pub(super) enum AuditCommand {
 pub(super) struct ListArgs {
     #[command(flatten)]
     page: PageArgs,
-    /// Only this kind, such as transaction.approved, or all of a group: transaction.
+    /// Only this kind, such as transaction.approved, or all of a group, such as transaction
     #[arg(long)]
     kind: Option<String>,
     /// Only at or after this time
@@ -180,7 +180,7 @@ pub(super) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<u8, CliEr
         None => Vec::new(),
         Some(path) => {
             let mut first = String::new();
-            std::io::BufRead::read_line(&mut open(&args.export)?, &mut first)?;
+            open(&args.export)?.read_line(&mut first)?;
             let org = file::organization_in(&first).map_err(|error| refused(error.to_string()))?;
             let found = file::witnesses(open(path)?, &org);
             found.map_err(|error| refused(format!("{}: {error}", path.display())))?
@@ -222,13 +222,22 @@ struct Target<'a, 'o> {
     file: Option<BufWriter<File>>,
     session: &'a mut Session<'o>,
     after: i64,
-    is_continued: bool,
+    continued: Option<Continued>,
+}
+
+/// An export that is gone on with.
+struct Continued {
+    /// Whose it is.
+    organization_id: String,
+    /// Where its last whole line ends, and the last entry in it.
+    end: u64,
+    after: i64,
 }
 
 impl<'a, 'o> Target<'a, 'o> {
     fn open(args: &ExportArgs, session: &'a mut Session<'o>) -> Result<Self, CliError> {
         let Some(path) = &args.file else {
-            return Ok(Self { file: None, session, after: args.from, is_continued: false });
+            return Ok(Self { file: None, session, after: args.from, continued: None });
         };
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
@@ -238,13 +247,24 @@ impl<'a, 'o> Target<'a, 'o> {
             let why = format!("{} is there already; name another file", path.display());
             return Err(CliError::Refused(why));
         }
-        let (end, after) = if length > 0 { last_entry(&mut file, length)? } else { (0, None) };
-        // A line that was cut short is written again.
-        file.set_len(end)?;
+        let continued = if length > 0 { Some(last_entry(&mut file, length)?) } else { None };
+        let end = continued.as_ref().map_or(0, |continued| continued.end);
         file.seek(SeekFrom::Start(end))?;
-        let after = after.unwrap_or(args.from);
-        let file = BufWriter::with_capacity(1 << 20, file);
-        Ok(Self { file: Some(file), session, after, is_continued: end > 0 })
+        let after = continued.as_ref().map_or(args.from, |continued| continued.after);
+        let file = Some(BufWriter::with_capacity(1 << 20, file));
+        Ok(Self { file, session, after, continued })
+    }
+
+    /// Whether a file is gone on with, which must be of this organization. Only now that the server
+    /// has answered a line that was cut short is dropped: it comes again.
+    fn goes_on(&mut self, organization_id: &str) -> Result<bool, CliError> {
+        let (Some(continued), Some(file)) = (&self.continued, &self.file) else { return Ok(false) };
+        if continued.organization_id != organization_id {
+            let why = "the file is an export of another organization; name another file";
+            return Err(CliError::Refused(why.to_owned()));
+        }
+        file.get_ref().set_len(continued.end)?;
+        Ok(true)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), CliError> {
@@ -255,15 +275,23 @@ impl<'a, 'o> Target<'a, 'o> {
     }
 }
 
-/// Where the last whole line of a file ends, and the last entry in it.
-fn last_entry(file: &mut File, length: u64) -> Result<(u64, Option<i64>), CliError> {
+/// Where a file that is there can be gone on with. Nothing else than an export is touched.
+fn last_entry(file: &mut File, length: u64) -> Result<Continued, CliError> {
+    let refused = || {
+        let why = "the file is no export in the form jsonl; name another file";
+        CliError::Refused(why.to_owned())
+    };
+    let mut first = String::new();
+    let begin = (&mut *file).take(TAIL_BYTES);
+    BufReader::new(begin).read_line(&mut first).map_err(|_not_text| refused())?;
+    let organization_id = file::organization_in(&first).map_err(|_| refused())?;
     let from = length.saturating_sub(TAIL_BYTES);
     file.seek(SeekFrom::Start(from))?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail)?;
     let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
     let text = String::from_utf8_lossy(tail.get(..whole).unwrap_or_default()).into_owned();
-    let entries = text.lines().rev().filter_map(|line| {
+    let mut entries = text.lines().rev().filter_map(|line| {
         let line: Line<'_> = serde_json::from_str(line).ok()?;
         match line.line_type.as_ref() {
             "entry" => line.sequence,
@@ -271,13 +299,9 @@ fn last_entry(file: &mut File, length: u64) -> Result<(u64, Option<i64>), CliErr
             _ => None,
         }
     });
-    let after = entries.take(1).next();
-    if after.is_none() && from == 0 && whole > 0 {
-        let why = "the file is no export in the form jsonl; name another file";
-        return Err(CliError::Refused(why.to_owned()));
-    }
+    let after = entries.next().ok_or_else(refused)?;
     let end = from.saturating_add(u64::try_from(whole).unwrap_or(0));
-    Ok((if after.is_none() { 0 } else { end }, after))
+    Ok(Continued { organization_id, end, after })
 }
 
 async fn export(args: ExportArgs, session: &mut Session<'_>) -> Result<u8, CliError> {
@@ -292,7 +316,7 @@ async fn export(args: ExportArgs, session: &mut Session<'_>) -> Result<u8, CliEr
         out.clear();
         if !part.organization_id.is_empty() {
             last = part.last_sequence;
-            if !target.is_continued {
+            if !target.goes_on(&part.organization_id)? {
                 match args.format {
                     ExportFormat::Jsonl => line(&mut out, &head(&part, after_sequence))?,
                     ExportFormat::Csv => audit_table::head(&mut out),

@@ -82,17 +82,22 @@ pub(super) struct Decided {
     hold_seconds: Option<i32>,
 }
 
+/// Whose key of the credentials file is used: the agent's own can spend for no other that is named.
+const fn actor(spend: &SpendArgs) -> Actor {
+    if spend.agent.is_some() { Actor::Operator } else { Actor::Agent }
+}
+
 impl From<EvaluateArgs> for Ask<Decided> {
     fn from(args: EvaluateArgs) -> Self {
         let EvaluateArgs { client, spend, idempotency_key: key, hold_seconds } = args;
-        let command = Decided { spend, key, hold_seconds };
-        Self { client, actor: Actor::Agent, command }
+        let actor = actor(&spend);
+        Self { client, actor, command: Decided { spend, key, hold_seconds } }
     }
 }
 
 impl From<CanSpendArgs> for Ask<SpendArgs> {
     fn from(args: CanSpendArgs) -> Self {
-        Self { client: args.client, actor: Actor::Agent, command: args.spend }
+        Self { client: args.client, actor: actor(&args.spend), command: args.spend }
     }
 }
 

@@ -88,6 +88,35 @@ fn the_definition_of_the_command_line_is_sound() {
 }
 
 #[test]
+fn no_command_takes_an_argument_of_its_own_for_one_that_all_have() {
+    fn check(command: &clap::Command, global: &[(String, Option<String>)]) {
+        for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {
+            let (id, long) = (argument.get_id().as_str(), argument.get_long());
+            let taken = global.iter().any(|(global, option)| {
+                global == id || option.is_some() && option.as_deref() == long
+            });
+            assert!(!taken, "{} has its own {id}", command.get_name());
+        }
+        for command in command.get_subcommands() {
+            let mut global = global.to_vec();
+            global.extend(globals(command));
+            check(command, &global);
+        }
+    }
+    fn globals(command: &clap::Command) -> Vec<(String, Option<String>)> {
+        let global = command.get_arguments().filter(|argument| argument.is_global_set());
+        let named = |argument: &clap::Arg| {
+            (argument.get_id().to_string(), argument.get_long().map(str::to_owned))
+        };
+        global.map(named).collect()
+    }
+    let command = Cli::command();
+    let webhooks = command.find_subcommand("webhooks").unwrap();
+    assert!(globals(webhooks).iter().any(|(id, _)| id == "url"), "nothing would be compared");
+    check(&command, &globals(&command));
+}
+
+#[test]
 fn wrong_usage_exits_with_two_and_says_what_was_expected() {
     let table = [
         ("", "Usage: quetra"),

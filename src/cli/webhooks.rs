@@ -56,6 +56,7 @@ pub(super) struct OneArgs {
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
     /// Where, such as <https://example.com/hooks>
+    #[arg(id = "endpoint_url", value_name = "URL")]
     url: String,
     /// For people
     #[arg(long, default_value = "")]
@@ -74,7 +75,7 @@ pub(super) struct UpdateArgs {
     /// `whe_…`, as the list shows it
     id: String,
     /// Where
-    #[arg(long)]
+    #[arg(id = "endpoint_url", long = "endpoint-url", value_name = "URL")]
     url: Option<String>,
     /// For people
     #[arg(long)]

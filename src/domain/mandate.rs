@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::country::is_country;
 use super::hold::Holds;
 use super::id::{AgentId, MandateId, OrgId};
 use super::ledger::Subject;
@@ -349,6 +350,26 @@ impl Policy {
         }
         violations.extend(contradictions(&self.rules));
         if violations.is_empty() { Ok(compiled) } else { Err(violations) }
+    }
+
+    /// The countries in its rules that there are not. Said only of what is being written: countries
+    /// come and go, and what is in force stays.
+    #[must_use]
+    pub fn unknown_countries(&self) -> Vec<PolicyViolation> {
+        let mut unknown = Vec::new();
+        for (number, rule) in self.rules.iter().enumerate() {
+            let RuleSpec::Geo { allowed, blocked, .. } = rule else { continue };
+            for (list, codes) in [("allowed_countries", allowed), ("blocked_countries", blocked)] {
+                for (place, code) in codes.iter().enumerate() {
+                    if !is_country(code) {
+                        let field = format!("rules[{number}].geo.{list}[{place}]");
+                        let why = "is not the code of a country in ISO 3166-1".to_owned();
+                        unknown.push(PolicyViolation { field, why });
+                    }
+                }
+            }
+        }
+        unknown
     }
 }
 

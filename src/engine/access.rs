@@ -116,7 +116,8 @@ pub(super) struct Access {
     /// Counts revocations; what was read under an earlier count is read again.
     revocations: AtomicU64,
     known: Cache<KeyId, Known>,
-    /// What was read longer ago is read again: others revoke too, where the store is shared.
+    /// What was read longer ago is read again: others revoke too, where the store is shared, and
+    /// here a revocation may be stored after its caller has gone.
     age_max: Duration,
     used: Mutex<HashMap<KeyId, KeyUse>>,
     rate: Option<DefaultKeyedRateLimiter<KeyId>>,
@@ -163,17 +164,13 @@ fn parse_key(text: &str) -> Option<Parsed> {
 }
 
 impl Access {
-    pub(super) fn new(
-        master: &MasterKey,
-        requests_per_second: u32,
-        keys_age_max: Option<Duration>,
-    ) -> Self {
+    pub(super) fn new(master: &MasterKey, requests_per_second: u32, age_max: Duration) -> Self {
         let quota = NonZeroU32::new(requests_per_second).map(Quota::per_second);
         Self {
             pepper: master.derive("api keys v1"),
             revocations: AtomicU64::new(0),
             known: Cache::new(KEPT),
-            age_max: keys_age_max.unwrap_or(Duration::MAX),
+            age_max,
             used: Mutex::new(HashMap::new()),
             rate: quota.map(RateLimiter::keyed),
         }

@@ -244,6 +244,8 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let before = self.require_agent(caller.org_id, id).await?;
             if before.status == AgentStatus::Decommissioned {
+                // The call that stored it may have been given up before it forgot the keys.
+                self.access.forget();
                 self.catalogue.confirm(Stand::Agent(before.clone())).await?;
                 return Ok(before);
             }

@@ -6,12 +6,13 @@
 use super::access::Principal;
 use super::evaluate::Decisive;
 use super::pages::{PageAsk, Paged};
-use super::{Engine, EngineError, EngineResult, GrantRefusal};
+use super::{Engine, EngineError, EngineResult, FieldViolation, GrantRefusal};
 use crate::domain::agent::Agent;
 use crate::domain::decision::{BudgetStatus, Verdict};
 use crate::domain::hold::Person;
-use crate::domain::id::{AgentId, MandateId, TransactionId};
+use crate::domain::id::{AgentId, KeyId, MandateId, OrgId, TransactionId};
 use crate::domain::ledger::Act;
+use crate::domain::mandate::Policy;
 use crate::domain::money::Minor;
 use crate::domain::rule::RuleSpec;
 use crate::domain::transaction::{TransactionRecord, TransactionState};
@@ -129,6 +130,36 @@ impl Engine {
             items.push(self.asked(&person, record.into()).await?);
         }
         Ok(Paged { items, next: paged.next })
+    }
+
+    /// That every credential which a policy names as an approver could approve now.
+    ///
+    /// # Errors
+    /// When one could not: with it alone, requests would wait for nobody.
+    pub(super) async fn approvers_can_approve(
+        &self,
+        org: OrgId,
+        policy: &Policy,
+    ) -> EngineResult<()> {
+        let now = self.clock.now();
+        let mut faults = Vec::new();
+        for (number, rule) in policy.rules.iter().enumerate() {
+            let RuleSpec::Approval { approver_roles, .. } = rule else { continue };
+            for (place, approver) in approver_roles.iter().enumerate() {
+                let Ok(id) = approver.parse::<KeyId>() else { continue };
+                let key = self.catalogue.key(id).await?.filter(|key| key.org_id == org);
+                let is_good = key.is_some_and(|key| {
+                    let has_ended = key.expires_at.is_some_and(|end| end <= now);
+                    key.role == Role::Admin && key.revoked_at.is_none() && !has_ended
+                });
+                if !is_good {
+                    let field = format!("rules[{number}].approval.approver_roles[{place}]");
+                    let why = "must be `admin` or the id of an admin's API key that works";
+                    faults.push(FieldViolation { field, why: why.to_owned() });
+                }
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(EngineError::Invalid(faults)) }
     }
 
     /// One request.

@@ -34,7 +34,7 @@ const SEARCHED_AT_ONCE: i64 = 5_000;
 /// Which entries to list.
 #[derive(Clone, Debug, Default)]
 pub struct EntryFilter {
-    /// This kind, or all that begin with it if it ends with a dot; empty means any.
+    /// This kind, or all of a group (`transaction`, or `transaction.`); empty means any.
     pub kind: String,
     /// Only at or after this time.
     pub since: Option<Timestamp>,
@@ -44,10 +44,12 @@ pub struct EntryFilter {
 
 impl EntryFilter {
     fn fits(&self, entry: &JournalEntry) -> bool {
-        let is_kind = match self.kind.as_str() {
-            "" => true,
-            prefix if prefix.ends_with('.') => entry.kind.starts_with(prefix),
-            kind => entry.kind == kind,
+        // Every kind is `group.what`.
+        let group = self.kind.strip_suffix('.').unwrap_or(&self.kind);
+        let is_kind = match entry.kind.strip_prefix(group) {
+            _ if self.kind.is_empty() => true,
+            Some(rest) => rest.starts_with('.') || rest.is_empty() && !self.kind.ends_with('.'),
+            None => false,
         };
         let since = self.since.is_none_or(|since| entry.at >= since.as_microsecond());
         let until = self.until.is_none_or(|until| entry.at < until.as_microsecond());
@@ -286,8 +288,12 @@ impl Engine {
     /// Whether nothing was cut, and every decision and act is in it.
     async fn verify_end(&self, org: OrgId, verifier: &Verifier) -> EngineResult<Option<Fault>> {
         let (last, _) = verifier.last();
-        if let Some(cut) = self.catalogue.checkpoints(org, last, 1).await?.first() {
-            return Ok(Some(Fault::Cut { last, signed: cut.seq }));
+        if let Some(signed) = self.catalogue.checkpoints(org, last, 1).await?.first() {
+            // It may have grown since its end was read, and been signed there.
+            let end = self.catalogue.journal_end(org).await?.map_or(0, |(seq, _)| seq);
+            if signed.seq > end {
+                return Ok(Some(Fault::Cut { last, signed: signed.seq }));
+            }
         }
         let counted = self.catalogue.count_journal(org).await?;
         let (spends, acts) = (counted.spends, counted.acts);

@@ -106,6 +106,9 @@ fn position(mandate: &Mandate) -> String {
 
 fn checked(policy: &Policy, now: Timestamp) -> EngineResult<()> {
     let mut faults = policy.compile().err().unwrap_or_default();
+    if faults.is_empty() {
+        faults.extend(policy.unknown_countries());
+    }
     let is_judged = faults.iter().any(|fault| fault.field == "valid_until");
     if !is_judged && policy.valid_until.is_some_and(|end| end <= now) {
         let (field, why) = ("valid_until".to_owned(), "must be in the future".to_owned());
@@ -154,6 +157,7 @@ impl Engine {
             revocation_reason: String::new(),
         };
         checked(&mandate.policy, now)?;
+        self.approvers_can_approve(caller.org_id, &mandate.policy).await?;
         self.sign(&mut mandate).await?;
         let changes = vec![Change::CreateMandate(mandate.clone())];
         match self.commit(caller, changes, idempotency, &mandate).await {
@@ -287,6 +291,9 @@ impl Engine {
             let mut after = self.next_version(&before, now);
             patch.apply(&mut after)?;
             checked(&after.policy, now)?;
+            if after.policy.rules != before.policy.rules {
+                self.approvers_can_approve(caller.org_id, &after.policy).await?;
+            }
             self.sign(&mut after).await?;
             let changes = vec![Change::ReplaceMandate(after.clone(), before.version)];
             match self.commit(caller, changes, idempotency, &after).await {

@@ -159,6 +159,27 @@ impl Reader {
         Told { news, seq, token }
     }
 
+    /// Waits until its own journal has grown, or a time.
+    async fn wait(&mut self, look_due: Instant) -> EngineResult<()> {
+        let ending = self.engine.ending.clone();
+        loop {
+            let grown = tokio::select! {
+                () = ending.cancelled() => return Err(EngineError::Stopping),
+                grown = timeout_at(look_due, self.growth.changed()) => grown,
+            };
+            match grown {
+                Err(_due) => return Ok(()),
+                Ok(Err(_ended)) => return Err(EngineError::Stopping),
+                Ok(Ok(())) => {}
+            }
+            // Others' journals grow too, and tell everybody.
+            let growth = self.growth.borrow_and_update();
+            if growth.get(&self.caller.org_id).is_some_and(|end| *end > self.seq) {
+                return Ok(());
+            }
+        }
+    }
+
     /// Looks on until something has happened, or a sign of life is due.
     async fn look(&mut self) -> EngineResult<Found> {
         loop {
@@ -177,14 +198,7 @@ impl Reader {
                 return Ok(Found::Nothing);
             }
             let look_due = now.checked_add(LOOK).unwrap_or(now).min(sign_due);
-            let ending = self.engine.ending.clone();
-            tokio::select! {
-                () = ending.cancelled() => return Err(EngineError::Stopping),
-                grown = timeout_at(look_due, self.growth.changed()) => match grown {
-                    Ok(Ok(())) | Err(_) => {}
-                    Ok(Err(_)) => return Err(EngineError::Stopping),
-                },
-            }
+            self.wait(look_due).await?;
         }
     }
 }

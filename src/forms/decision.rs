@@ -238,5 +238,8 @@ pub(super) fn present(text: String) -> Option<String> {
 /// Milliseconds with their fraction; a decision takes well under one.
 pub(super) fn milliseconds(duration: Option<prost_types::Duration>) -> f64 {
     let duration = duration.and_then(|duration| std::time::Duration::try_from(duration).ok());
-    duration.unwrap_or_default().as_secs_f64() * 1000.0
+    let duration = duration.unwrap_or_default();
+    // From a whole number: what a fraction is multiplied to has digits that nobody measured.
+    let nanos = u32::try_from(duration.as_nanos()).map(f64::from);
+    nanos.unwrap_or_else(|_too_long| duration.as_secs_f64() * 1e9) / 1e6
 }

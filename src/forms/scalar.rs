@@ -141,11 +141,38 @@ impl fmt::Display for Time {
     }
 }
 
+/// A text that is no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be an RFC 3339 time with an offset, such as 2026-01-31T09:00:00Z")]
+pub struct NoTime;
+
 impl std::str::FromStr for Time {
-    type Err = jiff::Error;
+    type Err = NoTime;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
+        let time = Some(text).filter(|text| is_rfc3339(text)).and_then(|text| text.parse().ok());
+        time.map(Self).ok_or(NoTime)
+    }
+}
+
+/// Whether a text has the form of RFC 3339, section 5.6. The parser reads other forms too, and moves
+/// times by offsets that there are not.
+fn is_rfc3339(text: &str) -> bool {
+    let form = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c });
+    let form = form.collect::<String>().to_ascii_uppercase();
+    let Some(rest) = form.strip_prefix("0000-00-00T00:00:00") else { return false };
+    let rest = match rest.strip_prefix(".0") {
+        Some(fraction) => fraction.trim_start_matches('0'),
+        None => rest,
+    };
+    match rest {
+        "Z" => true,
+        "+00:00" | "-00:00" => {
+            let offset = text.get(text.len().saturating_sub(5)..).unwrap_or_default();
+            let (hour, minute) = offset.split_once(':').unwrap_or_default();
+            hour < "24" && minute < "60"
+        }
+        _ => false,
     }
 }
 
@@ -172,5 +199,44 @@ impl Visitor<'_> for TimeVisitor {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         text.parse().map_err(|_error| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_the_form_of_rfc_3339_and_an_offset_that_there_is() {
+        for good in [
+            "2027-01-01T00:00:00Z",
+            "2027-01-01t00:00:00z",
+            "2027-01-01T00:00:00.5+23:59",
+            "2027-01-01T00:00:00.123456789-00:00",
+        ] {
+            assert!(good.parse::<Time>().is_ok(), "{good}");
+        }
+        for wrong in [
+            "",
+            "2027-01-01",
+            "2027-01-01T00:00:00",
+            "2027-01-01T00:00:00+25:00",
+            "2027-01-01T00:00:00+23:60",
+            "2027-01-01T00:00:00+25:59:59",
+            "2027-01-01T00:00:00+08",
+            "2027-01-01T00-08",
+            "20270101T000000Z",
+            "2027-01-01T00:00Z",
+            "2027-01-01T00:00:00,5Z",
+            "2027-01-01T00:00:00.Z",
+            "2027-01-01 00:00:00Z",
+            "+002027-01-01T00:00:00Z",
+            "2027-01-01T00:00:00Z[America/New_York]",
+            "2027-01-01T00:00:00+00:00[Mars/Base]",
+            "2027-02-29T00:00:00Z",
+            "２０２７-01-01T00:00:00Z",
+        ] {
+            assert_eq!(wrong.parse::<Time>(), Err(NoTime), "{wrong}");
+        }
     }
 }

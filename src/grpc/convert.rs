@@ -71,6 +71,13 @@ impl Violations {
         read
     }
 
+    /// Refuses a range of time that nothing is in.
+    pub(super) fn in_order(&mut self, since: Option<Timestamp>, until: Option<Timestamp>) {
+        if since.zip(until).is_some_and(|(since, until)| until <= since) {
+            self.refuse("until", "must be after since");
+        }
+    }
+
     /// A text for people: nothing that hides or reorders it when it is shown.
     pub(super) fn visible(&mut self, field: &str, text: &str) {
         let hidden = |c: char| {

@@ -15,7 +15,8 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{any, get};
-use http::{HeaderName, Method, header};
+use http::{HeaderName, Method, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
@@ -27,6 +28,7 @@ use self::guard::Guard;
 use super::adapter::Adapter;
 use super::caller::{Caller, Credential};
 use super::gateway::Gateway;
+use super::message;
 use crate::proto::KEY_IN_URL;
 
 /// Where it is served.
@@ -160,7 +162,23 @@ impl<H: ServerHandler> Entrance<H> {
         let caller = Caller::identify(&self.gateway, credential).await;
         let caller = caller.map_err(|status| Refusal::of(&status, in_url))?;
         parts.extensions.insert(caller);
-        let request = Request::from_parts(parts, body);
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| {
+            let is_long = error.is::<LengthLimitError>();
+            if is_long { Refusal::too_large() } else { Refusal::cut_short() }
+        })?;
+        let body = body.to_bytes();
+        // Another media type is the SDK's to refuse.
+        let media = parts.headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
+        if media.is_some_and(|media| media.starts_with("application/json"))
+            && let Err(wrong) = message::check(&body)
+        {
+            let mut response = challenge::answer(&wrong.answer());
+            if !wrong.is_message() {
+                *response.status_mut() = StatusCode::BAD_REQUEST;
+            }
+            return Ok(response);
+        }
+        let request = Request::from_parts(parts, Body::from(body));
         Ok(self.service.handle(request).await.map(Body::new))
     }
 }

@@ -56,6 +56,9 @@ pub(super) async fn unfreeze(call: Call) -> Outcome {
 pub(super) async fn rotate_webhook_secret(call: Call) -> Outcome {
     let endpoint = current(&call).await?.webhook_endpoint_id;
     if endpoint.is_empty() {
+        // Whether there is one is told only to whoever may see endpoints.
+        let request = call.request(v1::ListWebhookEndpointsRequest::default());
+        call.message(call.webhooks().list_webhook_endpoints(request).await)?;
         return Err(Failure::no_webhook());
     }
     webhooks::rotate_of(&call, endpoint).await

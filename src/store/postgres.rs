@@ -44,7 +44,7 @@ const ACQUIRE_TIME: Duration = Duration::from_secs(5);
 const CHECK_TIME: Duration = Duration::from_secs(2);
 
 /// A credential that another server has revoked must end within a second.
-const KEYS_AGE_MAX: Option<Duration> = Some(Duration::from_millis(500));
+const KEYS_AGE_MAX: Duration = Duration::from_millis(500);
 
 /// What the second wall lets through for every organization; the first migration says what it is.
 pub(crate) const ALL_ORGS: &str = "*";

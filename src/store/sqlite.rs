@@ -57,8 +57,9 @@ const ACQUIRE_TIME: Duration = Duration::from_secs(5);
 /// How long the health check may take.
 const CHECK_TIME: Duration = Duration::from_secs(2);
 
-/// Nobody else has the file, so nobody else revokes a credential in it.
-const KEYS_AGE_MAX: Option<Duration> = None;
+/// Nobody else has the file; but a revocation whose caller went away in the middle of it is stored
+/// without being noticed here.
+const KEYS_AGE_MAX: Duration = Duration::from_millis(500);
 
 /// Prepared statements kept by each connection: more than there are.
 const STATEMENTS: usize = 200;

@@ -419,8 +419,8 @@ impl Lane {
             self.read_seq = told.after_seq;
         }
         let is_elsewhere = self.endpoint.url != told.endpoint.url;
-        self.endpoint =
-            WebhookEndpoint { failing_since: self.endpoint.failing_since, ..told.endpoint };
+        let failing_since = self.endpoint.failing_since.filter(|_| !is_elsewhere);
+        self.endpoint = WebhookEndpoint { failing_since, ..told.endpoint };
         self.target = target;
         if is_elsewhere {
             // Another place deserves another chance.

@@ -403,6 +403,17 @@ async fn a_mandate_can_only_name_who_could_answer() {
         let answer = refused(admin.mandates.create_mandate(draft(rule)).await, "INVALID_FIELDS");
         assert_eq!(answer.fields, [field]);
     }
-    admin.mandates.create_mandate(draft(rule(2, &["admin", known]))).await.unwrap();
+    // Whoever is named has to be able to approve.
+    let (reader, _) = key(&mut admin, v1::Role::Reader, "").await;
+    let (gone, _) = key(&mut admin, v1::Role::Admin, "").await;
+    let revoke = v1::RevokeApiKeyRequest { api_key_id: gone.clone() };
+    admin.organization.revoke_api_key(revoke).await.unwrap();
+    for id in [known, &reader, &gone] {
+        let made = admin.mandates.create_mandate(draft(rule(2, &["admin", id]))).await;
+        let answer = refused(made, "INVALID_FIELDS");
+        assert_eq!(answer.fields, ["rules[0].approval.approver_roles[1]"], "{id}");
+    }
+    let (good, _) = key(&mut admin, v1::Role::Admin, "").await;
+    admin.mandates.create_mandate(draft(rule(2, &["admin", &good]))).await.unwrap();
     server.stop().await;
 }

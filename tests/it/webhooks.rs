@@ -20,11 +20,39 @@ use tonic::{Code, Status};
 
 use crate::harness::witness::Refused;
 use crate::harness::{Clients, Engine, Server};
+use crate::process::quetra;
 
 /// Receivers of tests are on loopback, without TLS.
 pub(crate) fn loopback(config: &mut ServerConfig) {
     let allowed = vec!["127.0.0.0/8".parse().unwrap()];
     config.egress = EgressConfig { allows_http: true, allowed, authorities: Vec::new() };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_makes_and_moves_an_endpoint_on_the_server_it_speaks_to() {
+    let server = on(Engine::Sqlite, Arc::new(SystemClock)).await;
+    // Nobody has to be at an endpoint's address for it to be made, and nobody there gets the key.
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/hooks", elsewhere.local_addr().unwrap());
+    let webhooks = |arguments: &[&str]| {
+        let mut command = quetra(&["webhooks"]);
+        command.args(arguments).args(["--output", "json"]);
+        command
+            .env("QUETRA_GATEWAY_URL", server.url())
+            .env("QUETRA_API_KEY", &server.first.admin_key);
+        let ran = command.output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        serde_json::from_slice::<serde_json::Value>(&ran.stdout).unwrap()
+    };
+    let made = webhooks(&["create", &url, "--disabled"]);
+    assert_eq!(made["webhookEndpoint"]["url"], url, "{made}");
+    let id = made["webhookEndpoint"]["id"].as_str().unwrap();
+    let moved = format!("{url}/moved");
+    let changed = webhooks(&["update", id, "--endpoint-url", &moved]);
+    assert_eq!(changed["webhookEndpoint"]["url"], moved, "{changed}");
+    assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    server.stop().await;
 }
 
 async fn on(engine: Engine, clock: Arc<dyn Clock>) -> Server {

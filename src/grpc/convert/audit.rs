@@ -17,6 +17,7 @@ pub(in crate::grpc) fn list(
         since: wrong.time("since", request.since),
         until: wrong.time("until", request.until),
     };
+    wrong.in_order(filter.since, filter.until);
     wrong.finish(Some((filter, page(request.page))))
 }
 

@@ -106,11 +106,7 @@ pub(in crate::grpc) fn list(
         since: wrong.time("since", request.since),
         until: wrong.time("until", request.until),
     };
-    if let (Some(since), Some(until)) = (filter.since, filter.until)
-        && until <= since
-    {
-        wrong.refuse("until", "must be after since");
-    }
+    wrong.in_order(filter.since, filter.until);
     wrong.finish(Some(ListTransactions {
         filter,
         page: page(request.page),

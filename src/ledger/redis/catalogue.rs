@@ -175,7 +175,7 @@ impl MandateStore for ToldCatalogue {
 
 #[async_trait]
 impl KeyStore for ToldCatalogue {
-    fn keys_age_max(&self) -> Option<Duration> {
+    fn keys_age_max(&self) -> Duration {
         self.inner.keys_age_max()
     }
 

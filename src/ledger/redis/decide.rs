@@ -66,7 +66,8 @@ pub(super) struct Deciding<'a> {
     stands: [String; 3],
     bounds: Vec<u8>,
     entry: Vec<u8>,
-    draft: TransactionRecord,
+    /// What is answered if it is approved; it is given away then.
+    draft: Option<TransactionRecord>,
     key_made_at: Option<i64>,
 }
 
@@ -122,7 +123,7 @@ impl<'a> Deciding<'a> {
             stands: stands(command),
             bounds: bounds.collect(),
             entry: entry::encode(&draft)?,
-            draft,
+            draft: Some(draft),
             key_made_at,
         })
     }
@@ -279,8 +280,8 @@ impl<'a> Deciding<'a> {
             Durability::Durable => approved && !there.live.has_replicas,
             Durability::Strict => false,
         };
-        if at_once && self.draft.verdict == Verdict::Approved {
-            let mut record = self.draft.clone();
+        let is_approval = |draft: &mut TransactionRecord| draft.verdict == Verdict::Approved;
+        if at_once && let Some(mut record) = self.draft.take_if(is_approval) {
             facts.conclude(&mut record);
             return Ok(Decided::Ruled(Arc::new(record)));
         }

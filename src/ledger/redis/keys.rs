@@ -35,19 +35,19 @@ impl Keys {
     }
 
     pub(super) fn org(self, id: OrgId) -> String {
-        format!("v1:{{s{:02}}}:o:{}", self.0, hex::encode(id.as_bytes()))
+        self.of('o', id.as_bytes())
     }
 
     pub(super) fn agent(self, id: AgentId) -> String {
-        format!("v1:{{s{:02}}}:a:{}", self.0, hex::encode(id.as_bytes()))
+        self.of('a', id.as_bytes())
     }
 
     pub(super) fn mandate(self, id: MandateId) -> String {
-        format!("v1:{{s{:02}}}:m:{}", self.0, hex::encode(id.as_bytes()))
+        self.of('m', id.as_bytes())
     }
 
     pub(super) fn windows(self, id: MandateId) -> String {
-        format!("v1:{{s{:02}}}:t:{}", self.0, hex::encode(id.as_bytes()))
+        self.of('t', id.as_bytes())
     }
 
     pub(super) fn slice(self, charge: &Charge) -> String {
@@ -58,15 +58,42 @@ impl Keys {
 
     /// A slice as its lease names it.
     pub(super) fn slice_named(self, mandate: MandateId, subject: &str, starts_at: i64) -> String {
-        let id = hex::encode(mandate.as_bytes());
-        format!("v1:{{s{:02}}}:b:{id}:{subject}:{starts_at}", self.0)
+        let mut name = self.of('b', mandate.as_bytes());
+        name.extend([":", subject, ":"]);
+        name.push_str(&starts_at.to_string());
+        name
     }
 
     pub(super) fn record(self, agent: AgentId, key: &str) -> String {
         let digest = Sha256::digest(key);
-        let half = digest.get(..16).unwrap_or_default();
-        format!("v1:{{s{:02}}}:i:{}:{}", self.0, hex::encode(agent.as_bytes()), hex::encode(half))
+        let mut name = self.of('i', agent.as_bytes());
+        name.push(':');
+        push_hex(&mut name, digest.first_chunk().unwrap_or(&[0; 16]));
+        name
     }
+
+    /// What the shard has of a kind about an id; there is room for what some names go on with.
+    fn of(self, kind: char, id: &[u8; 16]) -> String {
+        let mut name = String::with_capacity(NAME);
+        name.push_str("v1:{s");
+        let shard = self.0.to_string();
+        name.extend([if shard.len() < 2 { "0" } else { "" }, &shard, "}:"]);
+        name.extend([kind, ':']);
+        push_hex(&mut name, id);
+        name
+    }
+}
+
+/// The longest of most names.
+const NAME: usize = 96;
+
+/// Names are made for every decision, several of them: without a text in between.
+fn push_hex(name: &mut String, id: &[u8; 16]) {
+    let mut digits = [0; 32];
+    // It fails only if the lengths do not fit, and they do.
+    let written = hex::encode_to_slice(id, &mut digits);
+    debug_assert!(written.is_ok(), "two digits for each byte");
+    name.push_str(std::str::from_utf8(&digits).unwrap_or_default());
 }
 
 /// How an organization stands, as the scripts compare it.

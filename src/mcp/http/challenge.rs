@@ -48,6 +48,16 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "MALFORMED_REQUEST", error)
     }
 
+    pub(super) const fn too_large() -> Self {
+        let error = "a message may have 128 KiB";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "MESSAGE_TOO_LARGE", error)
+    }
+
+    pub(super) const fn cut_short() -> Self {
+        let error = "the message ended before its end; send it again";
+        Self::new(StatusCode::BAD_REQUEST, "MALFORMED_REQUEST", error)
+    }
+
     pub(super) const fn no_credential() -> Self {
         let error = "send a key of an agent as `authorization: Bearer sk_…`";
         Self::new(StatusCode::UNAUTHORIZED, "CREDENTIAL_INVALID", error)
@@ -138,7 +148,8 @@ pub(super) fn metadata(resource: &str) -> Response {
     }))
 }
 
-fn answer(body: &serde_json::Value) -> Response {
+/// An answer in JSON.
+pub(super) fn answer(body: &serde_json::Value) -> Response {
     let mut response = Response::new(format!("{body}\n").into());
     let media = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, media);

@@ -208,7 +208,8 @@ async fn evaluate(mut call: Call) -> Result<Reply, Failure> {
     if let Some(data) = data.as_object_mut() {
         let state = made.state();
         let was_asked = made.decision() == v1::Decision::PendingApproval;
-        let approved = judged.approved() || (was_asked && state == v1::TransactionState::Approved);
+        // What was approved once may have been given back since.
+        let approved = state == v1::TransactionState::Approved;
         data.insert("approved".to_owned(), approved.into());
         data.insert("transactionId".to_owned(), made.transaction_id.clone().into());
         data.insert("state".to_owned(), Word(state).as_str().into());
@@ -219,6 +220,8 @@ async fn evaluate(mut call: Call) -> Result<Reply, Failure> {
         data.insert("intentKey".to_owned(), request.idempotency_key.clone().into());
         if was_asked && state != v1::TransactionState::PendingApproval {
             text = pending::outcome(state);
+        } else if judged.approved() && !approved {
+            text = pending::closed(state);
         } else if was_asked {
             let waiting = Waiting::read(&call.gateway, &call.caller, &request, &made).await;
             text.push_str(&waiting.text());

@@ -16,7 +16,7 @@ use crate::store::{ApiKey, KeyStore, Page, StoreError};
 
 #[async_trait]
 impl KeyStore for Store {
-    fn keys_age_max(&self) -> Option<Duration> {
+    fn keys_age_max(&self) -> Duration {
         super::super::KEYS_AGE_MAX
     }
 

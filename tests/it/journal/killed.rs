@@ -217,6 +217,21 @@ fn proves_itself(folder: &Folder, (process, key, public): (&Process, &str, &str)
     // Another key signs nothing here.
     let told = offline(&export, &"ab".repeat(32), Some(witness));
     assert!(!told.status.success() && text(&told).contains("is not signed"), "{}", text(&told));
+    // What is no export is left as it was.
+    let foreign = folder.path().join("foreign");
+    for content in ["not one whole line".to_owned(), "a line of another file\n".repeat(300_000)] {
+        fs::write(&foreign, &content).unwrap();
+        let refused = audit(&process.url, key, &["export", "--file", foreign.to_str().unwrap()]);
+        assert!(!refused.status.success() && text(&refused).contains("is no export"));
+        assert_eq!(fs::read_to_string(&foreign).unwrap(), content);
+    }
+    // Nor is an export of another organization.
+    let id = lines.find("org_").unwrap();
+    let other = format!("{}org_{}{}", &lines[..id], "9".repeat(32), &lines[id + 36..]);
+    fs::write(&foreign, &other).unwrap();
+    let refused = audit(&process.url, key, &["export", "--file", foreign.to_str().unwrap()]);
+    assert!(!refused.status.success() && text(&refused).contains("another organization"));
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), other);
     let table = audit(&process.url, key, &["export", "--format", "csv"]);
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(table.starts_with("sequence,at_micros,kind,"), "{}", &table[..100]);

@@ -118,6 +118,19 @@ async fn a_purchase_with_one_intent_key_is_charged_once() {
     for again in futures::future::join_all(many).await {
         assert_eq!(again["transactionId"], first["transactionId"]);
     }
+    // What was given back since may not be spent.
+    let second = json!({
+        "amount": 300, "vendor": "firecrawl.dev", "category": "research",
+        "intentKey": "report-43-firecrawl",
+    });
+    let given_back = mcp.data("quetra_evaluate", second.clone()).await;
+    let transaction_id = given_back["transactionId"].as_str().unwrap().to_owned();
+    let void = v1::VoidTransactionRequest { transaction_id };
+    server.admin().await.transactions.void_transaction(void).await.unwrap();
+    let again = mcp.call("quetra_evaluate", second).await;
+    let data = &again["structuredContent"];
+    assert_eq!((&data["approved"], &data["state"]), (&json!(false), &json!("voided")));
+    assert!(text(&again).contains("given back since: do not spend"), "{again}");
     let left = mcp.data("quetra_check_budget", json!({})).await;
     assert_eq!(left["budget"]["spent"], 300);
     // Another purchase under the same name is a mistake, and nothing is approved.

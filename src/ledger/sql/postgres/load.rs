@@ -59,15 +59,18 @@ CROSS JOIN LATERAL (
     WHERE mandate_id = asked.mandate AND verdict <> 'rejected' AND decided_at > asked.starts_at
     ORDER BY decided_at, seq LIMIT 1) first";
 
-/// With what is leased of each, which outlives the counter's row.
+/// With what is leased of each, which outlives its row. The limit keeps the plan at one look
+/// into the index for each.
 const COUNTERS: &str = "
-SELECT asked.place, counter.spent, counter.held, (SELECT coalesce(sum(leased), 0)::bigint FROM lease
+SELECT asked.place, kept.spent, kept.held, (SELECT coalesce(sum(leased), 0)::bigint FROM lease
     WHERE lease.mandate_id = asked.mandate AND lease.subject = asked.subject
         AND lease.starts_at = asked.starts_at)
 FROM unnest($1::bytea[], $2::text[], $3::bigint[])
     WITH ORDINALITY AS asked (mandate, subject, starts_at, place)
-LEFT JOIN counter ON counter.mandate_id = asked.mandate AND counter.subject = asked.subject
-    AND counter.starts_at = asked.starts_at";
+LEFT JOIN LATERAL (
+    SELECT spent, held FROM counter
+    WHERE mandate_id = asked.mandate AND subject = asked.subject
+        AND starts_at = asked.starts_at LIMIT 1) kept ON true";
 
 /// The kept counters of a subject in whose windows a time is.
 const COUNTING: &str = "

@@ -70,6 +70,18 @@ pub(super) fn outcome(state: v1::TransactionState) -> String {
     said.to_owned()
 }
 
+/// What an approval means that is over.
+pub(super) fn closed(state: v1::TransactionState) -> String {
+    let is_paid = matches!(state, v1::TransactionState::Settled | v1::TransactionState::Refunded);
+    let said = if is_paid {
+        "It was approved, bought and settled: do not buy it again."
+    } else {
+        "It was approved, and its money was given back since: do not spend on it. If it was not \
+         bought, ask again with a new intentKey."
+    };
+    said.to_owned()
+}
+
 impl Approval {
     /// Reads this mandate in this version.
     pub(super) async fn read(

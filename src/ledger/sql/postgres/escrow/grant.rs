@@ -24,13 +24,16 @@ const SHARE: i64 = 4;
 const EPOCH: &str = "SELECT epoch, begun FROM shard_authority WHERE shard = $1 FOR KEY SHARE";
 const VERSIONS: &str = "SELECT id, version FROM mandate WHERE id = ANY($1)";
 
-/// The last lease of this epoch of each counter.
+/// The last lease of this epoch of each counter. The limit keeps the plan at one look into the index
+/// for each.
 const LAST: &str = "
-SELECT asked.place, lease.number, lease.amount, lease.leased, lease.level, lease.limit_minor
+SELECT asked.place, last.number, last.amount, last.leased, last.level, last.limit_minor
 FROM unnest($1::bytea[], $2::text[], $3::bigint[])
     WITH ORDINALITY AS asked (mandate, subject, starts_at, place)
-JOIN lease ON lease.mandate_id = asked.mandate AND lease.subject = asked.subject
-    AND lease.starts_at = asked.starts_at AND lease.shard = $4 AND lease.epoch = $5";
+CROSS JOIN LATERAL (
+    SELECT number, amount, leased, level, limit_minor FROM lease
+    WHERE mandate_id = asked.mandate AND subject = asked.subject
+        AND starts_at = asked.starts_at AND shard = $4 AND epoch = $5 LIMIT 1) last";
 
 const LEASE: &str = "
 INSERT INTO lease (mandate_id, subject, starts_at, shard, epoch, number, amount, leased, level,
