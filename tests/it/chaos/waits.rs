@@ -70,7 +70,8 @@ const fn kills(fault: Fault) -> usize {
         | Fault::FreezePostgres(_)
         | Fault::Cut(..)
         | Fault::Slow(..)
-        | Fault::End(..) => 0,
+        | Fault::End(..)
+        | Fault::Clock(..) => 0,
     }
 }
 
