@@ -2,9 +2,9 @@
 //! ends in the checker.
 //!
 //! The short form makes every kind of fault once, in an order that `QUETRA_SEED` says, and is in
-//! the normal run. `QUETRA_CHAOS` is how many more the long form makes at random, and `QUETRA_CALLS`
-//! how many answers come between two; see docs/CHECKER.md. Not here: single faults at chosen
-//! points (`crash`, `faults`).
+//! the normal run. `QUETRA_CHAOS` is how many more the long form makes at random, and
+//! `QUETRA_CALLS` how many answers come between two; see docs/CHECKER.md. Not here: single faults
+//! at chosen points (`crash`, `faults`).
 
 mod clock;
 mod fault;

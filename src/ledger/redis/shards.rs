@@ -85,7 +85,7 @@ struct Shard {
     epoch: RwLock<Option<Epoch>>,
     gate: Mutex<()>,
     position: watch::Sender<Place>,
-    /// The first entry of this server that is not recorded yet, and since when.
+    /// The first entry that this server waits for, and since when.
     waiting: std::sync::Mutex<Option<(Place, Instant)>>,
     /// When something was last heard to be recorded.
     moved: std::sync::Mutex<Instant>,
@@ -268,7 +268,8 @@ impl Shards {
         }
     }
 
-    /// Whether entries of this server wait, and nothing is recorded: whoever should do it does not.
+    /// Whether this server waits for entries, and nothing is recorded: whoever should do it does
+    /// not.
     pub(super) fn is_stuck(&self) -> bool {
         self.shards.iter().any(|shard| {
             let waiting = *shard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,7 +281,7 @@ impl Shards {
         })
     }
 
-    /// Notes an entry of this server, so that its lag is seen.
+    /// Notes an entry that this server waits for, so that its lag is seen.
     pub(super) fn appended(&self, shard: i16, place: Place) -> Result<(), Trouble> {
         let shard = self.shard(shard)?;
         let mut waiting = shard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -304,6 +305,7 @@ impl Shards {
 
     /// Waits until everything up to a place is recorded.
     pub(super) async fn wait(&self, shard: i16, place: Place) -> Result<(), Trouble> {
+        self.appended(shard, place)?;
         let mut position = self.shard(shard)?.position.subscribe();
         let waited = timeout(RECORD_TIME, async {
             loop {
