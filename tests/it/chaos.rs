@@ -2,9 +2,11 @@
 //! ends in the checker.
 //!
 //! The short form makes every kind of fault once, in an order that `QUETRA_SEED` says, and is in
-//! the normal run. `QUETRA_CHAOS` is how many more the long form makes at random; see
-//! docs/CHECKER.md. Not here: single faults at chosen points (`crash`, `faults`).
+//! the normal run. `QUETRA_CHAOS` is how many more the long form makes at random, and
+//! `QUETRA_CALLS` how many answers come between two; see docs/CHECKER.md. Not here: single faults
+//! at chosen points (`crash`, `faults`).
 
+mod clock;
 mod fault;
 mod scene;
 mod waits;
@@ -19,7 +21,7 @@ use crate::crash::assert_rich;
 use crate::dice::{Dice, setting};
 
 /// Answers that clients must get between two faults.
-const CALLS: usize = 40;
+const CALLS: u64 = 40;
 
 /// These kinds of faults, each once, and in the long form as many of all as are asked for.
 fn plan(once: Range<usize>, all: usize, dice: &mut Dice) -> Vec<Fault> {
@@ -40,15 +42,16 @@ fn plan(once: Range<usize>, all: usize, dice: &mut Dice) -> Vec<Fault> {
 async fn three_servers_on(home: Home, once: Range<usize>, all: usize) {
     let seed = setting("QUETRA_SEED", 11);
     println!("QUETRA_SEED={seed} makes the same faults again");
+    let calls = usize::try_from(setting("QUETRA_CALLS", CALLS)).unwrap();
     let mut dice = Dice::new(seed);
     let faults = plan(once, all, &mut dice);
     let mut scene = Scene::new(home, 1).await;
     for (number, fault) in faults.iter().enumerate() {
-        scene.work(CALLS).await;
+        scene.work(calls).await;
         println!("fault {number}: {fault:?}");
-        scene.make(*fault, CALLS / 4).await;
+        scene.make(*fault, calls.min(40) / 4).await;
     }
-    scene.work(CALLS).await;
+    scene.work(calls).await;
     let history = scene.judge().await;
     assert_rich(&history);
 }

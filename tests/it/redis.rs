@@ -26,6 +26,7 @@ mod promoted;
 mod proofs;
 mod rebase;
 mod steady;
+mod turns;
 mod windows;
 
 /// Callers at once.

@@ -30,6 +30,10 @@ mod slices;
 /// others may spend before this call comes back.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long nothing can be leased for one call, before it is told so. What is on its way comes
+/// sooner, and what an epoch that is over has may not come at all.
+const SHORT_TIME: Duration = Duration::from_millis(500);
+
 /// How far clocks may be apart. A key that says when it was made is believed within this.
 const CLOCKS: i64 = 60_000_000;
 
@@ -80,6 +84,8 @@ struct State {
     levels: Vec<u8>,
     /// When it was proved, in microseconds; 0 before.
     proved_at: i64,
+    /// Since when there has been nothing to lease, and no proof of that.
+    short_since: Option<Instant>,
 }
 
 impl State {

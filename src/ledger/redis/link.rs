@@ -1,4 +1,5 @@
-//! The connection to Redis: one for all calls of a server, made again when it is lost.
+//! The connection to Redis: one for all calls of a server, made again when it is lost. A call waits
+//! a moment for that and no longer; it can be decided without Redis.
 //!
 //! A connection belongs to one process of Redis: its replication id is read when it is made, with
 //! the settings that must hold (`settings`), and a process that restarts, is replaced or promoted
@@ -6,13 +7,14 @@
 //! and promoted again while its connections last. Not here: what is asked (`scripts`), who may be
 //! believed (`shards`), and who finds out that it is another now (`watch`).
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Value};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use super::scripts::{Answer, SCRIPTS, Script};
 use super::settings::{self, Identity, Unfit};
@@ -27,6 +29,9 @@ const ANSWER_TIME: Duration = Duration::from_millis(900);
 /// How long nobody tries again after a connection could not be made.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a call waits for the connection after one that was just lost.
+const HOLD: Duration = Duration::from_millis(300);
+
 /// The epoch that scripts name when the process is not the one that the connection was made to.
 const REPLACED: i64 = -1;
 
@@ -39,9 +44,9 @@ pub(super) enum LinkError {
     /// It runs with settings under which the level cannot be kept.
     #[error(transparent)]
     Unfit(#[from] Unfit),
-    /// It could not be reached a moment ago.
-    #[error("redis could not be reached a moment ago")]
-    Paused,
+    /// The connection to it was lost, and there is no other one yet.
+    #[error("the connection to redis was lost a moment ago")]
+    Lost,
     /// Another one has its place.
     #[error("this Redis was superseded by another one and is never believed again; name that one")]
     Superseded,
@@ -80,49 +85,78 @@ impl Live {
     }
 }
 
-/// The link; it connects when it is needed.
+/// Whether there is a connection.
+#[derive(Clone)]
+enum State {
+    Live(Arc<Live>),
+    /// There was one, or will be, until the first attempt to make another one has failed.
+    Lost,
+    /// It could not be made, or must not be used.
+    Away(LinkError),
+}
+
+/// The link.
 pub(super) struct Link {
     client: Client,
     level: Durability,
-    live: RwLock<Option<Arc<Live>>>,
-    failed_at: Mutex<Option<Instant>>,
+    state: watch::Sender<State>,
+    /// Whether somebody else connects than those who need it.
+    is_kept: AtomicBool,
 }
 
 impl Link {
     pub(super) fn new(url: &str, level: Durability) -> Result<Self, LinkError> {
-        let client = Client::open(url)?;
-        Ok(Self { client, level, live: RwLock::new(None), failed_at: Mutex::new(None) })
+        let (client, is_kept) = (Client::open(url)?, AtomicBool::new(false));
+        Ok(Self { client, level, state: watch::Sender::new(State::Lost), is_kept })
     }
 
-    /// The connection, made now if there is none.
+    /// The connection. If there is none, whoever keeps the link makes one, and without anybody who
+    /// does it is made now.
     pub(super) async fn live(&self) -> Result<Arc<Live>, LinkError> {
         if let Some(live) = self.present() {
             return Ok(live);
         }
-        // One tries; the others wait for what comes of it.
-        let mut failed_at = self.failed_at.lock().await;
-        if let Some(live) = self.present() {
-            return Ok(live);
+        if !self.is_kept.load(Ordering::Relaxed) {
+            return self.renew().await;
         }
-        if failed_at.is_some_and(|at| at.elapsed() < PAUSE) {
-            return Err(LinkError::Paused);
+        let mut state = self.state.subscribe();
+        let known = state.wait_for(|state| !matches!(state, State::Lost));
+        let known = timeout(HOLD, known).await;
+        match known.ok().and_then(|known| known.ok().map(|state| state.clone())) {
+            Some(State::Live(live)) => Ok(live),
+            Some(State::Away(error)) => Err(error),
+            Some(State::Lost) | None => Err(LinkError::Lost),
         }
-        match self.connect().await {
+    }
+
+    /// Keeps the link connected, for as long as this is awaited: an attempt must not end with the
+    /// patience of the call that needs it.
+    pub(super) async fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+        let mut state = self.state.subscribe();
+        while state.wait_for(|state| !matches!(state, State::Live(_))).await.is_ok() {
+            if matches!(*state.borrow(), State::Away(_)) {
+                sleep(PAUSE).await;
+            }
+            // Whoever needs it is told why there is none.
+            drop(self.renew().await);
+        }
+    }
+
+    async fn renew(&self) -> Result<Arc<Live>, LinkError> {
+        let made = self.connect().await.map(Arc::new);
+        match &made {
             Ok(live) => {
-                *failed_at = None;
-                let live = Arc::new(live);
-                *self.live.write().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Arc::clone(&live));
+                self.state.send_replace(State::Live(Arc::clone(live)));
                 metrics::gauge!("quetra_redis_connected").set(1.0);
-                Ok(live)
             }
             Err(error) => {
-                *failed_at = Some(Instant::now());
+                self.state.send_replace(State::Away(error.clone()));
                 metrics::gauge!("quetra_redis_connected").set(0.0);
                 tracing::warn!(%error, "redis cannot be used now");
-                Err(error)
             }
         }
+        made
     }
 
     /// A connection of one's own, for calls that wait.
@@ -187,15 +221,17 @@ impl Link {
 
     /// Gives a connection to a process up that is never believed again; nobody tries again for a
     /// moment, as it may still be where the URL leads.
-    pub(super) async fn refuse(&self, live: &Arc<Live>) -> LinkError {
-        self.forget(live);
-        *self.failed_at.lock().await = Some(Instant::now());
+    pub(super) fn refuse(&self, live: &Arc<Live>) -> LinkError {
+        self.leave(live, State::Away(LinkError::Superseded));
         LinkError::Superseded
     }
 
     /// The connection that there is, if there is one.
     pub(super) fn present(&self) -> Option<Arc<Live>> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+        match &*self.state.borrow() {
+            State::Live(live) => Some(Arc::clone(live)),
+            State::Lost | State::Away(_) => None,
+        }
     }
 
     /// Asks something else.
@@ -215,9 +251,16 @@ impl Link {
 
     /// Gives a connection up, for all callers.
     pub(super) fn forget(&self, live: &Arc<Live>) {
-        let mut present = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        if present.as_ref().is_some_and(|present| Arc::ptr_eq(present, live)) {
-            *present = None;
-        }
+        self.leave(live, State::Lost);
+    }
+
+    fn leave(&self, live: &Arc<Live>, then: State) {
+        self.state.send_if_modified(|state| {
+            let is_this = matches!(state, State::Live(present) if Arc::ptr_eq(present, live));
+            if is_this {
+                *state = then;
+            }
+            is_this
+        });
     }
 }

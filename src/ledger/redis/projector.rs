@@ -214,7 +214,8 @@ impl<'a> Worker<'a> {
         Ok(live)
     }
 
-    /// Whether it is this one's turn to work; it stays so as long as the connection lives.
+    /// Whether it is this one's turn to work; it stays so as long as the connection lives. Who has
+    /// the turn and does nothing with it keeps nobody from working.
     async fn is_alone(&mut self) -> Result<bool, Trouble> {
         let identity = Arc::clone(&self.redis().await?.identity);
         if self.has_lock.as_ref().is_some_and(|had| *had != identity) {
@@ -230,7 +231,7 @@ impl<'a> Worker<'a> {
             self.has_lock = is_alone.then_some(identity);
             self.shards.set_records(is_alone);
         }
-        Ok(self.has_lock.is_some())
+        Ok(self.has_lock.is_some() || self.shards.is_stuck())
     }
 
     /// The shards that are spent from on this process and can be recorded.

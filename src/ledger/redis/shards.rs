@@ -33,6 +33,10 @@ const LOOK: Duration = Duration::from_millis(250);
 /// keys live a day, and Redis' memory is not without end (rule 16).
 const LAG_MAX: Duration = Duration::from_secs(60);
 
+/// How long nothing is recorded before others than the one whose turn it is record too: it may be
+/// cut off, or stopped, and Postgres does not know.
+const STUCK_TIME: Duration = Duration::from_secs(1);
+
 /// How long it is believed that nobody else has taken a shard over: who cannot ask Postgres for
 /// longer must not spend, as what stops mandates may be told to another process meanwhile.
 const BELIEF: Duration = Duration::from_millis(900);
@@ -81,8 +85,10 @@ struct Shard {
     epoch: RwLock<Option<Epoch>>,
     gate: Mutex<()>,
     position: watch::Sender<Place>,
-    /// The first entry of this server that is not recorded yet, and since when.
+    /// The first entry that this server waits for, and since when.
     waiting: std::sync::Mutex<Option<(Place, Instant)>>,
+    /// When something was last heard to be recorded.
+    moved: std::sync::Mutex<Instant>,
 }
 
 /// All of them.
@@ -114,6 +120,7 @@ impl Shards {
             gate: Mutex::new(()),
             position: watch::Sender::new(Place::default()),
             waiting: std::sync::Mutex::new(None),
+            moved: std::sync::Mutex::new(Instant::now()),
         };
         let shards = (0..SHARDS).map(shard).collect();
         let (look_ups, records) = (Gather::default(), AtomicBool::new(false));
@@ -216,7 +223,7 @@ impl Shards {
         let now = self.clock.now().as_microsecond();
         let of = (shard, live.identity.as_ref());
         match self.escrow.take(of, seen.as_ref().map(|seen| seen.epoch), now).await? {
-            Taken::Superseded => Err(self.link.refuse(live).await.into()),
+            Taken::Superseded => Err(self.link.refuse(live).into()),
             Taken::Yes(found) if found.replication_id == *live.identity && !found.begun => {
                 metrics::counter!("quetra_redis_takeovers_total").increment(1);
                 tracing::info!(shard, epoch = found.epoch, "took the shard over");
@@ -251,14 +258,30 @@ impl Shards {
     /// Notes how far a shard is recorded.
     pub(super) fn recorded(&self, shard: i16, place: Place) {
         let Ok(shard) = self.shard(shard) else { return };
-        shard.position.send_if_modified(|known| {
+        let is_later = shard.position.send_if_modified(|known| {
             let is_later = place > *known;
             *known = place.max(*known);
             is_later
         });
+        if is_later {
+            *shard.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
     }
 
-    /// Notes an entry of this server, so that its lag is seen.
+    /// Whether this server waits for entries, and nothing is recorded: whoever should do it does
+    /// not.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.shards.iter().any(|shard| {
+            let waiting = *shard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let moved = *shard.moved.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.is_some_and(|(first, since)| {
+                let still = since.max(moved).elapsed();
+                first > *shard.position.borrow() && still > STUCK_TIME
+            })
+        })
+    }
+
+    /// Notes an entry that this server waits for, so that its lag is seen.
     pub(super) fn appended(&self, shard: i16, place: Place) -> Result<(), Trouble> {
         let shard = self.shard(shard)?;
         let mut waiting = shard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -282,6 +305,7 @@ impl Shards {
 
     /// Waits until everything up to a place is recorded.
     pub(super) async fn wait(&self, shard: i16, place: Place) -> Result<(), Trouble> {
+        self.appended(shard, place)?;
         let mut position = self.shard(shard)?.position.subscribe();
         let waited = timeout(RECORD_TIME, async {
             loop {

@@ -1,5 +1,5 @@
-//! The watch: whether the process that this server spends from is still the one that it connected
-//! to, and whether Postgres still says that it may be.
+//! The watch: the server has a connection to Redis, to the process that it was made to, and
+//! Postgres still says that this one may be spent from.
 //!
 //! A replica may be promoted while the old master serves on, to those who are connected to it. They
 //! find out here, within `shards::KNOWN_TO_ALL`, or stop. Not here: what is done in an epoch
@@ -22,8 +22,13 @@ const ANSWER_TIME: Duration = Duration::from_millis(600);
 
 /// Looks until it is stopped.
 pub(super) async fn run(shards: Arc<Shards>, stop: CancellationToken) {
-    while stop.run_until_cancelled(sleep(TICK)).await.is_some() {
-        let (redis, postgres) = tokio::join!(look(&shards), ask(&shards));
+    stop.run_until_cancelled(async { tokio::join!(shards.link.keep(), look_on(&shards)) }).await;
+}
+
+async fn look_on(shards: &Shards) {
+    loop {
+        sleep(TICK).await;
+        let (redis, postgres) = tokio::join!(look(shards), ask(shards));
         for trouble in [redis, postgres].into_iter().filter_map(Result::err) {
             // Whoever decides says so louder.
             tracing::debug!(%trouble, "it is not known now who may be spent from");

@@ -8,6 +8,9 @@ use super::scene::SERVERS;
 use crate::dice::Dice;
 use crate::proxy::Way;
 
+/// How wrong a clock may be: two servers are apart by no more than may be believed of each other.
+const SHIFT_MS: i64 = 25_000;
+
 /// Which wire of a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wire {
@@ -39,6 +42,8 @@ pub(super) enum Fault {
     Slow(usize, Wire, Way, Duration),
     /// Every connection of a wire ends.
     End(usize, Wire),
+    /// From now on its clock is so many milliseconds ahead, or behind.
+    Clock(usize, i64),
     Redis(RedisFault),
 }
 
@@ -61,13 +66,13 @@ pub(super) enum RedisFault {
 
 impl Fault {
     /// Those of servers and Postgres.
-    pub(super) const KINDS: usize = 12;
+    pub(super) const KINDS: usize = 13;
 
     /// Those with a Redis too, that keeps what its disk has.
-    pub(super) const KINDS_WITH_REDIS: usize = 18;
+    pub(super) const KINDS_WITH_REDIS: usize = 19;
 
     /// All of them.
-    pub(super) const KINDS_WITH_LOSS: usize = 21;
+    pub(super) const KINDS_WITH_LOSS: usize = 22;
 
     /// A fault of this kind, that lasts as long as this at most.
     pub(super) fn new(kind: usize, longest: i64, dice: &mut Dice) -> Self {
@@ -93,14 +98,15 @@ impl Fault {
             ),
             10 => Self::End(server, Wire::Front),
             11 => Self::End(server, Wire::Back),
-            12 => Self::Redis(RedisFault::Kill),
-            13 => Self::Redis(RedisFault::Freeze(time)),
-            14 => Self::Cut(server, Wire::Redis, way, time),
-            15 => Self::Slow(server, Wire::Redis, way, time),
-            16 => Self::Redis(RedisFault::Promote(server, time)),
-            17 => Self::End(server, Wire::Redis),
-            18 => Self::Redis(RedisFault::Flush),
-            19 => Self::Redis(RedisFault::Empty),
+            12 => Self::Clock(server, dice.between(-SHIFT_MS, SHIFT_MS)),
+            13 => Self::Redis(RedisFault::Kill),
+            14 => Self::Redis(RedisFault::Freeze(time)),
+            15 => Self::Cut(server, Wire::Redis, way, time),
+            16 => Self::Slow(server, Wire::Redis, way, time),
+            17 => Self::Redis(RedisFault::Promote(server, time)),
+            18 => Self::End(server, Wire::Redis),
+            19 => Self::Redis(RedisFault::Flush),
+            20 => Self::Redis(RedisFault::Empty),
             _ => Self::Redis(RedisFault::Old),
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::clock::{self, Shifted};
 use super::fault::{Fault, RedisFault, Wire};
 use super::waits::{Made, Told};
 use crate::checker;
@@ -88,6 +89,7 @@ struct Replica {
     front: Proxy,
     back: Proxy,
     redis: Option<Proxy>,
+    clock: Shifted,
 }
 
 impl Replica {
@@ -154,16 +156,18 @@ impl Scene {
     pub(super) async fn new(home: Home, controllers: u64) -> Self {
         let cluster = Cluster::new().await;
         let site = Site::new(&cluster.url);
+        let library = clock::build(site.folder.path());
         let mut replicas = Vec::new();
         for number in 0..SERVERS {
             let back = Proxy::to(address(&cluster.url)).await;
             let (real, log) = (address(&cluster.url), format!("server-{number}.log"));
             let database = cluster.url.replace(&real.to_string(), &back.address().to_string());
             let (redis, arguments) = home.way().await;
-            let process = site.serve_by(&log, &database, &arguments);
+            let clock = Shifted::new(site.folder.path(), &log, &library);
+            let process = site.serve_in(&log, &database, &arguments, &clock.environment());
             let front = Proxy::to(address(&process.url)).await;
             let process = Arc::new(Mutex::new(process));
-            replicas.push(Replica { log, database, arguments, process, front, back, redis });
+            replicas.push(Replica { log, database, arguments, process, front, back, redis, clock });
         }
         let urls = replicas.iter().map(|replica| format!("http://{}", replica.front.address()));
         let (_, urls) = watch::channel(urls.collect());
@@ -210,7 +214,8 @@ impl Scene {
 
     fn restart(&self, which: usize) {
         let replica = &self.replicas[which];
-        let started = self.site.serve_by(&replica.log, &replica.database, &replica.arguments);
+        let Replica { log, database, arguments, clock, .. } = replica;
+        let started = self.site.serve_in(log, database, arguments, &clock.environment());
         replica.front.point_to(address(&started.url));
         *replica.process.lock().unwrap() = started;
     }
@@ -279,6 +284,7 @@ impl Scene {
                 wire.set(way, Passage::Open);
             }
             Fault::End(which, wire) => self.replicas[which].wire(wire).end_all(),
+            Fault::Clock(which, ahead_ms) => self.replicas[which].clock.set(ahead_ms),
             Fault::Redis(fault) => self.hurt_redis(fault, meanwhile).await,
         }
     }
@@ -291,7 +297,8 @@ impl Scene {
                 self.home.its_redis().signal("CONT");
             }
             RedisFault::Promote(first, time) => {
-                let new = Redis::replica_of(&self.home.its_redis());
+                let attach = || Redis::replica_of(&self.home.its_redis());
+                let new = tokio::task::block_in_place(attach);
                 // Servers find out that there is a replica.
                 tokio::time::sleep(A_WHILE * 2).await;
                 new.promote();

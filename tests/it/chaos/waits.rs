@@ -3,15 +3,25 @@
 //! What is judged is whether the story is sound; this says what the faults cost. Not here: the
 //! judge (`checker`).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::fault::{Fault, RedisFault};
-use crate::checker::history::{Call, Outcome};
+use crate::checker::history::{Call, Outcome, Request};
 
 /// A fault, from when until when it was made, in milliseconds since the run began.
 pub(super) struct Made {
     pub(super) fault: Fault,
     pub(super) ms: (u64, u64),
+}
+
+/// What a fault cost, in milliseconds.
+struct Wait {
+    fault: Fault,
+    /// How long nobody was answered at all.
+    all: u64,
+    /// How long one question was not, since it was asked or the fault began.
+    one: u64,
 }
 
 /// What came of a run.
@@ -22,7 +32,7 @@ pub(super) struct Told {
     refused: usize,
     unknown: usize,
     kills: usize,
-    waits: Vec<(Fault, u64, u64)>,
+    waits: Vec<Wait>,
 }
 
 impl Told {
@@ -33,16 +43,17 @@ impl Told {
         let mut answers = history.iter().filter(decided).map(|call| call.ms.1).collect::<Vec<_>>();
         answers.sort_unstable();
         let ends = made.iter().skip(1).map(|next| next.ms.0).chain([u64::MAX]);
+        let questions = questions(history);
         let waits = made.iter().zip(ends).map(|(one, end)| {
-            let (begin, healed) = one.ms;
-            let during = answers.iter().copied().filter(|at| (begin..end).contains(at));
-            let (mut longest, mut last) = (0, begin);
-            for at in during.clone() {
-                longest = longest.max(at - last);
+            let begin = one.ms.0;
+            let (mut all, mut last) = (0, begin);
+            for at in answers.iter().copied().filter(|at| (begin..end).contains(at)) {
+                all = all.max(at - last);
                 last = at;
             }
-            let after = during.clone().find(|at| *at >= healed).unwrap_or(healed) - healed;
-            (one.fault, longest, after)
+            let during = questions.iter().filter(|(asked, told)| *asked < end && *told >= begin);
+            let waited = during.map(|(asked, told)| told.min(&end) - asked.max(&begin));
+            Wait { fault: one.fault, all, one: waited.max().unwrap_or_default() }
         });
         Self {
             calls: history.len(),
@@ -58,6 +69,21 @@ impl Told {
     }
 }
 
+/// When each question was first asked, and when it was first answered.
+fn questions(history: &[Call]) -> Vec<(u64, u64)> {
+    let mut questions = BTreeMap::<&str, (u64, u64)>::new();
+    for call in history {
+        if let Request::Evaluate { key, .. } = &call.request {
+            let (asked, told) = questions.entry(key).or_insert((u64::MAX, u64::MAX));
+            *asked = call.ms.0.min(*asked);
+            if matches!(call.outcome, Outcome::Decided(_)) {
+                *told = call.ms.1.min(*told);
+            }
+        }
+    }
+    questions.into_values().filter(|(_, told)| *told < u64::MAX).collect()
+}
+
 /// How many processes a fault ends.
 const fn kills(fault: Fault) -> usize {
     match fault {
@@ -70,7 +96,8 @@ const fn kills(fault: Fault) -> usize {
         | Fault::FreezePostgres(_)
         | Fault::Cut(..)
         | Fault::Slow(..)
-        | Fault::End(..) => 0,
+        | Fault::End(..)
+        | Fault::Clock(..) => 0,
     }
 }
 
@@ -83,10 +110,10 @@ impl fmt::Display for Told {
              {unknown} without an answer; {} faults, {kills} kills",
             self.waits.len(),
         )?;
-        for (fault, longest, after) in &self.waits {
+        for Wait { fault, all, one } in &self.waits {
             writeln!(
                 f,
-                "nobody was answered for {longest} ms at most, {after} ms after healing: {fault:?}"
+                "for {all} ms nobody was answered, for {one} ms somebody was not: {fault:?}"
             )?;
         }
         Ok(())

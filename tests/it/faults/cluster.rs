@@ -156,8 +156,19 @@ impl Site {
 
     /// The same, of a server that reaches the database by another way and has more arguments.
     pub(crate) fn serve_by(&self, name: &str, database: &str, arguments: &[String]) -> Process {
+        self.serve_in(name, database, arguments, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn serve_in(
+        &self,
+        name: &str,
+        database: &str,
+        arguments: &[String],
+        environment: &[(&'static str, PathBuf)],
+    ) -> Process {
         let mut command = self.serving(database);
-        command.args(arguments);
+        command.args(arguments).envs(environment.iter().cloned());
         Process::serve(command, &self.log(name))
     }
 

@@ -5,13 +5,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
+
 use super::super::keys::Keys;
 use super::super::leasing::{Outcome, Said};
 use super::super::link::LinkError;
 use super::super::scripts::Answer;
 use super::super::shards::{Epoch, PUT_BACK, Trouble, unavailable};
 use super::draft::SLICES_FROM;
-use super::{Deciding, State, There};
+use super::{Deciding, SHORT_TIME, State, There};
 use crate::domain::ledger::{Charge, Claim, Decided};
 use crate::ledger::sql::postgres::escrow::grant::counter_name;
 use crate::ledger::sql::postgres::escrow::survey::SliceName;
@@ -80,6 +82,7 @@ impl Deciding<'_> {
                 let at = (self.shard, &there.live, &there.epoch);
                 self.shards.install(at, charge, &lease).await?;
                 turn.filled(&lease);
+                state.short_since = None;
                 said = Said::Filled;
             }
             Granted::Proved(proof) => {
@@ -89,6 +92,10 @@ impl Deciding<'_> {
             Granted::Short => {
                 // What is leased and not spent may turn out to be spent; then there is a proof.
                 drop(last);
+                let since = *state.short_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > SHORT_TIME {
+                    return Err(unavailable("what is left of a budget is leased and not spent"));
+                }
                 self.shards.flush(self.shard, &there.live).await?;
                 return Ok(None);
             }
