@@ -99,7 +99,6 @@ impl Default for Choices {
 /// Everything that lives as long as the server.
 struct Parts {
     engine: Arc<Engine>,
-    durability: crate::ledger::Durability,
     database: Database,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -134,7 +133,6 @@ impl Parts {
         let (rules, wake) = (Arc::new(rules), Arc::<Notify>::default());
         let master = master_key(config)?;
         let countries = MaxMindCountries::open(config.geo_database.as_deref())?;
-        let durability = ledger.durability();
         let engine = Arc::new(Engine::new(EngineParts {
             catalogue: Arc::clone(&catalogue),
             ledger,
@@ -149,6 +147,8 @@ impl Parts {
             ending: ending.clone(),
             wait_max: config.request_timeout.saturating_sub(ANSWER_TIME),
         }));
+        let unkept = "a mandate in force or an organization's floor asks for a durability";
+        engine.check_durability().await.context(unkept)?;
         let wrong_key = "the master key does not open what this database has sealed; \
              start with the key it was made with (master_key_file)";
         engine.check_master_key().await.context(wrong_key)?;
@@ -166,7 +166,7 @@ impl Parts {
             wake,
         };
         let webhooks = Some(webhooks);
-        Ok(Self { engine, durability, database, tasks, stop, ending, webhooks })
+        Ok(Self { engine, database, tasks, stop, ending, webhooks })
     }
 
     /// Delivers webhooks until the server stops.
@@ -270,7 +270,7 @@ pub async fn serve_with(
         Mode::Dev => demo::make(&parts.engine).await?,
         Mode::Serve => None,
     };
-    let routes = grpc::services(&parts.engine, parts.durability);
+    let routes = grpc::services(&parts.engine);
     let (routes, health) = standard_services(routes).await?;
     let table = AccessTable::read().map_err(anyhow::Error::msg)?;
     let access = AccessLayer::new(Arc::clone(&parts.engine), table, config.max_in_flight);

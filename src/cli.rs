@@ -22,6 +22,7 @@ mod mandate_file;
 mod mandates;
 mod mcp;
 mod money;
+mod organization;
 mod outbox;
 mod output;
 mod places;
@@ -42,6 +43,7 @@ use self::audit::AuditCommand;
 use self::client::{Actor, Session};
 use self::error::CliError;
 use self::mandates::MandatesCommand;
+use self::organization::OrganizationCommand;
 use self::output::Output;
 use crate::config::Environment;
 
@@ -75,6 +77,8 @@ enum Command {
     Health(server::HealthArgs),
     /// Print the effective configuration, secrets masked, with the origin of every value
     Config(server::ConfigArgs),
+    /// Look at the organization, change its settings, freeze it
+    Organization(Managed<OrganizationCommand>),
     /// Manage agents
     Agents(Managed<agents::AgentsCommand>),
     /// Manage mandates, as YAML files in and out
@@ -175,6 +179,7 @@ fn dispatch(
             audit::verify(&args, output)
         }
         Command::Audit(group) => ask(group.into(), environment, output, audit::run),
+        Command::Organization(group) => ask(group.into(), environment, output, organization::run),
         Command::Agents(group) => ask(group.into(), environment, output, agents::run),
         // The one command of a group that needs no server, and so no key.
         Command::Mandates(Managed { command: MandatesCommand::Validate(file), .. }) => {

@@ -6,6 +6,7 @@
 //! the claim (a *ruling*), `conclude` joins both into a *decision*, recorded as a *transaction*. A
 //! *period* is a calendar rhythm, a *window* one instance of it; a *counter* sums what was charged
 //! in a window; a *hold* is money waiting for a person, or for its settlement.
+//! *Durability* is what a crash cannot undo once an answer was given.
 //!
 //! Not here: where state is kept (`ledger`, `store`), who may ask (`engine`), any wire format.
 
@@ -15,6 +16,7 @@ pub mod agent;
 mod country;
 pub mod custom;
 pub mod decision;
+pub mod durability;
 pub mod evaluate;
 pub mod event;
 pub mod hold;

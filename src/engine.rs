@@ -31,6 +31,7 @@ pub mod agents;
 pub mod approvals;
 pub mod audit;
 pub mod budget;
+mod durability;
 pub mod evaluate;
 pub mod events;
 mod expiry;
@@ -48,7 +49,8 @@ pub mod webhooks;
 
 /// The words of the traits, and the one secret, that callers of the engine need.
 pub use crate::crypto::WebhookSecret;
-pub use crate::ledger::Durability;
+pub use crate::domain::durability::Durability;
+pub use crate::ledger::NotKept;
 pub use crate::store::{
     ApiKey, DeliveryFilter, EntryContent, JournalEntry, MandateFilter, Role, StoreError,
     StoreErrorKind, StoredCheckpoint, TransactionFilter,
@@ -154,6 +156,9 @@ pub enum EngineError {
     /// Nothing is sent to it.
     #[error("the webhook endpoint is disabled")]
     EndpointDisabled,
+    /// Redis is not set up for it.
+    #[error(transparent)]
+    NotKept(NotKept),
     /// Too much is queued.
     #[error("the server is busy")]
     Overloaded,

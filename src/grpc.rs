@@ -12,7 +12,7 @@ use tonic::service::Routes;
 
 use self::status::status_of;
 use crate::engine::receipts::Idempotency;
-use crate::engine::{Durability, Engine, EngineResult};
+use crate::engine::{Engine, EngineResult};
 use crate::proto::v1::agents_service_server::{self, AgentsServiceServer};
 use crate::proto::v1::approvals_service_server::{self, ApprovalsServiceServer};
 use crate::proto::v1::audit_service_server::{self, AuditServiceServer};
@@ -63,7 +63,7 @@ pub const SERVICE_NAMES: [&str; 9] = [
 
 /// Every service of the product, without health, reflection and the access check.
 #[must_use]
-pub fn services(engine: &Arc<Engine>, durability: Durability) -> Routes {
+pub fn services(engine: &Arc<Engine>) -> Routes {
     // Every service has the same limits; the servers are of different types.
     macro_rules! limited {
         ($server:ident, $api:expr) => {
@@ -73,7 +73,7 @@ pub fn services(engine: &Arc<Engine>, durability: Durability) -> Routes {
         };
     }
     let own = || Arc::clone(engine);
-    Routes::new(limited!(EvaluateServiceServer, evaluate::EvaluateApi::new(own(), durability)))
+    Routes::new(limited!(EvaluateServiceServer, evaluate::EvaluateApi::new(own())))
         .add_service(limited!(AuditServiceServer, audit::AuditApi::new(own())))
         .add_service(limited!(BudgetServiceServer, budget::BudgetApi::new(own())))
         .add_service(limited!(TransactionsServiceServer, transactions::TransactionsApi::new(own())))

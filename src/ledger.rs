@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+pub use crate::domain::durability::{AskedDurability, Durability};
 use crate::domain::id::OrgId;
 use crate::domain::ledger::{
     Claim, Decide, Decided, Level, Resolve, ResolveError, Resolved, WindowLevel,
@@ -15,36 +16,21 @@ use crate::store::StoreError;
 pub mod redis;
 pub mod sql;
 
-/// What a crash cannot undo, once a reply is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Redis has it in memory: a power failure may lose up to 2 s of records, never money.
-    Fast,
-    /// Redis has it on its disk.
-    Durable,
-    /// The system of record has committed.
-    Strict,
-}
-
-impl Durability {
-    /// The word for people and stores.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Fast => "fast",
-            Self::Durable => "durable",
-            Self::Strict => "strict",
-        }
-    }
-
-    /// The weaker of this and a stored one.
-    pub(crate) fn weaker(self, stored: &str) -> &'static str {
-        match (self, stored) {
-            (Self::Fast, _) | (_, "fast") => "fast",
-            (Self::Durable, _) | (_, "durable") => "durable",
-            (Self::Strict, _) => "strict",
-        }
-    }
+/// Why replies at a level cannot be kept as things are set up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Redis runs with {setting} = {value}, and {} needs {needed}; change it there",
+    level.word()
+)]
+pub struct NotKept {
+    /// The level.
+    pub level: Durability,
+    /// The setting that is in the way.
+    pub setting: &'static str,
+    /// What it is.
+    pub value: String,
+    /// What it would have to be.
+    pub needed: &'static str,
 }
 
 /// Why the ledger gave no answer. Nothing was approved, unless a reply was lost: then the same
@@ -82,8 +68,10 @@ pub trait Ledger: Send + Sync {
         claim: &Claim,
         now: Timestamp,
     ) -> Result<(Vec<Level>, Vec<WindowLevel>), LedgerError>;
-    /// What a reply of this ledger survives.
-    fn durability(&self) -> Durability;
+    /// What the reply to a decision survives that is owed this.
+    fn durability(&self, asked: AskedDurability) -> Durability;
+    /// Whether replies at a level can be kept, or what is in the way.
+    async fn keeps(&self, level: Durability) -> Result<Result<(), NotKept>, LedgerError>;
     /// Whether two stores may decide without each other's knowledge. Then ids of transactions cover
     /// the request as well as the key.
     fn has_two_stores(&self) -> bool {

@@ -20,6 +20,7 @@ use crate::domain::actor::Actor;
 pub use crate::domain::actor::Role;
 use crate::domain::agent::{Agent, AgentStatus};
 use crate::domain::decision::Verdict;
+use crate::domain::durability::Durability;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId, TransactionId};
 use crate::domain::mandate::{Mandate, MandateStatus};
 use crate::domain::organization::Organization;
@@ -319,6 +320,8 @@ pub trait MandateStore: Send + Sync {
     /// Mandates, of whichever organization, that are not written down as over although their
     /// validity ends before this time.
     async fn mandates_over(&self, at: Timestamp, limit: u32) -> Result<Vec<Mandate>, StoreError>;
+    /// Every durability that a mandate in force or paused asks for, of whichever organization.
+    async fn durabilities(&self) -> Result<Vec<Durability>, StoreError>;
     /// Everything one decision needs; `None` when organization or agent is unknown. A named
     /// mandate that is not this agent's is not found either: the snapshot's mandate is `None`.
     async fn snapshot(

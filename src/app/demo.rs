@@ -61,6 +61,7 @@ pub(super) async fn make(engine: &Engine) -> EngineResult<Option<FirstStart>> {
         rules: rules(),
         valid_from: None,
         valid_until: None,
+        durability: None,
     };
     let mandate = engine.create_mandate(&admin, draft, &once).await?;
     engine.step_mandate(&admin, mandate.id, MandateStep::Activate, "").await?;

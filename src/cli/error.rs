@@ -176,6 +176,7 @@ fn next_step(reason: ErrorReason) -> Option<&'static str> {
         }
         R::RequestMismatch => Some("read it again with `quetra approvals show`, then decide"),
         R::StandingLimit => Some("change what stands against it, or deny or void it"),
+        R::DurabilityNotKept => Some("change that setting of Redis, or ask for another durability"),
         R::PageTokenInvalid => Some("start the list again"),
     }
 }

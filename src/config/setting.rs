@@ -234,7 +234,9 @@ impl Key {
                 "Database: sqlite:///var/lib/quetra/quetra.db, or postgres://… for several servers"
             }
             Self::RedisUrl => "Decides in Redis, beside postgres://: redis://127.0.0.1:6379/0",
-            Self::Durability => "What a decision in Redis survives: fast, durable or strict",
+            Self::Durability => {
+                "What decisions in Redis survive by default: fast, durable or strict"
+            }
             Self::MasterKeyFile => "File of 32 bytes or 64 hexadecimal digits, mode 600",
             Self::BehindTlsProxy => "TLS ends in front; required on a public address",
             Self::GeoDatabase => "MaxMind .mmdb file for geo rules",

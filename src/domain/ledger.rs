@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::agent::AgentStatus;
 use super::decision::Verdict;
+use super::durability::AskedDurability;
 use super::hold::{Followup, Terms};
 use super::id::{AgentId, MandateId, OrgId, TransactionId};
 use super::mandate::MandateStatus;
@@ -193,6 +194,8 @@ pub struct Decide {
     pub evidence: Evidence,
     /// What is needed; `None` without a mandate.
     pub claim: Option<Claim>,
+    /// What the answer must survive. It says when there may be one, and never what it is.
+    pub durability: AskedDurability,
     /// How long it took so far, in microseconds.
     pub took_micros: i64,
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::country::is_country;
+use super::durability::Durability;
 use super::hold::Holds;
 use super::id::{AgentId, MandateId, OrgId};
 use super::ledger::Subject;
@@ -50,6 +51,9 @@ pub struct Policy {
     pub valid_from: Timestamp,
     /// Until when it is valid, exclusive.
     pub valid_until: Option<Timestamp>,
+    /// What its decisions must survive; `None` leaves that to the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 }
 
 /// Something that is summed up in periods and limited.
@@ -225,8 +229,9 @@ impl Mandate {
     }
 
     /// The exact text that the policy hash is taken of: canonical JSON (RFC 8785: sorted keys, no
-    /// white space; the values are strings, integers and booleans only) of agent, limits, rules
-    /// and validity. The version and status are not part of it: pausing changes no promise.
+    /// white space; the values are strings, integers and booleans only) of agent, limits, rules,
+    /// validity and the durability, if one is asked for. The version and status are not part of it:
+    /// pausing changes no promise.
     #[must_use]
     pub fn canonical_policy(&self) -> String {
         canonical_policy(self.id, self.agent_id, &self.policy)
@@ -236,7 +241,7 @@ impl Mandate {
 /// See [`Mandate::canonical_policy`].
 #[must_use]
 pub fn canonical_policy(mandate: MandateId, agent: AgentId, policy: &Policy) -> String {
-    let value = serde_json::json!({
+    let mut value = serde_json::json!({
         "agent_id": agent,
         "budget": policy.budget,
         "mandate_id": mandate,
@@ -244,6 +249,10 @@ pub fn canonical_policy(mandate: MandateId, agent: AgentId, policy: &Policy) -> 
         "valid_from": policy.valid_from,
         "valid_until": policy.valid_until,
     });
+    // Absent it leaves no trace: policies from before it existed keep their text.
+    if let Some((fields, durability)) = value.as_object_mut().zip(policy.durability) {
+        fields.insert("durability".to_owned(), durability.word().into());
+    }
     let mut text = String::new();
     write_canonical(&value, &mut text);
     text
@@ -406,6 +415,8 @@ pub struct CompiledMandate {
     pub valid_from: Timestamp,
     /// Until when; `None` for as long as it is not revoked.
     pub valid_until: Option<Timestamp>,
+    /// What its decisions must survive, if it asks.
+    pub durability: Option<Durability>,
     /// The rules in the version's order, ready to be evaluated; mandates alike share them.
     pub rules: Arc<[CompiledRule]>,
 }
@@ -423,12 +434,13 @@ impl CompiledMandate {
     /// Prepares a version by rules that were compiled from the same budget and rules before.
     #[must_use]
     pub fn with_rules(mandate: &Mandate, rules: Arc<[CompiledRule]>) -> Self {
-        let Policy { budget, valid_from, valid_until, .. } = &mandate.policy;
+        let Policy { budget, valid_from, valid_until, durability, .. } = &mandate.policy;
         Self {
             id: mandate.id,
             budget: budget.clone(),
             valid_from: *valid_from,
             valid_until: *valid_until,
+            durability: *durability,
             rules,
         }
     }

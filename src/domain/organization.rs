@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::durability::Durability;
 use super::id::OrgId;
 use super::money::Currency;
 
@@ -23,6 +24,9 @@ pub struct Organization {
     pub timezone: String,
     /// Nothing is approved while it is set.
     pub frozen: bool,
+    /// No decision survives less than this; `None` asks for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability_floor: Option<Durability>,
     /// Grows with every change; a decision is only made under the version it was screened with.
     pub version: i64,
     /// When it was made.

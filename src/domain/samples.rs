@@ -142,7 +142,13 @@ pub(crate) fn policy(total: i64, reset: Period, rules: Vec<RuleSpec>) -> Policy 
     let per_transaction = total.min(AMOUNT_MAX);
     let holds = Holds::default();
     let budget = Budget { total, per_transaction, currency: usd(), reset, holds };
-    Policy { budget, rules, valid_from: at("2000-01-01T00:00:00Z"), valid_until: None }
+    Policy {
+        budget,
+        rules,
+        valid_from: at("2000-01-01T00:00:00Z"),
+        valid_until: None,
+        durability: None,
+    }
 }
 
 /// A spend in dollars.

@@ -14,6 +14,7 @@ use super::snapshots::Frame;
 use super::{ATTEMPTS, Engine, EngineError, EngineResult};
 use crate::crypto::short_digest;
 use crate::domain::decision::Decision;
+use crate::domain::durability::Durability;
 use crate::domain::evaluate::{Case, Ruling, Screened, conclude, screen, would_decide};
 use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
 use crate::domain::ledger::{Claim, Decide, Decided};
@@ -100,12 +101,16 @@ fn request_hash(ask: &EvaluateAsk) -> [u8; 16] {
 }
 
 impl Engine {
-    /// Decides a spend, charges the budget and records the decision.
+    /// Decides a spend, charges the budget and records the decision; with what the answer survives.
     ///
     /// # Errors
     /// When nothing could be decided; nothing is approved then, except that a timeout may hide a
     /// decision, which the same key finds.
-    pub async fn evaluate(&self, caller: &Principal, ask: EvaluateAsk) -> EngineResult<Decisive> {
+    pub async fn evaluate(
+        &self,
+        caller: &Principal,
+        ask: EvaluateAsk,
+    ) -> EngineResult<(Decisive, Durability)> {
         let org = caller.org_id;
         let agent = ask.spend.agent_id;
         let request_hash = request_hash(&ask);
@@ -142,16 +147,18 @@ impl Engine {
                     windows: Vec::new(),
                 },
                 claim: screened.claim.clone().map(|claim| agreed(claim, caller, &ask)),
+                durability: frame.durability(),
                 took_micros: i64::try_from(took).unwrap_or(i64::MAX),
             };
+            let durability = self.ledger.durability(command.durability);
             let deciding = self.load.enter();
             let decided = self.ledger.decide(command).await;
             drop(deciding);
             match decided? {
-                Decided::Ruled(record) => return Ok(concluded(&screened, record)),
+                Decided::Ruled(record) => return Ok((concluded(&screened, record), durability)),
                 Decided::Replayed(record) => {
                     let decision = self.decision_of(&record).await?;
-                    return Ok(Decisive { record, decision, replayed: true });
+                    return Ok((Decisive { record, decision, replayed: true }, durability));
                 }
                 Decided::KeyReused => return Err(EngineError::KeyReused),
                 Decided::Stale => frame = self.fresh_frame(org, agent, ask.mandate).await?,

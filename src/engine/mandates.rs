@@ -11,6 +11,7 @@ use super::receipts::Idempotency;
 use super::{ATTEMPTS, Engine, EngineError, EngineResult, FieldViolation};
 use crate::crypto::{random_id, time_ordered_id};
 use crate::domain::agent::{Agent, AgentStatus, AgentTransitionError};
+use crate::domain::durability::Durability;
 use crate::domain::id::{AgentId, MandateId, OrgId};
 use crate::domain::mandate::{Budget, Mandate, MandateStatus, MandateStep, Policy};
 use crate::domain::money::Minor;
@@ -37,6 +38,8 @@ pub struct MandateDraft {
     pub valid_from: Option<Timestamp>,
     /// Until when; `None` means without end.
     pub valid_until: Option<Timestamp>,
+    /// What its decisions must survive; `None` leaves that to the server.
+    pub durability: Option<Durability>,
 }
 
 /// What to change of a mandate; `None` leaves it.
@@ -58,6 +61,8 @@ pub struct MandatePatch {
     pub valid_from: Option<Timestamp>,
     /// The end; `Some(None)` removes it.
     pub valid_until: Option<Option<Timestamp>>,
+    /// What its decisions must survive; `Some(None)` leaves that to the server.
+    pub durability: Option<Option<Durability>>,
 }
 
 impl MandatePatch {
@@ -84,6 +89,7 @@ impl MandatePatch {
         }
         policy.valid_from = self.valid_from.unwrap_or(policy.valid_from);
         policy.valid_until = self.valid_until.unwrap_or(policy.valid_until);
+        policy.durability = self.durability.unwrap_or(policy.durability);
         Ok(())
     }
 }
@@ -148,6 +154,7 @@ impl Engine {
                 rules: draft.rules,
                 valid_from: draft.valid_from.unwrap_or(now),
                 valid_until: draft.valid_until,
+                durability: draft.durability,
             },
             policy_hash: String::new(),
             signature: String::new(),
@@ -267,7 +274,8 @@ impl Engine {
     /// Changes a mandate, live.
     ///
     /// # Errors
-    /// When it has ended, the new policy is wrong, or it is not at the expected version.
+    /// When it has ended, the new policy is wrong, it is not at the expected version, or it is in
+    /// force and what it asks for cannot be kept.
     pub async fn update_mandate(
         &self,
         caller: &Principal,
@@ -294,6 +302,9 @@ impl Engine {
             if after.policy.rules != before.policy.rules {
                 self.approvers_can_approve(caller.org_id, &after.policy).await?;
             }
+            if patch.durability.is_some() && after.status != MandateStatus::Draft {
+                self.refuse_unkept(after.policy.durability).await?;
+            }
             self.sign(&mut after).await?;
             let changes = vec![Change::ReplaceMandate(after.clone(), before.version)];
             match self.commit(caller, changes, idempotency, &after).await {
@@ -316,7 +327,8 @@ impl Engine {
     /// Takes a mandate one step through its life.
     ///
     /// # Errors
-    /// When its status does not allow the step, or another mandate of the agent is in force.
+    /// When its status does not allow the step, another mandate of the agent is in force, or what
+    /// it asks for cannot be kept.
     pub async fn step_mandate(
         &self,
         caller: &Principal,
@@ -336,6 +348,7 @@ impl Engine {
             reason.clone_into(&mut after.revocation_reason);
             let mut changes = Vec::new();
             if status == MandateStatus::Active {
+                self.refuse_unkept(after.policy.durability).await?;
                 changes = self.make_room(&after, now).await?;
             }
             changes.push(Change::ReplaceMandate(after.clone(), before.version));

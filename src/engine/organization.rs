@@ -11,6 +11,7 @@ use super::receipts::Idempotency;
 use super::{ATTEMPTS, Engine, EngineError, EngineResult};
 use crate::crypto::time_ordered_id;
 use crate::domain::actor::Actor;
+use crate::domain::durability::Durability;
 use crate::domain::id::{AgentId, KeyId, OrgId};
 use crate::domain::money::Currency;
 use crate::domain::organization::{Organization, slug};
@@ -31,6 +32,8 @@ pub struct OrganizationPatch {
     pub timezone: Option<String>,
     /// See [`Organization::frozen`].
     pub frozen: Option<bool>,
+    /// See [`Organization::durability_floor`]; `Some(None)` removes it.
+    pub durability_floor: Option<Option<Durability>>,
     /// Where its events are sent; empty sends them nowhere.
     pub webhook_url: Option<String>,
 }
@@ -75,6 +78,7 @@ impl Engine {
             default_currency: Currency::Iso(iso_currency::Currency::USD),
             timezone: timezone.to_owned(),
             frozen: false,
+            durability_floor: None,
             version: 1,
             created_at: now,
             updated_at: now,
@@ -96,7 +100,7 @@ impl Engine {
     /// Changes the organization's settings, or its kill switch.
     ///
     /// # Errors
-    /// When a value is wrong.
+    /// When a value is wrong, or what the floor asks for cannot be kept.
     pub async fn update_organization(
         &self,
         caller: &Principal,
@@ -123,6 +127,10 @@ impl Engine {
             }
             after.default_currency = patch.default_currency.unwrap_or(after.default_currency);
             after.frozen = patch.frozen.unwrap_or(after.frozen);
+            if let Some(floor) = patch.durability_floor {
+                self.refuse_unkept(floor).await?;
+                after.durability_floor = floor;
+            }
             let webhook = match &patch.webhook_url {
                 Some(url) => self.default_webhook_change(caller.org_id, url).await?,
                 None => None,

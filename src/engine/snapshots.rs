@@ -10,6 +10,7 @@ use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
 use super::{Engine, EngineError, EngineResult};
+use crate::domain::durability::{AskedDurability, Durability};
 use crate::domain::id::{AgentId, MandateId, OrgId};
 use crate::domain::ledger::{MandateStanding, Standing};
 use crate::domain::mandate::{CompiledMandate, Mandate};
@@ -34,8 +35,17 @@ pub(super) struct Frame {
     pub(super) zone_name: String,
     pub(super) zone: TimeZone,
     pub(super) asks_countries: bool,
+    floor: Option<Durability>,
     /// About as much memory as it takes, in bytes.
     bytes: u32,
+}
+
+impl Frame {
+    /// What the organization and the mandate ask for, under the versions of the standing.
+    pub(super) fn durability(&self) -> AskedDurability {
+        let mandate = self.mandate.as_ref().and_then(|mandate| mandate.durability);
+        AskedDurability { mandate, floor: self.floor }
+    }
 }
 
 #[derive(Debug)]
@@ -98,6 +108,7 @@ impl Snapshots {
             zone_name: snapshot.org.timezone,
             zone,
             asks_countries,
+            floor: snapshot.org.durability_floor,
             bytes,
         })
     }

@@ -37,6 +37,9 @@ pub struct MandateForm {
     /// Until when it is valid, exclusive; absent means it does not end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
+    /// What its decisions must survive; absent leaves that to the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Word<v1::Durability>>,
 }
 
 /// The limits of a mandate, in minor units.
@@ -104,6 +107,8 @@ pub struct MandatePatch {
     pub valid_from: Option<Time>,
     /// Until when it is valid; null means it does not end.
     pub valid_until: Patch<Time>,
+    /// What its decisions must survive; null leaves that to the server.
+    pub durability: Patch<Word<v1::Durability>>,
     /// If given and not the present version, nothing changes.
     #[serde(deserialize_with = "whole_or_none")]
     pub expected_version: Option<i64>,
@@ -165,12 +170,14 @@ impl MandateForm {
             rules: self.rules.into_iter().map(Into::into).collect(),
             valid_from: self.valid_from.map(Time::to_proto),
             valid_until: self.valid_until.map(Time::to_proto),
+            durability: self.durability.unwrap_or_default().number(),
             idempotency_key,
         }
     }
 
     /// The patch that makes an existing mandate equal to this form, except for its agent. An absent
-    /// `valid_from` stays as it is; an absent `valid_until` means no end.
+    /// `valid_from` stays as it is; an absent `valid_until` means no end, and
+    /// an absent `durability` leaves it to the server.
     #[must_use]
     pub fn into_patch(self) -> MandatePatch {
         MandatePatch {
@@ -180,6 +187,7 @@ impl MandateForm {
             rules: Some(self.rules),
             valid_from: self.valid_from,
             valid_until: self.valid_until.map_or(Patch::Clear, Patch::Set),
+            durability: self.durability.map_or(Patch::Clear, Patch::Set),
             expected_version: None,
         }
     }
@@ -195,6 +203,7 @@ impl MandatePatch {
     ) -> v1::UpdateMandateRequest {
         let mut mask = prost_types::FieldMask::default();
         let rules = masked(self.rules, "rules", &mut mask);
+        let durability = self.durability.masked("durability", &mut mask).unwrap_or_default();
         v1::UpdateMandateRequest {
             mandate_id,
             name: masked(self.name, "name", &mut mask).unwrap_or_default(),
@@ -203,6 +212,7 @@ impl MandatePatch {
             rules: rules.unwrap_or_default().into_iter().map(Into::into).collect(),
             valid_from: masked(self.valid_from, "valid_from", &mut mask).map(Time::to_proto),
             valid_until: self.valid_until.masked("valid_until", &mut mask).map(Time::to_proto),
+            durability: durability.number(),
             expected_version: self.expected_version.unwrap_or_default(),
             idempotency_key,
             update_mask: Some(mask),
@@ -244,6 +254,7 @@ impl TryFrom<v1::Mandate> for MandateForm {
             rules: rules.collect::<Result<_, _>>()?,
             valid_from: Time::from_proto(mandate.valid_from.as_ref()),
             valid_until: Time::from_proto(mandate.valid_until.as_ref()),
+            durability: Word::specified(mandate.durability),
         })
     }
 }

@@ -31,7 +31,7 @@ pub struct MandateView {
     pub budget: MandateBudgetView,
     /// Its rules, in the order they are reported.
     pub rules: Vec<RuleForm>,
-    /// SHA-256 (hex) over the canonical JSON of agent, limits, rules and validity.
+    /// SHA-256 (hex) over the canonical JSON of agent, limits, rules, validity and durability.
     pub policy_hash: String,
     /// Ed25519 signature (base64url) over the policy hash.
     pub signature: String,
@@ -41,6 +41,9 @@ pub struct MandateView {
     pub valid_from: Option<Time>,
     /// Until when it is valid, exclusive; null if it does not end.
     pub valid_until: Option<Time>,
+    /// What its decisions must survive; absent where that is left to the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Word<v1::Durability>>,
     /// When it was created.
     pub created_at: Option<Time>,
     /// When this version began.
@@ -128,6 +131,7 @@ impl TryFrom<v1::Mandate> for MandateView {
             signing_key_id: mandate.signing_key_id,
             valid_from: Time::from_proto(mandate.valid_from.as_ref()),
             valid_until: Time::from_proto(mandate.valid_until.as_ref()),
+            durability: Word::specified(mandate.durability),
             created_at: Time::from_proto(mandate.created_at.as_ref()),
             updated_at: Time::from_proto(mandate.updated_at.as_ref()),
             revocation_reason: mandate.revocation_reason,

@@ -25,6 +25,8 @@ pub struct OrganizationPatch {
     pub timezone: Option<String>,
     /// Where its events are sent; null sends them nowhere.
     pub webhook_url: Patch<String>,
+    /// No decision survives less than this; null asks for nothing.
+    pub durability_floor: Patch<Word<v1::Durability>>,
 }
 
 impl OrganizationPatch {
@@ -33,11 +35,13 @@ impl OrganizationPatch {
     pub fn into_update(self, idempotency_key: String) -> v1::UpdateOrganizationRequest {
         let mut mask = prost_types::FieldMask::default();
         let currency = masked(self.default_currency, "default_currency", &mut mask);
+        let floor = self.durability_floor.masked("durability_floor", &mut mask);
         v1::UpdateOrganizationRequest {
             name: masked(self.name, "name", &mut mask).unwrap_or_default(),
             default_currency: currency.unwrap_or_default(),
             timezone: masked(self.timezone, "timezone", &mut mask).unwrap_or_default(),
             webhook_url: self.webhook_url.masked("webhook_url", &mut mask).unwrap_or_default(),
+            durability_floor: floor.unwrap_or_default().number(),
             idempotency_key,
             update_mask: Some(mask),
         }
@@ -64,6 +68,8 @@ pub struct OrganizationView {
     pub webhook_url: Option<String>,
     /// The endpoint of that URL, `whe_…`; null if there is none.
     pub webhook_endpoint_id: Option<String>,
+    /// No decision survives less than this; null asks for nothing.
+    pub durability_floor: Option<Word<v1::Durability>>,
     /// The public keys its mandates are signed with.
     pub signing_keys: Vec<SigningKeyView>,
     /// When it was made.
@@ -83,6 +89,7 @@ impl From<v1::Organization> for OrganizationView {
             frozen: organization.frozen,
             webhook_url: present(organization.webhook_url),
             webhook_endpoint_id: present(organization.webhook_endpoint_id),
+            durability_floor: Word::specified(organization.durability_floor),
             signing_keys: organization.signing_keys.into_iter().map(Into::into).collect(),
             created_at: Time::from_proto(organization.created_at.as_ref()),
             updated_at: Time::from_proto(organization.updated_at.as_ref()),

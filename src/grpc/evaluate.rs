@@ -7,7 +7,6 @@ use tonic::{Request, Response, Status};
 use super::access::caller;
 use super::convert::{decision, id, spend, transaction};
 use super::status::status_of;
-use crate::engine::Durability;
 use crate::engine::Engine;
 use crate::proto::v1;
 use crate::proto::v1::evaluate_service_server::EvaluateService;
@@ -16,14 +15,13 @@ use crate::proto::v1::evaluate_service_server::EvaluateService;
 #[derive(Clone, Debug)]
 pub struct EvaluateApi {
     engine: Arc<Engine>,
-    durability: Durability,
 }
 
 impl EvaluateApi {
-    /// On an engine whose ledger replies at this durability.
+    /// On an engine.
     #[must_use]
-    pub const fn new(engine: Arc<Engine>, durability: Durability) -> Self {
-        Self { engine, durability }
+    pub const fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
     }
 }
 
@@ -37,8 +35,8 @@ impl EvaluateService for EvaluateApi {
         let caller = caller(&request)?;
         let address = request.remote_addr().map(|address| address.ip());
         let ask = spend::ask(request.into_inner(), &caller, address).map_err(status_of)?;
-        let decisive = self.engine.evaluate(&caller, ask).await.map_err(status_of)?;
-        let response = decision::evaluate_response(decisive, self.durability, started.elapsed());
+        let decided = self.engine.evaluate(&caller, ask).await.map_err(status_of)?;
+        let response = decision::evaluate_response(decided, started.elapsed());
         Ok(Response::new(response))
     }
 

@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorInfo, FieldViolation, RetryInfo, StatusExt};
 
 use super::convert::decision::rejection;
-use crate::engine::{EngineError, GrantRefusal};
+use crate::engine::{EngineError, GrantRefusal, NotKept};
 use crate::engine::{Role, StoreErrorKind};
 use crate::proto::v1::{ErrorReason, RejectionReason};
 
@@ -205,6 +205,7 @@ pub fn status_of(error: EngineError) -> Status {
                 .with("available", available.to_string())
         }
         EngineError::NotGranted(why) => grant_refusal(why, message),
+        EngineError::NotKept(why) => unkept_refusal(&why),
         EngineError::LastAdminKey => {
             let message = format!("{message}; create another one first");
             refusal(Code::FailedPrecondition, R::LastAdminKey, message)
@@ -250,6 +251,14 @@ pub fn status_of(error: EngineError) -> Status {
         | EngineError::Corrupt(_)) => general_refusal(error),
     }
     .status()
+}
+
+/// What asking for more than Redis can keep meets.
+fn unkept_refusal(why: &NotKept) -> Refusal {
+    refusal(Code::FailedPrecondition, ErrorReason::DurabilityNotKept, why.to_string())
+        .with("durability", why.level.word())
+        .with("setting", why.setting)
+        .with("needed", why.needed)
 }
 
 /// What a person's answer, or a settlement above the approved amount, can meet.
@@ -334,6 +343,7 @@ fn general_refusal(error: EngineError) -> Refusal {
         | EngineError::TransactionState { .. }
         | EngineError::AmountExceeds { .. }
         | EngineError::NotGranted(_)
+        | EngineError::NotKept(_)
         | EngineError::VersionConflict(_)
         | EngineError::ConcurrentChange
         | EngineError::LastAdminKey

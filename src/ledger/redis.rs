@@ -20,7 +20,7 @@ use self::shards::{Shards, Trouble};
 use super::sql::SqlLedger;
 use super::sql::postgres::PostgresHome;
 use super::sql::postgres::escrow::Escrow;
-use super::{Durability, Ledger, LedgerError};
+use super::{AskedDurability, Durability, Ledger, LedgerError, NotKept};
 use crate::clock::Clock;
 use crate::domain::id::OrgId;
 use crate::domain::ledger::{
@@ -53,14 +53,15 @@ pub struct RedisLedger {
     shards: Arc<Shards>,
     leasing: Arc<Leasing>,
     sql: SqlLedger,
-    level: Durability,
+    /// Of decisions whose mandate asks for nothing.
+    default: Durability,
     // The projector ends when the last clone is gone.
     _running: Arc<DropGuard>,
 }
 
 impl fmt::Debug for RedisLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisLedger").field("level", &self.level).finish_non_exhaustive()
+        f.debug_struct("RedisLedger").field("default", &self.default).finish_non_exhaustive()
     }
 }
 
@@ -69,15 +70,15 @@ impl RedisLedger {
     /// when every clone of the ledger is gone.
     ///
     /// # Errors
-    /// When either cannot be reached, or Redis cannot keep what the level promises.
+    /// When either cannot be reached, or Redis cannot keep the default level.
     pub async fn open(
         store: PostgresStore,
-        (url, level): (&str, Durability),
+        (url, default): (&str, Durability),
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
         let unusable =
             |error| StoreError::new(StoreErrorKind::Unavailable, "open the ledger in Redis", error);
-        let link = Link::new(url, level).map_err(unusable)?;
+        let link = Link::new(url, default).map_err(unusable)?;
         link.live().await.map_err(unusable)?;
         let home = PostgresHome::beside_redis(store.clone());
         let (sql, lanes) = SqlLedger::open_shared(home, Arc::clone(&clock)).await?;
@@ -93,7 +94,7 @@ impl RedisLedger {
             leasing::run(Arc::clone(&shards), Arc::clone(&leasing), ahead, stop.clone()),
         );
         let running = Arc::new(stop.drop_guard());
-        let ledger = Self { shards, leasing, sql, level, _running: running };
+        let ledger = Self { shards, leasing, sql, default, _running: running };
         let beside = async move {
             tokio::join!(projecting, listening, keeping, watching, filling, lanes);
         };
@@ -152,7 +153,8 @@ pub async fn refuse_without(store: &PostgresStore) -> Result<(), StoreError> {
 #[async_trait]
 impl Ledger for RedisLedger {
     async fn decide(&self, command: Decide) -> Result<Decided, LedgerError> {
-        let deciding = Deciding::new(&self.shards, &self.leasing, self.level, &command)?;
+        let level = self.durability(command.durability);
+        let deciding = Deciding::new(&self.shards, &self.leasing, level, &command)?;
         match deciding.run().await {
             Ok(decided) => Ok(decided),
             Err(Trouble::Away(error)) => self.fall_back(command, error).await,
@@ -184,8 +186,22 @@ impl Ledger for RedisLedger {
         self.sql.peek(org, claim, now).await
     }
 
-    fn durability(&self) -> Durability {
-        self.level
+    fn durability(&self, asked: AskedDurability) -> Durability {
+        asked.level(self.default)
+    }
+
+    async fn keeps(&self, level: Durability) -> Result<Result<(), NotKept>, LedgerError> {
+        let away = |error| StoreError::new(StoreErrorKind::Unavailable, "ask Redis", error);
+        let link = &self.shards.link;
+        let live = link.live().await.map_err(away)?;
+        let said = link.ask(&live, &settings::question()).await.map_err(away)?;
+        let set = settings::settings(said).map_err(away)?;
+        let now = settings::unkept(&set).into_iter().find(|one| one.level == level);
+        if now.as_ref() != live.unkept(level) {
+            // What the connection is believed to keep is read when it is made.
+            link.forget(&live);
+        }
+        Ok(now.map_or(Ok(()), Err))
     }
 
     fn has_two_stores(&self) -> bool {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::postgres::PostgresHome;
 use self::sqlite::SqliteHome;
-use super::{Durability, Ledger, LedgerError};
+use super::{AskedDurability, Durability, Ledger, LedgerError, NotKept};
 use crate::clock::Clock;
 use crate::domain::act::ActRecord;
 use crate::domain::id::{AgentId, OrgId, TransactionId};
@@ -256,8 +256,13 @@ impl Ledger for SqlLedger {
         })
     }
 
-    fn durability(&self) -> Durability {
+    // Nothing is answered before its commit, so whatever is asked for is kept.
+    fn durability(&self, _: AskedDurability) -> Durability {
         Durability::Strict
+    }
+
+    async fn keeps(&self, _: Durability) -> Result<Result<(), NotKept>, LedgerError> {
+        Ok(Ok(()))
     }
 }
 

@@ -104,6 +104,7 @@ impl World {
             default_currency: Currency::parse("USD").unwrap(),
             timezone: "UTC".to_owned(),
             frozen: false,
+            durability_floor: None,
             version: 1,
             created_at: start_of_time(),
             updated_at: start_of_time(),

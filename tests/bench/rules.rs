@@ -85,6 +85,7 @@ fn mandate(now: jiff::Timestamp) -> anyhow::Result<CompiledMandate> {
             rules: rules(),
             valid_from: now,
             valid_until: None,
+            durability: None,
         },
         policy_hash: String::new(),
         signature: String::new(),

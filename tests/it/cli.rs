@@ -228,6 +228,49 @@ fn a_mandate_comes_from_a_file_and_its_mistakes_have_line_numbers() {
 }
 
 #[test]
+fn a_durability_is_asked_for_in_a_file_and_a_floor_on_the_command_line() {
+    let desk = Desk::new();
+    desk.run(&["agents", "register", "librarian"]).ok();
+    desk.write("mandate.yaml", &format!("{MANDATE}durability: strict\n"));
+    let create = ["mandates", "create", "--agent", "librarian", "-f", "mandate.yaml", "-o", "json"];
+    let created = desk.run(&create).json();
+    assert_eq!(created["mandate"]["durability"], "DURABILITY_STRICT", "{created}");
+    let id = created["mandate"]["id"].as_str().unwrap();
+    let is_shown = |level: &str| {
+        let row = |line: &str| line.starts_with("durability") && line.ends_with(level);
+        desk.run(&["mandates", "get", id]).ok().lines().any(row)
+    };
+    assert!(is_shown("strict"));
+    assert!(desk.run(&["mandates", "get", id, "--yaml"]).ok().contains("durability: strict"));
+    let change = |text: &str| {
+        desk.write("change.yaml", text);
+        desk.run(&["mandates", "update", id, "-f", "change.yaml"])
+    };
+    change("durability: fast\n").ok();
+    assert!(is_shown("fast"));
+    change("durability: eternal\n").fails(1, "change.yaml:1:");
+    // A whole file that asks for nothing leaves it to the server again.
+    change(&format!("agent: librarian\n{MANDATE}")).ok();
+    assert!(!desk.run(&["mandates", "get", id]).ok().contains("durability"));
+
+    let update = |floor: &str| {
+        let update = ["organization", "update", "--durability-floor", floor];
+        desk.run(&update)
+    };
+    for floor in ["strict", "none"] {
+        assert!(update(floor).ok().lines().any(|line| line.ends_with(floor)));
+        let shown = desk.run(&["organization", "get"]).ok();
+        let row = |line: &str| line.starts_with("durability floor") && line.ends_with(floor);
+        assert!(shown.lines().any(row), "{shown}");
+    }
+    update("eternal").fails(2, "expected one of fast, durable, strict, none");
+    desk.run(&["organization", "update"]).fails(2, "--durability-floor");
+    assert!(desk.run(&["organization", "freeze"]).ok().contains("nothing is approved"));
+    assert!(!desk.run(&["organization", "unfreeze"]).ok().contains("nothing is approved"));
+    desk.stop();
+}
+
+#[test]
 fn a_key_works_until_it_is_revoked() {
     let desk = Desk::new();
     let made = desk.run(&["keys", "create", "audit", "--role", "reader", "-o", "json"]).json();

@@ -40,6 +40,8 @@ mod deployment;
 #[cfg(test)]
 mod dice;
 #[cfg(test)]
+mod durability;
+#[cfg(test)]
 mod evaluate;
 #[cfg(test)]
 mod faults;

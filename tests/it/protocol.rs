@@ -24,7 +24,7 @@ use self::cases::CASES;
 use self::model::{EVERYTHING, Protocol, Reach};
 use self::rebuild::Rebuild;
 use self::search::explore;
-use self::setup::Setup;
+use self::setup::{Level, Setup};
 use self::slices::{Flaw as SliceFlaw, Slices};
 use self::world::{REJECTED, World};
 use self::wrong::wrong;
@@ -121,6 +121,11 @@ fn nothing_answered_at_strict_is_lost_with_redis() {
 }
 
 #[test]
+fn a_level_that_changes_neither_overspends_nor_loses_what_the_stronger_one_answered() {
+    nothing_breaks("changed");
+}
+
+#[test]
 fn nothing_answered_at_fast_is_lost_when_only_processes_die() {
     nothing_breaks("fast");
     nothing_breaks("torn");
@@ -174,7 +179,7 @@ fn the_document_names_every_wrong_variant_and_its_steps() {
 #[test]
 fn what_the_rules_are_about_does_happen() {
     type Goal = fn(&World) -> bool;
-    let goals: [(&str, &str, Goal); 6] = [
+    let goals: [(&str, &str, Goal); 7] = [
         ("failover", "a rejection is answered", |world| {
             world.answered.iter().any(|answered| answered & REJECTED != 0)
         }),
@@ -193,6 +198,11 @@ fn what_the_rules_are_about_does_happen() {
         }),
         ("restart", "an approval is answered before Postgres has it", |world| {
             world.answered[0] == 1 && world.rows[0] == 0
+        }),
+        ("changed", "a lease is weakened by one of nothing, and spent from at once", |world| {
+            let levels = world.grants().iter().map(|grant| (grant.amount, grant.level));
+            let weakened = [(1, Level::Strict), (0, Level::Fast)];
+            levels.eq(weakened) && world.answered[1] == 1 && world.rows[1] == 0
         }),
         ("periods", "half of a spend is refunded", |world| {
             world.rows[0] == 1 && world.returned[0] == 1 && world.settled[0] == 1

@@ -46,6 +46,12 @@ fn one(mandate: &v1::Mandate, output: &mut Output) -> Result<(), CliError> {
         ("resets", when(status.and_then(|status| status.resets_at.as_ref()))),
         ("valid from", when(mandate.valid_from.as_ref())),
         ("valid until", when(mandate.valid_until.as_ref())),
+        (
+            "durability",
+            Word::<v1::Durability>::specified(mandate.durability)
+                .map(|it| it.to_string())
+                .unwrap_or_default(),
+        ),
         ("policy hash", mandate.policy_hash.clone()),
         ("signed by", mandate.signing_key_id.clone()),
     ])?;

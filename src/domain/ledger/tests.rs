@@ -71,6 +71,7 @@ fn command(policy: &Policy, key: u8, spend: Spend, now: Timestamp) -> Decide {
         request_hash: hash,
         evidence,
         claim: screened.unwrap().claim,
+        durability: AskedDurability::default(),
         took_micros: 1,
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::timestamp;
 use super::transaction::state;
+use super::{defined, timestamp};
 use crate::domain::decision::{
     BudgetStatus, Decision, Reason, RejectionReason, RuleResult, Verdict,
 };
@@ -12,8 +12,7 @@ use crate::engine::evaluate::{Decisive, Preview};
 use crate::proto::v1;
 
 pub(in crate::grpc) fn evaluate_response(
-    decisive: Decisive,
-    durability: Durability,
+    (decisive, durability): (Decisive, Durability),
     took: Duration,
 ) -> v1::EvaluateResponse {
     let Decisive { record, decision, replayed } = decisive;
@@ -27,17 +26,30 @@ pub(in crate::grpc) fn evaluate_response(
         reasons: decision.reasons.into_iter().map(reason).collect(),
         explanation: decision.explanation,
         budget: decision.budget.map(budget),
-        durability: match durability {
-            Durability::Fast => v1::Durability::Fast,
-            Durability::Durable => v1::Durability::Durable,
-            Durability::Strict => v1::Durability::Strict,
-        }
-        .into(),
+        durability: durability_message(durability).into(),
         evaluation_duration: Some(duration(took)),
         decided_at: Some(timestamp(record.decided_at)),
         replayed,
         state: state(record.state).into(),
         expires_at: record.due_at.map(timestamp),
+    }
+}
+
+/// No level is what a message does not specify.
+pub(in crate::grpc) fn durability_asked(number: i32) -> Option<Durability> {
+    match defined(number, v1::Durability::Unspecified) {
+        v1::Durability::Unspecified => None,
+        v1::Durability::Fast => Some(Durability::Fast),
+        v1::Durability::Durable => Some(Durability::Durable),
+        v1::Durability::Strict => Some(Durability::Strict),
+    }
+}
+
+pub(in crate::grpc) const fn durability_message(durability: Durability) -> v1::Durability {
+    match durability {
+        Durability::Fast => v1::Durability::Fast,
+        Durability::Durable => v1::Durability::Durable,
+        Durability::Strict => v1::Durability::Strict,
     }
 }
 

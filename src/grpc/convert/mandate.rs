@@ -24,6 +24,7 @@ pub(in crate::grpc) fn draft(request: v1::CreateMandateRequest) -> EngineResult<
     let rules = rules(request.rules, &mut wrong);
     let valid_from = wrong.time("valid_from", request.valid_from);
     let valid_until = wrong.time("valid_until", request.valid_until);
+    let durability = decision::durability_asked(request.durability);
     if !wrong.is_empty() {
         policy_faults((budget.as_ref(), &rules), (valid_from, valid_until), &mut wrong);
     }
@@ -36,6 +37,7 @@ pub(in crate::grpc) fn draft(request: v1::CreateMandateRequest) -> EngineResult<
             rules,
             valid_from,
             valid_until,
+            durability,
         })
     })();
     wrong.finish(draft)
@@ -75,7 +77,8 @@ fn policy_faults(
     // Without a start, the end can be judged only by a clock.
     let valid_until = valid_until.filter(|_| valid_from.is_some());
     let valid_from = valid_from.unwrap_or(Timestamp::UNIX_EPOCH);
-    let policy = Policy { budget, rules: rules.to_vec(), valid_from, valid_until };
+    let rules = rules.to_vec();
+    let policy = Policy { budget, rules, valid_from, valid_until, durability: None };
     for fault in policy.compile().err().into_iter().flatten() {
         wrong.refuse(&fault.field, fault.why);
     }
@@ -122,8 +125,8 @@ fn approvers(field: &str, spec: &RuleSpec, wrong: &mut Violations) {
 }
 
 pub(in crate::grpc) fn patch(request: v1::UpdateMandateRequest) -> EngineResult<MandatePatch> {
-    const KNOWN: [&str; 6] =
-        ["name", "description", "budget", "rules", "valid_from", "valid_until"];
+    const KNOWN: [&str; 7] =
+        ["name", "description", "budget", "rules", "valid_from", "valid_until", "durability"];
     let mut wrong = Violations::default();
     let paths = mask(request.update_mask.as_ref(), &KNOWN, &mut wrong);
     let named = |path: &str| paths.iter().any(|named| named == path);
@@ -153,6 +156,9 @@ pub(in crate::grpc) fn patch(request: v1::UpdateMandateRequest) -> EngineResult<
     }
     if named("valid_until") {
         patch.valid_until = Some(wrong.time("valid_until", request.valid_until));
+    }
+    if named("durability") {
+        patch.durability = Some(decision::durability_asked(request.durability));
     }
     if !wrong.is_empty() {
         let limits = (patch.budget.as_ref(), patch.rules.as_deref().unwrap_or_default());
@@ -194,6 +200,7 @@ pub(in crate::grpc) fn mandate(
         created_at: Some(timestamp(mandate.created_at)),
         updated_at: Some(timestamp(mandate.updated_at)),
         revocation_reason: mandate.revocation_reason,
+        durability: policy.durability.map(decision::durability_message).unwrap_or_default().into(),
     }
 }
 

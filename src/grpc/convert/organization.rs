@@ -1,6 +1,6 @@
 //! The organization and its keys.
 
-use super::{Violations, defined, mask, timestamp};
+use super::{Violations, decision, defined, mask, timestamp};
 use crate::domain::organization::Organization;
 use crate::domain::period::parse_zone;
 use crate::domain::webhook::WebhookEndpoint;
@@ -34,13 +34,19 @@ pub(in crate::grpc) fn organization(
         signing_keys: keys.into_iter().map(signing_key).collect(),
         webhook_url,
         webhook_endpoint_id,
+        durability_floor: org
+            .durability_floor
+            .map(decision::durability_message)
+            .unwrap_or_default()
+            .into(),
     }
 }
 
 pub(in crate::grpc) fn patch(
     request: v1::UpdateOrganizationRequest,
 ) -> EngineResult<OrganizationPatch> {
-    const KNOWN: [&str; 4] = ["name", "default_currency", "timezone", "webhook_url"];
+    const KNOWN: [&str; 5] =
+        ["name", "default_currency", "timezone", "webhook_url", "durability_floor"];
     let mut wrong = Violations::default();
     let paths = mask(request.update_mask.as_ref(), &KNOWN, &mut wrong);
     let named = |path: &str| paths.iter().any(|named| named == path);
@@ -57,6 +63,9 @@ pub(in crate::grpc) fn patch(
             wrong.refuse("timezone", "must be an IANA time zone such as Europe/Zagreb");
         }
         patch.timezone = Some(request.timezone);
+    }
+    if named("durability_floor") {
+        patch.durability_floor = Some(decision::durability_asked(request.durability_floor));
     }
     patch.webhook_url = named("webhook_url").then_some(request.webhook_url);
     wrong.finish(Some(patch))

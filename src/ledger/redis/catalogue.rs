@@ -13,6 +13,7 @@ use super::keys::shard_of;
 use super::shards::Trouble;
 use super::standing::{Shared, stands_of};
 use crate::domain::agent::{Agent, AgentStatus};
+use crate::domain::durability::Durability;
 use crate::domain::id::{
     AgentId, KeyId, MandateId, OrgId, TransactionId, WebhookDeliveryId, WebhookEndpointId,
 };
@@ -134,6 +135,10 @@ impl MandateStore for ToldCatalogue {
 
     async fn mandates_over(&self, at: Timestamp, limit: u32) -> Result<Vec<Mandate>, StoreError> {
         self.inner.mandates_over(at, limit).await
+    }
+
+    async fn durabilities(&self) -> Result<Vec<Durability>, StoreError> {
+        self.inner.durabilities().await
     }
 
     async fn mandate_version(

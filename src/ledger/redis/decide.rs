@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use self::draft::{draft, keys, made_at, micros, stands};
 use super::facts::{Facts, packed_levels};
-use super::keys::{Keys, agent_stands, mandate_stands, org_stands, packed, shard_of};
+use super::keys::{Keys, agent_stands, level_byte, mandate_stands, org_stands, packed, shard_of};
 use super::leasing::Leasing;
 use super::link::{LinkError, Live};
 use super::scripts::{Answer, Script};
@@ -222,7 +222,12 @@ impl<'a> Deciding<'a> {
             state.proved_at,
         ]);
         let hold = claim.is_some_and(|claim| claim.hold);
-        head.extend([code(state.mode), looked(state.looked), u8::from(hold)]);
+        head.extend([
+            code(state.mode),
+            looked(state.looked),
+            u8::from(hold),
+            level_byte(self.level),
+        ]);
         let windows = self.windows(&there.epoch);
         let [org, agent, mandate] = &self.stands;
         let arguments: [&[u8]; 9] = [
@@ -281,9 +286,12 @@ impl<'a> Deciding<'a> {
         let facts = facts.ok_or(LinkError::Answer("no facts"))?;
         let (at, approved) = (facts.at, facts.approved);
         let at_once = match self.level {
-            Durability::Fast => approved,
-            // With `appendfsync always` Redis has flushed what it answers; a replica may lack.
-            Durability::Durable => approved && !there.live.has_replicas,
+            // One that came back with other settings keeps less than it did.
+            level @ (Durability::Fast | Durability::Durable) => {
+                // With `appendfsync always` Redis has flushed what it answers; a replica may lack.
+                let may_lack = level == Durability::Durable && there.live.has_replicas;
+                approved && !may_lack && there.live.unkept(level).is_none()
+            }
             Durability::Strict => false,
         };
         let is_approval = |draft: &mut TransactionRecord| draft.verdict == Verdict::Approved;

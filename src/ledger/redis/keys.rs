@@ -6,6 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::domain::agent::AgentStatus;
+use crate::domain::durability::Durability;
 use crate::domain::id::{AgentId, MandateId, OrgId};
 use crate::domain::ledger::Charge;
 use crate::domain::mandate::MandateStatus;
@@ -125,6 +126,15 @@ pub(super) fn mandate_stands(version: i64, status: MandateStatus) -> String {
         MandateStatus::Revoked => 'r',
     };
     format!("{version}:{status}")
+}
+
+/// A level, as the scripts compare it.
+pub(super) const fn level_byte(level: Durability) -> u8 {
+    match level {
+        Durability::Fast => 0,
+        Durability::Durable => 1,
+        Durability::Strict => 2,
+    }
 }
 
 /// Integers, big-endian, one after the other.

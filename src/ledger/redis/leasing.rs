@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::gather::{Answers, Gather};
-use super::keys::{Keys, packed};
+use super::keys::{Keys, level_byte, packed};
 use super::link::{LinkError, Live};
 use super::scripts::Script;
 use super::shards::{Epoch, Shards, Trouble, unavailable};
@@ -205,7 +205,7 @@ impl Shards {
         lease: &Lease,
     ) -> Result<(), Trouble> {
         let keys = [Keys(shard).authority(), Keys(shard).slice(charge)];
-        let head = packed(&[
+        let mut head = packed(&[
             epoch.number,
             lease.number,
             lease.amount,
@@ -215,6 +215,7 @@ impl Shards {
             lives_ms(charge, self.clock.now().as_millisecond()),
             lease.floor,
         ]);
+        head.push(level_byte(lease.level));
         match self.link.run(live, Script::Install, &keys, &[&head]).await?.word() {
             "INSTALLED" => {
                 metrics::counter!("quetra_redis_leases_total").increment(1);

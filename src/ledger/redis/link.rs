@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::scripts::{Answer, SCRIPTS, Script};
 use super::settings::{self, Identity, Unfit};
-use crate::ledger::Durability;
+use crate::ledger::{Durability, NotKept};
 
 /// How long a connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_millis(500);
@@ -63,10 +63,16 @@ pub(super) struct Live {
     pub(super) identity: Arc<str>,
     /// Whether a replica may be promoted in its place.
     pub(super) has_replicas: bool,
+    unkept: Arc<[NotKept]>,
     digests: Arc<[String]>,
 }
 
 impl Live {
+    /// What is in the way of a level on this process, if something is.
+    pub(super) fn unkept(&self, level: Durability) -> Option<&NotKept> {
+        self.unkept.iter().find(|one| one.level == level)
+    }
+
     /// A script as this connection has it.
     fn text(identity: &Identity, script: Script) -> String {
         let text = script.text();
@@ -98,6 +104,7 @@ enum State {
 /// The link.
 pub(super) struct Link {
     client: Client,
+    /// A process that does not keep it is not used.
     level: Durability,
     state: watch::Sender<State>,
     /// Whether somebody else connects than those who need it.
@@ -166,7 +173,7 @@ impl Link {
             .set_response_timeout(Some(ANSWER_TIME));
         let mut connection =
             self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let identity = settings::check(&mut connection, self.level).await?;
+        let (identity, unkept) = settings::check(&mut connection, self.level).await?;
         let mut digests = Vec::with_capacity(SCRIPTS.len());
         for script in SCRIPTS {
             let text = Live::text(&identity, script);
@@ -174,7 +181,8 @@ impl Link {
             digests.push(load.query_async::<String>(&mut connection).await?);
         }
         let Identity { id, has_replicas } = identity;
-        Ok(Live { connection, identity: id.into(), has_replicas, digests: digests.into() })
+        let (identity, unkept) = (id.into(), unkept.into());
+        Ok(Live { connection, identity, has_replicas, unkept, digests: digests.into() })
     }
 
     /// Runs a script; its answer is a list that begins with a word.

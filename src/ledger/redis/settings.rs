@@ -9,10 +9,13 @@ use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
 
 use super::link::LinkError;
-use crate::ledger::Durability;
+use crate::ledger::{Durability, NotKept};
 
 /// The oldest version: streams number their entries densely from 7.0 on.
 const OLDEST: u32 = 7;
+
+/// How many replicas must be there for a write.
+const REPLICAS: &str = "min-replicas-to-write";
 
 /// Why a Redis is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,8 +26,8 @@ pub(super) enum Unfit {
     Replica,
     #[error("this Redis is a cluster, which this version does not speak to; name a single one")]
     Cluster,
-    #[error("Redis runs with {setting} = {value}, and {level} needs {wanted}; change it there")]
-    Setting { setting: &'static str, value: String, level: &'static str, wanted: &'static str },
+    #[error(transparent)]
+    Setting(#[from] NotKept),
 }
 
 /// Who a Redis is.
@@ -57,38 +60,57 @@ pub(super) fn identity(info: &str) -> Result<Identity, LinkError> {
     Ok(Identity { id: id.to_owned(), has_replicas })
 }
 
-/// Asks a Redis who it is, and whether the level can be kept on it.
+/// Asks a Redis who it is, and which levels cannot be kept on it; the default one must be.
 ///
 /// # Errors
 /// When it does not answer, or cannot be used.
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
-    level: Durability,
-) -> Result<Identity, LinkError> {
+    default: Durability,
+) -> Result<(Identity, Vec<NotKept>), LinkError> {
     let info: String = redis::cmd("INFO").query_async(connection).await?;
     fit(&fields(&info))?;
     let mut identity = identity(&info)?;
+    let set = settings(question().query_async(connection).await?)?;
     // Who asks for replicas has some, also while none of them is connected.
-    identity.has_replicas |= setting(connection, "min-replicas-to-write").await? != "0";
-    for (setting, wanted) in wanted(level) {
-        let value = self::setting(connection, setting).await?;
-        if !wanted.split(" or ").any(|wanted| wanted == value) {
-            let level = level.word();
-            return Err(Unfit::Setting { setting, value, level, wanted }.into());
-        }
+    identity.has_replicas |= set.get(REPLICAS).is_none_or(|count| count != "0");
+    let unkept = unkept(&set);
+    if let Some(found) = unkept.iter().find(|one| one.level == default) {
+        return Err(Unfit::Setting(found.clone()).into());
     }
-    Ok(identity)
+    Ok((identity, unkept))
 }
 
-async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Result<String, LinkError> {
-    let ask = redis::cmd("CONFIG").arg("GET").arg(name).to_owned();
-    let said: redis::Value = ask.query_async(connection).await?;
-    let said = HashMap::<String, String>::from_redis_value(said)
-        .map_err(|_| LinkError::Answer("no setting"))?;
-    Ok(said.get(name).cloned().unwrap_or_default())
+/// Asks for every setting that is looked at.
+pub(super) fn question() -> redis::Cmd {
+    let settings = wanted(Durability::Durable).iter().map(|(setting, _)| *setting);
+    let settings = settings.chain([REPLICAS]).collect::<Vec<_>>();
+    redis::cmd("CONFIG").arg("GET").arg(settings).to_owned()
 }
 
-/// The settings of a level, and what they must be.
+/// Settings by their names.
+pub(super) type Settings = HashMap<String, String>;
+
+/// Reads the answer.
+pub(super) fn settings(said: redis::Value) -> Result<Settings, LinkError> {
+    HashMap::from_redis_value(said).map_err(|_| LinkError::Answer("no settings"))
+}
+
+/// What is in the way of levels.
+pub(super) fn unkept(set: &Settings) -> Vec<NotKept> {
+    Durability::ALL.into_iter().filter_map(|level| in_the_way(level, set)).collect()
+}
+
+/// What is in the way of a level.
+fn in_the_way(level: Durability, set: &Settings) -> Option<NotKept> {
+    wanted(level).iter().find_map(|(setting, needed)| {
+        let value = set.get(*setting).cloned().unwrap_or_default();
+        let is_kept = needed.split(" or ").any(|needed| needed == value);
+        (!is_kept).then_some(NotKept { level, setting, value, needed })
+    })
+}
+
+/// The settings of a level, and what they must be; `durable` needs all that any level needs.
 const fn wanted(level: Durability) -> &'static [(&'static str, &'static str)] {
     match level {
         // What Redis forgets was never answered.
@@ -131,6 +153,37 @@ mod tests {
 
     fn refused(info: &str) -> Option<Unfit> {
         fit(&fields(info)).err()
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_level_is_named() {
+        let set = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let always = [
+            ("maxmemory-policy", "noeviction"),
+            ("appendonly", "yes"),
+            ("appendfsync", "always"),
+            ("no-appendfsync-on-rewrite", "no"),
+        ];
+        for level in Durability::ALL {
+            assert_eq!(in_the_way(level, &set(&always)), None);
+            // Whatever a level needs is asked for.
+            for (setting, _) in wanted(level) {
+                assert!(wanted(Durability::Durable).iter().any(|(asked, _)| asked == setting));
+            }
+        }
+        let mut lazy = always;
+        lazy[2].1 = "everysec";
+        assert_eq!(in_the_way(Durability::Fast, &set(&lazy)), None);
+        let found = in_the_way(Durability::Durable, &set(&lazy)).unwrap().to_string();
+        let said =
+            "Redis runs with appendfsync = everysec, and durable needs always; change it there";
+        assert_eq!(found, said);
+        let evicting = set(&[("maxmemory-policy", "allkeys-lru")]);
+        assert_eq!(in_the_way(Durability::Strict, &evicting).unwrap().setting, "maxmemory-policy");
+        assert_eq!(in_the_way(Durability::Strict, &set(&always[..1])), None);
+        assert_eq!(in_the_way(Durability::Fast, &set(&always[..1])).unwrap().setting, "appendonly");
     }
 
     #[test]

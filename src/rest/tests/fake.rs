@@ -275,6 +275,7 @@ fn organization(frozen: bool) -> Option<v1::Organization> {
         frozen,
         webhook_url: "https://example.com/hooks".into(),
         webhook_endpoint_id: "whe_1".into(),
+        durability_floor: v1::Durability::Durable.into(),
         signing_keys: vec![v1::SigningKey {
             key_id: "key-1".into(),
             algorithm: "EdDSA".into(),

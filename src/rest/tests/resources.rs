@@ -119,6 +119,7 @@ async fn every_path_of_the_organization_answers() {
                      "expiresAt": "2027-01-01T00:00:00Z"});
     check(vec![
         ("GET", "/organization", json!(null), 200, ("/defaultCurrency", json!("CHF"))),
+        ("GET", "/organization", json!(null), 200, ("/durabilityFloor", json!("durable"))),
         ("PATCH", "/organization", json!({"timezone": "UTC"}), 200, ("/slug", json!("lab"))),
         ("POST", "/organization/freeze", json!(null), 200, ("/frozen", json!(true))),
         ("POST", "/organization/unfreeze", json!(null), 200, ("/frozen", json!(false))),

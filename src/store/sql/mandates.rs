@@ -9,13 +9,14 @@ use sqlx::Row;
 
 use super::super::{Store, failed};
 use super::statement::{
-    LIST_MANDATE_VERSIONS, LIST_MANDATES, LIST_MANDATES_BY_AGENT, LIST_MANDATES_BY_STATUS,
-    LIST_MANDATES_OVER, READ_MANDATE, READ_MANDATE_VERSION, READ_SNAPSHOT,
+    LIST_DURABILITIES, LIST_MANDATE_VERSIONS, LIST_MANDATES, LIST_MANDATES_BY_AGENT,
+    LIST_MANDATES_BY_STATUS, LIST_MANDATES_OVER, READ_MANDATE, READ_MANDATE_VERSION, READ_SNAPSHOT,
 };
 use super::{DriverRow, before_id, from_document, from_documents};
+use crate::domain::durability::Durability;
 use crate::domain::id::{AgentId, MandateId, OrgId};
 use crate::domain::mandate::{Mandate, MandateStatus};
-use crate::store::{MandateFilter, MandateStore, Page, Snapshot, StoreError};
+use crate::store::{MandateFilter, MandateStore, Page, Snapshot, StoreError, StoreErrorKind};
 
 #[async_trait]
 impl MandateStore for Store {
@@ -60,6 +61,20 @@ impl MandateStore for Store {
             .await
             .map_err(failed(LIST))?;
         from_documents(&documents, LIST)
+    }
+
+    async fn durabilities(&self) -> Result<Vec<Durability>, StoreError> {
+        const LIST: &str = "list the durabilities that mandates ask for";
+        let mut reading = self.reading(None, LIST).await?;
+        if let Some(sql) = super::super::dialect::BY_INDEX {
+            sqlx::query(sql).execute(&mut *reading).await.map_err(failed(LIST))?;
+        }
+        let words: Vec<String> = sqlx::query_scalar(LIST_DURABILITIES)
+            .fetch_all(&mut *reading)
+            .await
+            .map_err(failed(LIST))?;
+        let unknown = || StoreError::new(StoreErrorKind::Corrupt, LIST, "no such durability");
+        words.iter().map(|word| Durability::of(word).ok_or_else(unknown)).collect()
     }
 
     async fn mandate_versions(

@@ -103,6 +103,9 @@ statements! {
     LIST_MANDATES_BY_AGENT = super::super::dialect::LIST_MANDATES_BY_AGENT;
     LIST_MANDATES_OVER = "SELECT document FROM mandate
         WHERE status IN ('active', 'paused') AND ends_at < $1 LIMIT $2";
+    // A comparison, so that the index answers it: very few mandates ask for anything.
+    LIST_DURABILITIES = "SELECT DISTINCT durability FROM mandate
+        WHERE status IN ('active', 'paused') AND durability > ''";
     // The one read of a decision that no cache answers: three searches by index.
     READ_SNAPSHOT = "SELECT o.document, a.document, m.document
         FROM agent a
@@ -111,13 +114,15 @@ statements! {
             AND m.agent_id = a.id AND m.org_id = a.org_id
         WHERE a.id = $2 AND a.org_id = $1";
     // Only for an agent of the same organization.
-    CREATE_MANDATE = "INSERT INTO mandate (id, org_id, agent_id, status, version, document)
-        SELECT $1, $2, id, $4, $5, $6 FROM agent WHERE id = $3 AND org_id = $2";
+    CREATE_MANDATE = "INSERT INTO mandate
+        (id, org_id, agent_id, status, version, document, durability)
+        SELECT $1, $2, id, $4, $5, $6, $7 FROM agent WHERE id = $3 AND org_id = $2";
     KEEP_MANDATE_VERSION = "INSERT INTO mandate_version (mandate_id, version, org_id, document)
         SELECT id, version, org_id, document FROM mandate
         WHERE id = $1 AND org_id = $2 AND version = $3";
-    REPLACE_MANDATE = "UPDATE mandate SET status = $4, version = $5, document = $6
-        WHERE id = $1 AND org_id = $2 AND agent_id = $3 AND version = $7 AND version < $5";
+    REPLACE_MANDATE = "UPDATE mandate
+        SET status = $4, version = $5, document = $6, durability = $7
+        WHERE id = $1 AND org_id = $2 AND agent_id = $3 AND version = $8 AND version < $5";
     FORGET_COUNTERS = super::super::dialect::FORGET_COUNTERS;
     DELETE_DRAFT = "DELETE FROM mandate
         WHERE id = $1 AND org_id = $2 AND version = $3 AND status = 'draft'";

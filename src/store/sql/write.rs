@@ -16,6 +16,7 @@ use super::statement::{
 };
 use super::{DriverConnection, acts, from_document, to_document, webhooks};
 use crate::domain::agent::Agent;
+use crate::domain::durability::Durability;
 use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
 use crate::domain::mandate::Mandate;
 use crate::domain::organization::Organization;
@@ -256,7 +257,7 @@ async fn replace_mandate(
     run(forget, connection, REPLACE).await.map(drop)
 }
 
-/// Binds the six columns, in the order of the table.
+/// Binds what is written of a mandate, in the order of the statements.
 fn bind_mandate<'a>(
     sql: &'static str,
     mandate: &'a Mandate,
@@ -268,7 +269,8 @@ fn bind_mandate<'a>(
         .bind(mandate.agent_id.as_bytes().as_slice())
         .bind(mandate.status.word())
         .bind(mandate.version)
-        .bind(to_document(mandate, operation)?))
+        .bind(to_document(mandate, operation)?)
+        .bind(mandate.policy.durability.map(Durability::word)))
 }
 
 async fn delete_draft(

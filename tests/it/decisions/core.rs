@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use quetra::domain::actor::Actor;
 use quetra::domain::agent::AgentStatus;
 use quetra::domain::decision::Decision;
+use quetra::domain::durability::AskedDurability;
 use quetra::domain::evaluate::{Case, Ruling, conclude, screen, would_decide};
 use quetra::domain::hold::Holds;
 use quetra::domain::id::{AgentId, MandateId, OrgId, TransactionId};
@@ -90,6 +91,7 @@ impl<'a> Core<'a> {
                 rules: created.rules.into_iter().map(rule).collect(),
                 valid_from: time(created.valid_from).unwrap_or_else(|| vector.starts_at()),
                 valid_until: time(created.valid_until),
+                durability: None,
             };
             mandate(policy, vector.starts_at())
         });
@@ -176,6 +178,7 @@ impl<'a> Core<'a> {
             request_hash: [self.asked; 16],
             evidence,
             claim: screened.claim.clone(),
+            durability: AskedDurability::default(),
             took_micros: 0,
         };
         let Decided::Ruled(record) = self.book.decide(&command, now) else {

@@ -247,6 +247,7 @@ fn organization(number: usize, dice: &mut Dice, now: Timestamp) -> Organization 
         default_currency: Currency::parse("USD").unwrap(),
         timezone: (*dice.pick(&ZONES)).to_owned(),
         frozen: false,
+        durability_floor: None,
         version: 1,
         created_at: now,
         updated_at: now,
@@ -330,7 +331,7 @@ fn policy(dice: &mut Dice, now: Timestamp) -> Policy {
     let lasts = SignedDuration::from_mins(dice.between(1, 3_000));
     let valid_until =
         (dice.chance(10) && valid_from > Timestamp::UNIX_EPOCH).then(|| valid_from + lasts);
-    Policy { budget, rules, valid_from, valid_until }
+    Policy { budget, rules, valid_from, valid_until, durability: None }
 }
 
 /// Gives what is held an end, settlements a tolerance, and approvals more than one person.

@@ -6,6 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use quetra::domain::actor::Actor;
+use quetra::domain::durability::AskedDurability;
 use quetra::domain::evaluate::{Case, screen};
 use quetra::domain::id::{AgentId, OrgId, TransactionId};
 use quetra::domain::ledger::{Act, Claim, Decide, MandateStanding, Resolve, Standing};
@@ -199,6 +200,7 @@ fn decide(scene: &Scene, spend: Spend, id: TransactionId, screened_at: Timestamp
             windows: Vec::new(),
         },
         claim: screened.unwrap().claim,
+        durability: AskedDurability::default(),
         took_micros: spend.amount % 1_000,
         spend,
     }

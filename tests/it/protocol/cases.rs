@@ -13,6 +13,7 @@ pub(super) const BOTH: Ask = Ask { amount: 1, budgets: 3 };
 /// Nothing fails; the cases say what differs.
 pub(super) const QUIET: Setup = Setup {
     levels: [Level::Fast; 2],
+    changes_to: None,
     loss: Loss::Nothing,
     asks: &[ONE, ONE],
     limits: [1, 0],
@@ -107,6 +108,22 @@ pub(super) const MIXED: Setup = Setup {
     ..DURABLE
 };
 
+/// The level of a mandate changes, either way, and Redis may lose anything.
+pub(super) const CHANGED: Setup = Setup {
+    levels: [Level::Strict; 2],
+    changes_to: Some(Level::Fast),
+    asks: &[ONE, ONE, ONE],
+    limits: [2, 0],
+    epochs: 1,
+    grants: 3,
+    crashes: 1,
+    forks: 0,
+    recalls: true,
+    rejections: false,
+    fallback: false,
+    ..STRICT
+};
+
 /// Records of keys expire.
 pub(super) const EXPIRY: Setup = Setup { expiry: true, forks: 0, ..DURABLE };
 
@@ -152,7 +169,7 @@ pub(super) const BUDGETS: Setup = Setup {
 pub(super) const TORN: Setup = Setup { tears: 1, crashes: 1, planned: true, ..BUSY };
 
 /// Each case with its wide bounds.
-pub(super) const CASES: [(&str, Setup, Setup); 16] = [
+pub(super) const CASES: [(&str, Setup, Setup); 17] = [
     ("loss", LOSS, Setup { epochs: 2, ..LOSS }),
     ("loss twice", LOSS_TWICE, Setup { crashes: 2, grants: 3, ..LOSS_TWICE }),
     ("split", SPLIT, Setup { epochs: 2, grants: 2, ..SPLIT }),
@@ -162,6 +179,17 @@ pub(super) const CASES: [(&str, Setup, Setup); 16] = [
     ("wiped", WIPED, Setup { epochs: 2, voids: true, ..WIPED }),
     ("strict", STRICT, Setup { grants: 2, voids: true, planned: true, ..STRICT }),
     ("fast", FAST, Setup { planned: true, asks: &[ONE, ONE, ONE], ..FAST }),
+    (
+        "changed",
+        CHANGED,
+        Setup {
+            levels: [Level::Durable; 2],
+            forks: 1,
+            rejections: true,
+            fallback: true,
+            ..CHANGED
+        },
+    ),
     ("expiry", EXPIRY, Setup { grants: 2, planned: true, late_batches: true, ..EXPIRY }),
     (
         "mixed",

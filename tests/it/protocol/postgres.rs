@@ -50,19 +50,30 @@ fn grant(setup: &Setup, world: &World, budget: usize, found: &mut Found) {
     }
     // Read before the last grant was made, and written after it.
     let before = world.grants().last().filter(|_| stale).map_or(0, |last| last.amount);
-    for amount in setup.slices {
-        if *amount <= world.free(setup, budget) + before {
+    let last = world.lease_level(budget, usize::from(world.epoch));
+    for asked in setup.levels_of(budget) {
+        // INVARIANT: a lease only gets weaker within an epoch.
+        let known = last.filter(|_| !setup.has(Flaw::LeaseGetsStronger));
+        let level = known.map_or(asked, |last| last.min(asked));
+        // One of nothing, if that is all that is missing.
+        let weakens = last.is_some_and(|last| level < last).then_some(0);
+        for amount in setup.slices.iter().copied().chain(weakens) {
+            if amount > world.free(setup, budget) + before {
+                continue;
+            }
             let mut after = *world;
             after.leased[budget][usize::from(world.epoch)] += amount;
             after.grants[usize::from(world.granted)] = Grant {
                 budget: u8::try_from(budget).unwrap(),
                 epoch: world.epoch,
-                amount: *amount,
+                amount,
                 number: u8::try_from(number + 1).unwrap(),
+                level,
             };
             after.granted += 1;
-            let (amount, epoch) = (*amount, world.epoch);
-            found.push((Step::Transaction(Transaction::Grant { budget, amount, epoch }), after));
+            let (amount, epoch) = (amount, world.epoch);
+            let granted = Transaction::Grant { budget, amount, epoch, level };
+            found.push((Step::Transaction(granted), after));
         }
     }
 }

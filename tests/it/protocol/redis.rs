@@ -35,7 +35,8 @@ pub(super) fn steps(setup: &Setup, world: &World, index: usize, found: &mut Foun
 /// Keys that are alike are used in order: which of them comes first makes no difference.
 pub(super) fn may_ask(setup: &Setup, world: &World, key: usize) -> bool {
     let alike: Option<&Ask> = key.checked_sub(1).map(|before| &setup.asks[before]);
-    alike != Some(&setup.asks[key]) || world.asked >> (key - 1) & 1 == 1
+    let same_level = key.checked_sub(1).map(|before| setup.level(before)) == Some(setup.level(key));
+    alike != Some(&setup.asks[key]) || !same_level || world.asked >> (key - 1) & 1 == 1
 }
 
 fn after(world: &World, index: usize, key: usize, entry: Entry) -> World {
@@ -52,7 +53,7 @@ fn decide(setup: &Setup, world: &World, (index, view): At<'_>, key: usize, found
     let epoch = node.epoch + 1;
     let ask = setup.asks[key];
     let budgets = setup.budgets(world, key);
-    let covered = view.covers(setup, budgets, ask.amount);
+    let covered = view.covers(setup, budgets, (ask.amount, setup.level(key)));
     let known = |key: usize| view.records[key].is_some_and(|record| record.epoch == node.epoch);
     if known(key) || setup.twin(key).is_some_and(known) {
         return;

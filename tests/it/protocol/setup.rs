@@ -6,13 +6,14 @@
 use super::world::{BUDGETS, World};
 
 /// When a reply leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Level {
     /// When the script has run.
     Fast,
     /// When the entry is on the disk of every configured node.
     Durable,
     /// When Postgres has it.
+    #[default]
     Strict,
 }
 
@@ -78,6 +79,8 @@ pub(super) enum Flaw {
     VoidCreditsThisPeriod,
     VoidRepeats,
     PeriodIsReset,
+    SliceKnowsNoLevel,
+    LeaseGetsStronger,
 }
 
 /// One search.
@@ -85,6 +88,8 @@ pub(super) enum Flaw {
 pub(super) struct Setup {
     /// Of each budget: a mandate has a level, and mandates share a shard.
     pub(super) levels: [Level; BUDGETS],
+    /// The level of every key but the first, if a mandate's level changes.
+    pub(super) changes_to: Option<Level>,
     pub(super) loss: Loss,
     pub(super) asks: &'static [Ask],
     pub(super) limits: [i8; BUDGETS],
@@ -130,12 +135,18 @@ impl Setup {
 
     /// The level at which a key is answered.
     pub(super) fn level(&self, key: usize) -> Level {
-        self.levels[usize::from(self.asks[key].budgets == 2)]
+        let own = self.levels[usize::from(self.asks[key].budgets == 2)];
+        self.changes_to.filter(|_| key > 0).unwrap_or(own)
+    }
+
+    /// The levels that a budget is ever spent from at.
+    pub(super) fn levels_of(&self, budget: usize) -> impl Iterator<Item = Level> {
+        [self.levels[budget]].into_iter().chain(self.changes_to)
     }
 
     /// Whether anybody waits for all disks, so that nodes have followers.
     pub(super) fn synchronizes(&self) -> bool {
-        self.levels.contains(&Level::Durable)
+        (0..BUDGETS).flat_map(|budget| self.levels_of(budget)).any(|it| it == Level::Durable)
     }
 
     /// The other request with the same idempotency key, if there is one.

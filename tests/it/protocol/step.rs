@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::setup::Level;
+
 /// One step. Nodes, keys, budgets and grants are told by their numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
@@ -35,7 +37,7 @@ pub(super) enum Script {
 pub(super) enum Transaction {
     LookUp { key: usize, epoch: u8 },
     Prove { key: usize, epoch: u8 },
-    Grant { budget: usize, amount: i8, epoch: u8 },
+    Grant { budget: usize, amount: i8, epoch: u8, level: Level },
     RecallHeard { budget: usize, amount: i8 },
     RecallBlind { budget: usize, amount: i8 },
     Project { node: usize, place: u8 },
@@ -86,8 +88,8 @@ impl fmt::Display for Transaction {
             Self::Prove { key, epoch } => {
                 write!(to, "has nothing left for key {key}, asked for epoch {epoch}")
             }
-            Self::Grant { budget, amount, epoch } => {
-                write!(to, "leases {amount} of budget {budget} to epoch {epoch}")
+            Self::Grant { budget, amount, epoch, level } => {
+                write!(to, "leases {amount} of budget {budget} to epoch {epoch} at {level:?}")
             }
             Self::RecallHeard { budget, amount } => {
                 write!(to, "hears that {amount} came back to budget {budget}")

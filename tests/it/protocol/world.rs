@@ -125,6 +125,8 @@ pub(super) struct Grant {
     pub(super) amount: i8,
     /// Its number among the leases of the budget in the epoch, from 1.
     pub(super) number: u8,
+    /// The weakest level of all of them.
+    pub(super) level: Level,
 }
 
 /// A Redis process and its log.
@@ -204,13 +206,19 @@ pub(super) struct View {
     pub(super) rest: [i8; BUDGETS],
     /// The number of the last lease that was installed.
     pub(super) installed: [u8; BUDGETS],
+    /// The weakest level that may be answered.
+    pub(super) weakest: [Level; BUDGETS],
     pub(super) records: [Option<Record>; KEYS],
     pub(super) voided: u8,
 }
 
 impl View {
-    pub(super) fn covers(&self, setup: &Setup, budgets: u8, amount: i8) -> bool {
-        each(budgets).all(|budget| self.rest[setup.slice(budget)] >= amount)
+    /// INVARIANT: nothing is spent from a slice at a weaker level than its lease says.
+    pub(super) fn covers(&self, setup: &Setup, budgets: u8, (amount, level): (i8, Level)) -> bool {
+        each(budgets).map(|budget| setup.slice(budget)).all(|slice| {
+            let is_known = level >= self.weakest[slice] || setup.has(Flaw::SliceKnowsNoLevel);
+            self.rest[slice] >= amount && is_known
+        })
     }
 }
 
@@ -336,12 +344,21 @@ impl World {
     /// Whether what was answered from a budget in an epoch may be missing from the log of it. What
     /// was answered at `strict` is a row; what is missing then nobody will project any more.
     pub(super) fn is_doubtful(&self, setup: &Setup, budget: usize, epoch: usize) -> bool {
-        let doubtful = match setup.levels[budget] {
+        let level = self.lease_level(budget, epoch).unwrap_or(setup.levels[budget]);
+        let doubtful = match level {
             Level::Fast => self.lost,
             Level::Durable => self.unsound,
             Level::Strict => 0,
         };
         doubtful >> epoch & 1 == 1
+    }
+
+    /// The weakest level that may have been answered from a budget in an epoch, as Postgres has it.
+    pub(super) fn lease_level(&self, budget: usize, epoch: usize) -> Option<Level> {
+        let of = |grant: &&Grant| {
+            usize::from(grant.budget) == budget && usize::from(grant.epoch) == epoch
+        };
+        self.grants().iter().filter(of).map(|grant| grant.level).next_back()
     }
 
     pub(super) fn leased(&self, budget: usize) -> i8 {
@@ -365,8 +382,13 @@ impl World {
 
     /// What a node's scripts see.
     pub(super) fn view(&self, setup: &Setup, node: &Node) -> View {
-        let mut view =
-            View { rest: [0; BUDGETS], installed: [0; BUDGETS], records: [None; KEYS], voided: 0 };
+        let mut view = View {
+            rest: [0; BUDGETS],
+            installed: [0; BUDGETS],
+            weakest: [Level::Strict; BUDGETS],
+            records: [None; KEYS],
+            voided: 0,
+        };
         for (index, place, entry) in node.entries() {
             self.apply(setup, &mut view, (index, place), entry);
         }
@@ -405,6 +427,7 @@ impl World {
                 let budget = setup.slice(usize::from(grant.budget));
                 view.rest[budget] += grant.amount;
                 view.installed[budget] = grant.number;
+                view.weakest[budget] = grant.level;
             }
             Entry::Approve { key, budgets }
             | Entry::ApproveCharged { key, budgets }

@@ -4,7 +4,7 @@
 //! Each is the protocol without one of its rules, so the table says what every rule is for. Not
 //! here: what the variants do, which is beside the rule that they lack.
 
-use super::cases::{FAILOVER, LOSS_TWICE, ONE, PERIODS, QUIET, RESTART, TORN, TWINS};
+use super::cases::{CHANGED, FAILOVER, LOSS_TWICE, ONE, PERIODS, QUIET, RESTART, TORN, TWINS, TWO};
 use super::promise::Broken::{self, *};
 use super::setup::Flaw::{self, *};
 use super::setup::{Level, Loss, Setup};
@@ -23,6 +23,8 @@ const RETURNED: Setup =
 const OLD: Setup = Setup { expiry: true, ..BESIDE };
 const THREE: Setup = Setup { asks: &[ONE, ONE, ONE], grants: 3, voids: true, ..QUIET };
 const NEXT_DAY: Setup = Setup { periods: true, limits: [1, 1], ..THREE };
+const CHANGED_SOON: Setup = Setup { asks: &[ONE, ONE], limits: [1, 0], grants: 2, ..CHANGED };
+const CHANGED_LARGE: Setup = Setup { asks: &[TWO, ONE], slices: &[1, 2], ..CHANGED };
 const TWINS_ALIVE: Setup =
     Setup { levels: [Level::Fast; 2], loss: Loss::Nothing, forks: 0, ..TWINS };
 
@@ -40,7 +42,7 @@ const EPOCHS: [Wrong; 9] = [
 ];
 
 /// Leases on their way to Redis and back.
-const LEASES: [Wrong; 8] = [
+const LEASES: [Wrong; 10] = [
     (GrantChecksThenActs, QUIET, Overspent, 8),
     (InstallRepeats, QUIET, Overspent, 7),
     (SeveralGrantsOnTheWay, Setup { limits: [2, 0], ..QUIET }, Stranded, 3),
@@ -49,6 +51,8 @@ const LEASES: [Wrong; 8] = [
     (RecallReplyRepeats, Setup { grants: 3, ..QUIET }, Overspent, 13),
     (RecallReplyIsLost, QUIET, Stranded, 3),
     (PeriodIsReset, PERIODS, Overspent, 11),
+    (SliceKnowsNoLevel, CHANGED_SOON, Overspent, 13),
+    (LeaseGetsStronger, CHANGED_LARGE, Overspent, 14),
 ];
 
 /// What Postgres decides itself while Redis is away, and gives back.

@@ -147,6 +147,7 @@ impl World {
             request_hash: hash,
             evidence,
             claim: screened.claim.clone(),
+            durability: AskedDurability::default(),
             took_micros: 7,
         };
         let (delay, overtaken) = late;

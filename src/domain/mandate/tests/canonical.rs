@@ -59,6 +59,23 @@ fn full() -> Mandate {
 }
 
 #[test]
+fn a_durability_is_part_of_the_promise_and_leaves_no_trace_where_none_is_asked_for() {
+    let mut mandate = full();
+    let without = mandate.canonical_policy();
+    let mut texts = vec![without.clone()];
+    for level in Durability::ALL {
+        mandate.policy.durability = Some(level);
+        let text = mandate.canonical_policy();
+        let asked = format!(r#""durability":"{}","#, level.word());
+        assert_eq!(text.replace(&asked, ""), without);
+        texts.push(text);
+    }
+    texts.sort();
+    texts.dedup();
+    assert_eq!(texts.len(), 4);
+}
+
+#[test]
 fn the_text_is_canonical_json_of_everything_that_was_promised() {
     let agent = "01010101-0101-0101-0101-010101010101";
     let id = format!("mdt_{}", "01".repeat(16));
@@ -151,9 +168,11 @@ fn moving_a_value_between_fields_or_rules_changes_the_text() {
 /// Policies with texts that nobody would write, but somebody could send.
 fn wild() -> impl Strategy<Value = Policy> {
     let odd = prop::collection::vec(any::<String>(), 0..4);
-    (policies(rules(), 4), odd, any::<String>(), instants()).prop_map(
-        |(policy, odd, text, until)| {
+    let level = prop::option::of(prop::sample::select(&Durability::ALL[..]));
+    (policies(rules(), 4), odd, any::<String>(), instants(), level).prop_map(
+        |(policy, odd, text, until, level)| {
             let mut policy = policy;
+            policy.durability = level;
             policy.valid_until = Some(until);
             policy.rules.push(RuleSpec::Category { allowed: odd.clone() });
             policy.rules.push(RuleSpec::VendorAllowlist { vendors: odd });

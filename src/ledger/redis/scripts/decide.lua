@@ -4,7 +4,7 @@
 -- KEYS  1 outbox  2 windows  3 authority  4 record of the key  5 organization  6 agent  7 mandate
 --       8… slices, in the order of the claim
 -- ARGV  1 head: epoch, amount, now, good until (0: always), when it was proved (mode 3), mode,
---         looked up, hold (>I8I8I8I8I8BBB)
+--         looked up, hold, level (>I8I8I8I8I8BBBB)
 --       2 request hash (16 bytes)
 --       3 standing of the organization  4 of the agent  5 of the mandate (empty: there is none)
 --       6 of each slice: starts at, limit (>I8I8)
@@ -14,13 +14,14 @@
 --       9 the entry
 -- mode  0 decide  1 reject, the rules refuse  2 reject if a window does  3 reject, it is proved
 -- looked up  0 not yet  1 need not be, unless there is an older record  2 done
+-- level  0 fast  1 durable  2 strict: when an approval is answered
 -- Returns a list: EPOCH epoch · RECORDED · REUSED · LOOK_UP has-older-record · ROLLOVER · STALE ·
 --       NEED_WINDOWS · PROVE · WINDOW · LOWERED index · NEED_LEASE index number rest ·
 --       APPROVED place facts rests · REJECTED place facts
 -- Rests: of each slice the number of its last lease, and what is left (>I8I8).
 -- Facts: when, approved (0 or 1), slices and windows, their levels before (>I8BBB, >I8I8, >I8I8I8).
-local epoch, amount, now, good_until, proved_at, mode, looked, hold =
-  struct.unpack('>I8I8I8I8I8BBB', ARGV[1])
+local epoch, amount, now, good_until, proved_at, mode, looked, hold, level =
+  struct.unpack('>I8I8I8I8I8BBBB', ARGV[1])
 local got = redis.call('MGET', unpack(KEYS, 3))
 if not got[1] then return {'EPOCH', 0} end
 local mine, last = struct.unpack('>I8I8', got[1])
@@ -129,12 +130,16 @@ for i = 1, n do
     if of ~= epoch then return {'NEED_LEASE', i - 1, 0, 0} end
     -- One more than the limit it was leased under; 0: what there was has come back.
     if leased_for - 1 > limit then return {'LOWERED', i - 1} end
-    if rest < amount or leased_for == 0 then return {'NEED_LEASE', i - 1, number, rest} end
+    -- INVARIANT: nothing is answered at a weaker level than the lease in Postgres says.
+    local weakest = string.byte(got[i + 5], 49) or 2
+    if rest < amount or leased_for == 0 or level < weakest then
+      return {'NEED_LEASE', i - 1, number, rest}
+    end
     levels[i] = struct.pack('>I8I8', spent, held)
     if hold == 1 then held = held + amount else spent = spent + amount end
     rests[i] = struct.pack('>I8I8', number, rest - amount)
     slices[i] = string.sub(got[i + 5], 1, 8) .. rests[i]
-      .. struct.pack('>I8I8I8', spent, held, leased_for)
+      .. struct.pack('>I8I8I8B', spent, held, leased_for, weakest)
   end
 end
 

@@ -15,6 +15,7 @@ local of, number, rest, spent, held = struct.unpack('>I8I8I8I8I8', slice)
 if of ~= epoch then return {'NOTHING'} end
 -- Without a limit it is nobody's: a lower limit that made it come back is met by the next lease.
 local empty = struct.pack('>I8I8I8I8I8I8', epoch, number, 0, spent, held, 0)
+  .. string.sub(slice, 49)
 redis.call('SET', KEYS[3], empty, 'KEEPTTL')
 if rest == 0 then return {'NOTHING'} end
 local place = redis.call('XADD', KEYS[1], string.format('%.0f-*', epoch),

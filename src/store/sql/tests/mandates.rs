@@ -4,6 +4,7 @@
 
 use super::MandateStatus::{Active, Draft, Paused, Revoked};
 use super::*;
+use crate::domain::durability::Durability;
 
 /// The hexadecimal form of an id, which is a list's sort key.
 fn sort_key(mandate: &Mandate) -> String {
@@ -64,6 +65,41 @@ async fn a_mandate_changes_only_from_the_version_that_was_read() {
     }
     let versions = fixture.store.mandate_versions(org_id(1), mandate_id(1), all()).await.unwrap();
     assert_eq!(versions, [second, first]);
+}
+
+#[tokio::test]
+async fn the_durabilities_that_mandates_in_force_ask_for_are_found() {
+    let fixture = Fixture::seeded().await;
+    fixture.commit([Change::CreateAgent(agent(1, 2))]).await.unwrap();
+    fixture.commit([Change::CreateAgent(agent(1, 3))]).await.unwrap();
+    let asking = |number, of, status, level| {
+        let mut mandate = mandate(of, number, status);
+        mandate.policy.durability = level;
+        mandate
+    };
+    let found = async || {
+        let mut found = fixture.store.durabilities().await.unwrap();
+        found.sort();
+        found
+    };
+    let first = asking(1, 1, Draft, Some(Durability::Strict));
+    fixture.commit([Change::CreateMandate(first.clone())]).await.unwrap();
+    assert_eq!(found().await, []);
+    let active = next(&first, Active);
+    let others = [
+        Change::ReplaceMandate(active.clone(), 1),
+        Change::CreateMandate(asking(2, 2, Active, Some(Durability::Strict))),
+        Change::CreateMandate(asking(3, 3, Active, None)),
+        Change::CreateMandate(asking(4, 3, Paused, Some(Durability::Fast))),
+    ];
+    fixture.commit(others).await.unwrap();
+    assert_eq!(found().await, [Durability::Fast, Durability::Strict]);
+    let mut changed = next(&active, Active);
+    changed.policy.durability = Some(Durability::Durable);
+    fixture.commit([Change::ReplaceMandate(changed.clone(), 2)]).await.unwrap();
+    assert_eq!(found().await, Durability::ALL);
+    fixture.commit([Change::ReplaceMandate(next(&changed, Revoked), 3)]).await.unwrap();
+    assert_eq!(found().await, [Durability::Fast, Durability::Strict]);
 }
 
 #[tokio::test]

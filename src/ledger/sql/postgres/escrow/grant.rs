@@ -67,7 +67,8 @@ pub(in crate::ledger) struct Ask {
     pub(in crate::ledger) callers: i64,
     /// The number of the last lease in the slice, and what is left there.
     pub(in crate::ledger) slice: (i64, i64),
-    /// The level that answers from it are given at.
+    /// The level that answers from it are given at: also a slice with enough in it gets another
+    /// lease, of nothing if there is no more, before it is spent from at a weaker one.
     pub(in crate::ledger) level: Durability,
     /// When it is asked, in microseconds.
     pub(in crate::ledger) now: i64,
@@ -85,6 +86,8 @@ pub(in crate::ledger) struct Lease {
     pub(in crate::ledger) limit: i64,
     /// No money in it came back later than this: what is spent of it is decided no earlier.
     pub(in crate::ledger) floor: i64,
+    /// The weakest level that may be answered from the slice.
+    pub(in crate::ledger) level: Durability,
 }
 
 /// That a claim could not be approved at a time.
@@ -121,7 +124,7 @@ struct Last {
     amount: i64,
     leased: i64,
     /// The weakest level that was answered from it.
-    level: Option<String>,
+    level: Option<Durability>,
     limit: i64,
 }
 
@@ -137,7 +140,7 @@ struct New<'a> {
     key: &'a CounterKey,
     number: i64,
     amount: i64,
-    level: &'static str,
+    level: Durability,
     limit: i64,
 }
 
@@ -226,6 +229,7 @@ async fn lasts(
     for (place, number, amount, leased, level, limit) in rows {
         let place = usize::try_from(place.saturating_sub(1)).unwrap_or(usize::MAX);
         let charge = charges.get(place).ok_or_else(|| corrupt("a lease that nobody asked for"))?;
+        let level = Durability::of(&level).ok_or_else(|| corrupt("a lease of no level"))?;
         let last = Last { number, amount, leased, level: Some(level), limit };
         lasts.insert(charge.key.clone(), last);
     }
@@ -268,6 +272,7 @@ fn rule<'a>(
             held: level.held,
             limit: last.limit,
             floor: times.floor,
+            level: last.level.unwrap_or(Durability::Fast),
         }));
     }
     let leased = page.book.leased.entry(charge.key.clone()).or_default();
@@ -280,21 +285,21 @@ fn rule<'a>(
     // The last of it is not leased in pieces that each serve one of those who wait.
     let some = free.min(ask.amount.saturating_mul(ask.callers));
     let amount = missing.max(share).max(some);
-    let weakest = last.level.as_deref();
-    let weakest = weakest.map_or_else(|| ask.level.word(), |last| ask.level.weaker(last));
+    // INVARIANT: it never gets stronger within an epoch; what was answered may not be recorded yet.
+    let weakest = last.level.map_or(ask.level, |last| last.min(ask.level));
     *leased = leased.saturating_add(amount);
     *last = Last {
         number: last.number.saturating_add(1),
         amount,
         leased: last.leased.saturating_add(amount),
-        level: Some(weakest.to_owned()),
+        level: Some(weakest),
         limit: charge.limit,
     };
     let (number, limit) = (last.number, last.limit);
     new.push(New { key: &charge.key, number, amount, level: weakest, limit });
     let total = level.spent.saturating_add(last.leased);
     let (held, floor) = (level.held, times.floor);
-    Ok(Granted::Lease(Lease { number, amount, total, held, limit, floor }))
+    Ok(Granted::Lease(Lease { number, amount, total, held, limit, floor, level: weakest }))
 }
 
 async fn write(
@@ -315,7 +320,7 @@ async fn write(
         .bind(holder.epoch)
         .bind(new.iter().map(|lease| lease.number).collect::<Vec<_>>())
         .bind(new.iter().map(|lease| lease.amount).collect::<Vec<_>>())
-        .bind(new.iter().map(|lease| lease.level).collect::<Vec<_>>())
+        .bind(new.iter().map(|lease| lease.level.word()).collect::<Vec<_>>())
         .bind(new.iter().map(|lease| lease.limit).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
