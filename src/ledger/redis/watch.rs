@@ -22,7 +22,8 @@ const ANSWER_TIME: Duration = Duration::from_millis(600);
 
 /// Looks until it is stopped.
 pub(super) async fn run(shards: Arc<Shards>, stop: CancellationToken) {
-    stop.run_until_cancelled(async { tokio::join!(shards.link.keep(), look_on(&shards)) }).await;
+    let both = Box::pin(async { tokio::join!(shards.link.keep(), look_on(&shards)) });
+    stop.run_until_cancelled(both).await;
 }
 
 async fn look_on(shards: &Shards) {
