@@ -241,5 +241,5 @@ pub(super) fn milliseconds(duration: Option<prost_types::Duration>) -> f64 {
     let duration = duration.unwrap_or_default();
     // From a whole number: what a fraction is multiplied to has digits that nobody measured.
     let nanos = u32::try_from(duration.as_nanos()).map(f64::from);
-    nanos.unwrap_or_else(|_too_long| duration.as_secs_f64() * 1e9) / 1e6
+    nanos.unwrap_or(duration.as_secs_f64() * 1e9) / 1e6
 }

@@ -155,8 +155,8 @@ impl std::str::FromStr for Time {
     }
 }
 
-/// Whether a text has the form of RFC 3339, section 5.6. The parser reads other forms too, and moves
-/// times by offsets that there are not.
+/// Whether a text has the form of RFC 3339, section 5.6. The parser reads other forms too, and
+/// moves times by offsets that there are not.
 fn is_rfc3339(text: &str) -> bool {
     let form = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c });
     let form = form.collect::<String>().to_ascii_uppercase();

@@ -103,7 +103,8 @@ mod tests {
             r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
             r#"{"jsonrpc":"2.0","id":"a","result":{}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#,
-            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{}}
+            }"#,
         ] {
             assert_eq!(code(good), None, "{good}");
         }
@@ -130,7 +131,8 @@ mod tests {
                 json!(2),
             ),
             (
-                r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"t","arguments":[]}}"#,
+                r#"{"jsonrpc":"2.0","id":3,"method":"tools/call",
+                    "params":{"name":"t","arguments":[]}}"#,
                 PARAMS,
                 json!(3),
             ),

@@ -196,8 +196,8 @@ fn a_mandate_comes_from_a_file_and_its_mistakes_have_line_numbers() {
     let spend = ["evaluate", "--agent", "librarian", "--vendor", "books.example", "--category"];
     let spend =
         |category, amount| desk.run(&[&spend[..], &[category, "--amount", amount]].concat());
-    // The agent's own key cannot act for another agent; the operator's can.
-    spend("books", "400").fails(1, "next:");
+    // For an agent that is named the operator's key asks: the file's other one is of another agent.
+    spend("books", "400").ok();
     let key = desk.run(&["keys", "create", "l", "--role", "agent", "--agent", "librarian"]).ok();
     let key = key.lines().find(|line| line.starts_with("sk_agent_")).unwrap();
     let buy = |amount| {

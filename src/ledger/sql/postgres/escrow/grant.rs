@@ -24,8 +24,8 @@ const SHARE: i64 = 4;
 const EPOCH: &str = "SELECT epoch, begun FROM shard_authority WHERE shard = $1 FOR KEY SHARE";
 const VERSIONS: &str = "SELECT id, version FROM mandate WHERE id = ANY($1)";
 
-/// The last lease of this epoch of each counter. The limit keeps the plan at one look into the index
-/// for each.
+/// The last lease of this epoch of each counter. The limit keeps the plan at one look into the
+/// index for each.
 const LAST: &str = "
 SELECT asked.place, last.number, last.amount, last.leased, last.level, last.limit_minor
 FROM unnest($1::bytea[], $2::text[], $3::bigint[])
