@@ -69,7 +69,7 @@ async fn on(redis: &Redis, clock: Arc<dyn Clock>) -> Server {
 async fn a_mandate_that_was_spent_from_is_spent_from_without_postgres() {
     let redis = Redis::start("everysec");
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
-    let server = on(&redis, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let server = on(&redis, Arc::<ManualClock>::clone(&clock)).await;
     let mut admin = server.admin().await;
     let rate = Kind::RateLimit(RateLimitRule { max_transactions: 1_000_000, window_minutes: 60 });
     let rate = Rule { kind: Some(rate) };
