@@ -253,13 +253,14 @@ async fn bare(redis: &Redis, callers: usize, measured: Duration) -> anyhow::Resu
         numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<_>>()
     };
     let auth = [pack(&[1, 0]), b"bench".to_vec()].concat();
-    let slice = pack(&[1, 1, 90_000_000_000_000, 0, 0, 90_000_000_000_001]);
+    // Its last byte, and that of the head: at `fast`.
+    let slice = [pack(&[1, 1, 90_000_000_000_000, 0, 0, 90_000_000_000_001]), vec![0]].concat();
     for (key, value) in [("v1:{s00}:auth", auth), ("v1:{s00}:b", slice)] {
         redis::cmd("SET").arg(key).arg(value).query_async::<()>(&mut connection).await?;
     }
     let load = redis::cmd("SCRIPT").arg("LOAD").arg(DECIDE).to_owned();
     let digest: String = load.query_async(&mut connection).await?;
-    let head = [pack(&[1, AMOUNT, 1, 0]), vec![0, 2, 0]].concat();
+    let head = [pack(&[1, AMOUNT, 1, 0, 0]), vec![0, 2, 0, 0]].concat();
     let (bounds, next) = (pack(&[0, 90_000_000_000_000]), Arc::new(AtomicU64::new(0)));
     let one = move || {
         let mut connection = connection.clone();
