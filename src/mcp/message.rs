@@ -23,6 +23,11 @@ impl Wrong {
         Self { id: Value::Null, code, why }
     }
 
+    /// A message that nobody reads to its end.
+    pub(super) const fn too_long() -> Self {
+        Self::of_bytes(REQUEST, "the message is too long")
+    }
+
     /// Whether it is a message at all.
     pub(super) const fn is_message(&self) -> bool {
         self.code == PARAMS
@@ -86,6 +91,15 @@ fn request(message: &Map<String, Value>, method: &str) -> Result<(), Wrong> {
         return wrong("`params.arguments` is an object with the tool's arguments");
     }
     Ok(())
+}
+
+/// What is wrong with a message that passed the [`check()`] and that the SDK cannot read: nothing
+/// if nobody waits for an answer.
+pub(super) fn unreadable(bytes: &[u8]) -> Option<Wrong> {
+    let message = serde_json::from_slice::<Map<String, Value>>(bytes).ok()?;
+    message.get("method")?;
+    let id = message.get("id")?.clone();
+    Some(Wrong { id, code: PARAMS, why: "`params` are not those of the method" })
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! a sentence on standard error and not a tool that never works. Standard output carries messages
 //! of the protocol and nothing else. Not here: where the settings come from (`cli`).
 
+mod lines;
+
 use std::fmt;
 
 use rmcp::service::ServiceExt;
@@ -106,7 +108,13 @@ pub async fn stdio(gateway: Gateway, local: Local) -> Result<(), StdioError> {
     let caller = identify(&gateway, local).await?;
     let adapter = Adapter::local(gateway, caller);
     let broken = |error: &dyn fmt::Display| StdioError::Client(error.to_string());
-    let running = adapter.serve(rmcp::transport::stdio()).await.map_err(|error| broken(&error))?;
-    running.waiting().await.map_err(|error| broken(&error))?;
-    Ok(())
+    let (input, output) = rmcp::transport::stdio();
+    let (lines, reading) = lines::open(input, output);
+    let serving = async {
+        let running = adapter.serve(lines).await.map_err(|error| broken(&error))?;
+        running.waiting().await.map_err(|error| broken(&error))
+    };
+    let (served, read) = tokio::join!(serving, reading);
+    served?;
+    read.map_err(|error| broken(&error))
 }

@@ -145,13 +145,33 @@ async fn the_current_revision_needs_no_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_in_flight_are_answered_together_and_garbage_is_survived() {
+async fn calls_in_flight_are_answered_together_and_garbage_is_corrected() {
     const CALLS: i64 = 100;
     let server = Server::start().await;
     let mut local = Local::start(command(&server.url(), &server.first.agent_key, ""));
     local.open();
-    for garbage in ["", "{", "[]", "nonsense", "{\"jsonrpc\":\"2.0\"}", "{\"id\":7}"] {
+    // The same as over HTTP; a blank line and a notification that nobody knows are no questions.
+    let deep = "[".repeat(20_000);
+    let no_params = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call"}).to_string();
+    let no_object = json!({"name": "quetra_can_spend", "arguments": []});
+    let no_object =
+        json!({"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": no_object});
+    for (garbage, code, id) in [
+        ("{", -32700, Value::Null),
+        ("nonsense", -32700, Value::Null),
+        (&deep, -32700, Value::Null),
+        ("[]", -32600, Value::Null),
+        ("{\"jsonrpc\":\"2.0\"}", -32600, Value::Null),
+        ("{\"id\":7}", -32600, Value::Null),
+        (&no_params, -32602, json!(7)),
+        (&no_object.to_string(), -32602, json!("a")),
+    ] {
+        local.write("");
+        local.write("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/nothing\"}\r");
         local.write(garbage);
+        let answer = local.read();
+        let said = (answer["error"]["code"].as_i64(), &answer["id"]);
+        assert_eq!(said, (Some(code), &id), "{garbage:.40}: {answer}");
     }
     for id in 1..=CALLS {
         let call = json!({"name": "quetra_check_budget", "arguments": {}});
