@@ -5,6 +5,7 @@
 
 mod attempt;
 pub mod deliver;
+mod health;
 mod lane;
 mod pace;
 mod record;

@@ -10,13 +10,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::attempt::{Answer, Target, attempt, body, test_body};
 use super::deliver::{Poke, Shared};
+use super::health::{Begun, Health};
 use super::record::{Entry, Open};
 use super::schedule;
 use crate::crypto::{WebhookSecret, random};
@@ -27,12 +28,6 @@ use crate::domain::webhook::{
 };
 use crate::store::{StoreError, StoreErrorKind, Told};
 
-/// The most attempts at a time of an endpoint that answers quickly.
-const AT_ONCE_MAX: usize = 16;
-
-/// The same of one that nothing is known of yet.
-const AT_ONCE_START: usize = 4;
-
 /// Events that are read at once.
 const EVENTS_READ: u32 = 256;
 
@@ -41,9 +36,6 @@ const RETRIES_READ: u32 = 64;
 
 /// How long to wait at least for a permit when there is none.
 const PERMIT_REST: Duration = Duration::from_millis(5);
-
-/// How long an endpoint rests at most because it asked to.
-const ASKED_REST_MAX: Duration = Duration::from_mins(5);
 
 /// How often to look for events that other servers wrote, if there were some just now, and if not.
 const LOOK_MIN: Duration = Duration::from_millis(250);
@@ -56,7 +48,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 const STORE_REST: Duration = Duration::from_secs(1);
 
 /// An attempt that is over.
-type Done = (WebhookDelivery, DeliveryAttempt, Answer);
+struct Done {
+    delivery: WebhookDelivery,
+    made: DeliveryAttempt,
+    answer: Answer,
+    begun: Begun,
+}
 
 /// The lane's state; all of it can be read again from the store.
 pub(super) struct Lane {
@@ -73,9 +70,7 @@ pub(super) struct Lane {
     retries: VecDeque<WebhookDelivery>,
     open: Open,
     running: JoinSet<Done>,
-    at_once: usize,
-    failures: u32,
-    rest_until: Option<Instant>,
+    health: Health,
     may_have_events: bool,
     may_have_retries: bool,
     look_after: Duration,
@@ -134,9 +129,7 @@ impl Lane {
             retries: VecDeque::new(),
             open: Open::default(),
             running: JoinSet::new(),
-            at_once: AT_ONCE_START,
-            failures: 0,
-            rest_until: None,
+            health: Health::default(),
             may_have_events: true,
             may_have_retries: true,
             look_after: LOOK_MIN,
@@ -179,14 +172,13 @@ impl Lane {
 
     /// How long nothing needs to be done, if nothing happens.
     fn wait(&self) -> Duration {
-        let rest = self.rest_until.map(|until| until.saturating_duration_since(Instant::now()));
-        match rest {
-            Some(rest) if !rest.is_zero() => rest.min(LOOK_MAX),
+        match self.health.rest(Instant::now()) {
+            Some(rest) => rest.min(LOOK_MAX),
             // There is work, and all permits are taken: chance says which lane is the next.
-            Some(_) | None if self.has_work() && self.has_room() => {
+            None if self.has_work() && self.has_room() => {
                 PERMIT_REST.saturating_add(Duration::from_micros(u64::from(jitter() / 2)))
             }
-            Some(_) | None => self.look_after,
+            None => self.look_after,
         }
     }
 
@@ -195,13 +187,12 @@ impl Lane {
     }
 
     fn has_room(&self) -> bool {
-        let is_resting = self.failures >= schedule::FAILURES_UNTIL_REST;
-        self.running.len() < if is_resting { 1 } else { self.at_once }
+        self.running.len() < self.health.at_once()
     }
 
     /// Starts attempts while there is room, and reads what to start.
     async fn fill(&mut self) -> Result<(), End> {
-        if self.rest_until.is_some_and(|until| until > Instant::now()) {
+        if self.health.rest(Instant::now()).is_some() {
             return Ok(());
         }
         while self.has_room() {
@@ -269,13 +260,13 @@ impl Lane {
         };
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(delivery.id);
         let (shared, target) = (self.shared.clone(), Arc::clone(&self.target));
-        let sender = shared.sender.clone();
+        let (sender, begun) = (shared.sender.clone(), self.health.begin());
         let attempt = async move {
             let id = delivery.event_id.to_string();
             let parts = (&shared.parts.egress, &*shared.parts.clock);
             let (made, answer) = attempt(parts, &target, &id, body).await;
             drop(permit);
-            (delivery, made, answer)
+            Done { delivery, made, answer, begun }
         };
         self.running.spawn_on(attempt, &sender);
         Ok(())
@@ -311,9 +302,27 @@ impl Lane {
         Ok(())
     }
 
-    /// Says what follows from an attempt, and has it written down.
-    async fn finish(&mut self, (mut delivery, made, answer): Done) -> Result<(), End> {
+    /// Says what follows from an attempt, for the endpoint as well.
+    async fn finish(&mut self, done: Done) -> Result<(), End> {
         let now = self.shared.parts.clock.now();
+        let reason = match self.note(done, now).await {
+            Answer::Gone => Some(DisabledReason::Gone),
+            Answer::Accepted => None,
+            Answer::Refused { .. } => self
+                .endpoint
+                .failing_since
+                .filter(|since| schedule::has_failed_too_long(*since, now))
+                .map(|_| DisabledReason::Failing),
+        };
+        match reason {
+            Some(reason) => Err(self.disable(reason, now).await),
+            None => Ok(()),
+        }
+    }
+
+    /// Says what follows from an attempt for its delivery, and has it written down.
+    async fn note(&mut self, done: Done, now: Timestamp) -> Answer {
+        let Done { mut delivery, made, answer, begun } = done;
         let next = match answer {
             Answer::Refused { asked, .. } if !delivery.is_test() => {
                 let made = delivery.made.saturating_add(1);
@@ -334,41 +343,21 @@ impl Lane {
         if let Some(seq) = delivery.event_seq {
             self.open_seqs.remove(&seq);
         }
-        self.judge(answer, now);
+        self.judge((answer, begun), now);
         self.hand_over(Some(delivery)).await;
-        let reason = match answer {
-            Answer::Gone => Some(DisabledReason::Gone),
-            Answer::Accepted => None,
-            Answer::Refused { .. } => self
-                .endpoint
-                .failing_since
-                .filter(|since| schedule::has_failed_too_long(*since, now))
-                .map(|_| DisabledReason::Failing),
-        };
-        match reason {
-            Some(reason) => Err(self.disable(reason, now).await),
-            None => Ok(()),
-        }
+        answer
     }
 
     /// Gives the endpoint more attempts at a time, or fewer, or rest.
-    fn judge(&mut self, answer: Answer, now: Timestamp) {
+    fn judge(&mut self, (answer, begun): (Answer, Begun), now: Timestamp) {
         match answer {
             Answer::Accepted => {
-                self.failures = 0;
-                self.rest_until = None;
+                self.health.accepted();
                 self.endpoint.failing_since = None;
-                self.at_once = self.at_once.saturating_mul(2).min(AT_ONCE_MAX);
             }
             Answer::Refused { asked, is_overloaded } => {
-                self.failures = self.failures.saturating_add(1);
+                self.health.refused(begun, (asked, is_overloaded), Instant::now());
                 self.endpoint.failing_since.get_or_insert(now);
-                let halved = self.at_once.checked_div(2).unwrap_or(1).max(1);
-                self.at_once = if is_overloaded { 1 } else { halved };
-                let asked = asked.map(SignedDuration::unsigned_abs);
-                let asked = asked.map(|asked| asked.min(ASKED_REST_MAX));
-                let rest = schedule::rest(self.failures).max(asked);
-                self.rest_until = rest.and_then(|rest| Instant::now().checked_add(rest));
             }
             Answer::Gone => {
                 self.endpoint.failing_since.get_or_insert(now);
@@ -424,7 +413,7 @@ impl Lane {
         self.target = target;
         if is_elsewhere {
             // Another place deserves another chance.
-            (self.failures, self.rest_until, self.at_once) = (0, None, AT_ONCE_START);
+            self.health = Health::default();
         }
         Ok(())
     }
@@ -450,8 +439,9 @@ impl Lane {
             && let Ok(Some(done)) = tokio::time::timeout_at(until, self.running.join_next()).await
         {
             if let Ok(done) = done {
-                // Whether it is disabled is seen by the next lane.
-                drop(self.finish(done).await);
+                // Whether it is disabled is said already, or seen by the next lane.
+                let now = self.shared.parts.clock.now();
+                self.note(done, now).await;
             }
         }
         self.running.shutdown().await;
