@@ -22,6 +22,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 use tonic::{Code, Status};
 
 use crate::grpc::status::refusal;
+use crate::grpc::trial;
 use crate::proto::v1::ErrorReason;
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
@@ -161,14 +162,18 @@ impl Connect {
         R: Future<Output = Response<Body>>,
     {
         let (mut parts, body) = request.into_parts();
-        negotiate(&parts.headers)?;
-        let timeout = timeout(&parts.headers)?;
-        let collected = tokio::time::timeout(self.limits.arrival, self.collect(body));
-        let bytes = collected.await.map_err(|_| too_slow())??;
-        let bytes = if media.is_stream { stream::only_message(bytes)? } else { bytes };
-        let message = match media.is_json {
-            true => json::to_message(&method.input(), &bytes)?,
-            false => bytes,
+        let (message, timeout) = match self.read((&parts.headers, body), media, method).await {
+            Ok(read) => read,
+            Err(wrong) => {
+                // What is wrong is for those who may call.
+                for name in NOT_METADATA {
+                    parts.headers.remove(name);
+                }
+                let Ok(trial) = trial::request(parts.uri.path(), &parts.headers) else {
+                    return Err(wrong);
+                };
+                return Err(trial::refusal(&grpc(trial).await).unwrap_or(wrong));
+            }
         };
 
         for name in NOT_METADATA {
@@ -196,6 +201,25 @@ impl Connect {
         copy_metadata(&parts.headers, response.headers_mut(), "");
         response.headers_mut().insert(header::CONTENT_TYPE, media.content_type());
         Ok(response)
+    }
+
+    /// The message of a request, and the time that it allows.
+    async fn read(
+        &self,
+        (headers, body): (&HeaderMap, Body),
+        media: Media,
+        method: &MethodDescriptor,
+    ) -> Result<(Bytes, Option<HeaderValue>), Status> {
+        negotiate(headers)?;
+        let timeout = timeout(headers)?;
+        let collected = tokio::time::timeout(self.limits.arrival, self.collect(body));
+        let bytes = collected.await.map_err(|_| too_slow())??;
+        let bytes = if media.is_stream { stream::only_message(bytes)? } else { bytes };
+        let message = match media.is_json {
+            true => json::to_message(&method.input(), &bytes)?,
+            false => bytes,
+        };
+        Ok((message, timeout))
     }
 
     async fn collect(&self, body: Body) -> Result<Bytes, Status> {

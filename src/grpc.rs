@@ -37,6 +37,7 @@ pub mod organization;
 pub(crate) mod schema;
 pub mod status;
 pub mod transactions;
+pub(crate) mod trial;
 pub mod webhooks;
 
 /// Bytes of the largest request message; pass it to `max_decoding_message_size` of every service.

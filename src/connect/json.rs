@@ -35,6 +35,10 @@ pub(super) fn to_message(descriptor: &MessageDescriptor, body: &[u8]) -> Result<
     };
     let mut reading = Reading::default();
     let message = reading.message(descriptor, members, "");
+    if let Some(path) = reading.twice {
+        // As on the wire: which of the two was meant, nobody can say.
+        return Err(malformed(&format!("`{path}` is given twice")));
+    }
     let bytes = Bytes::from(message.encode_to_vec());
     if reading.found.is_empty() {
         return Ok(bytes);
@@ -63,6 +67,8 @@ pub(super) fn from_bytes(descriptor: MessageDescriptor, bytes: &[u8]) -> Result<
 #[derive(Default)]
 struct Reading {
     found: Violations,
+    /// The first field or key that is given twice.
+    twice: Option<String>,
 }
 
 impl Reading {
@@ -86,7 +92,7 @@ impl Reading {
             };
             let path = join(path, field.name());
             if given.contains(&field.number()) {
-                self.found.add(path, "is given twice".to_owned());
+                self.twice.get_or_insert(path);
                 continue;
             }
             given.push(field.number());
@@ -151,7 +157,7 @@ impl Reading {
                 continue;
             };
             match entries.entry(key) {
-                Entry::Occupied(_) => self.found.add(path, "is given twice".to_owned()),
+                Entry::Occupied(_) => drop(self.twice.get_or_insert(path)),
                 Entry::Vacant(place) => {
                     if let Some(value) = self.value(&value_kind, json, &path) {
                         place.insert(value);

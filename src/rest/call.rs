@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
@@ -12,12 +13,16 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri, header};
 use prost::{Message, Name};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 use tonic::metadata::MetadataMap;
+use tower::ServiceExt;
 
 use super::failure::{Failure, Violation};
+use super::tree::Node;
 use super::{BODY_BYTES_MAX, decode, fields, tree};
 use crate::grpc::codec;
 use crate::grpc::status::Violations;
+use crate::grpc::trial;
 use crate::proto::v1::agents_service_client::AgentsServiceClient;
 use crate::proto::v1::approvals_service_client::ApprovalsServiceClient;
 use crate::proto::v1::budget_service_client::BudgetServiceClient;
@@ -47,14 +52,40 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One request, read but not understood yet. No `Debug`: it holds the credential.
 pub(super) struct Call {
-    grpc: axum::Router,
-    headers: HeaderMap,
-    /// What the connection is known by, for the layers around the services.
-    extensions: Extensions,
+    caller: Arc<Caller>,
     uri: Uri,
     id: String,
     body: Bytes,
     request_id: Arc<OnceLock<HeaderValue>>,
+}
+
+/// What a caller is known by. No `Debug`: it holds the credential.
+pub(super) struct Caller {
+    grpc: axum::Router,
+    headers: HeaderMap,
+    /// What the connection is known by, for the layers around the services.
+    extensions: Extensions,
+}
+
+impl Caller {
+    /// What a gRPC call of this caller begins with.
+    fn forwarded(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for name in FORWARDED {
+            for value in self.headers.get_all(&name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        headers
+    }
+
+    /// Why the caller may not call an RPC, if that is so.
+    pub(super) async fn refusal(&self, rpc: &str) -> Option<Failure> {
+        let mut request = trial::request(rpc, &self.forwarded()).ok()?;
+        request.extensions_mut().extend(self.extensions.clone());
+        let Ok(response) = self.grpc.clone().oneshot(request).await;
+        trial::refusal(&response).map(Failure::from)
+    }
 }
 
 /// Writes the client of one service.
@@ -62,7 +93,7 @@ macro_rules! client {
     ($name:ident, $client:ident, $what:literal) => {
         #[doc = $what]
         pub(super) fn $name(&self) -> $client<axum::Router> {
-            $client::new(self.grpc.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+            $client::new(self.caller.grpc.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
         }
     };
 }
@@ -70,10 +101,9 @@ macro_rules! client {
 impl Call {
     /// Takes over what a request is known by; its body comes with [`Call::receive`].
     pub(super) fn new(grpc: axum::Router, request: &Request) -> Self {
+        let (headers, extensions) = (request.headers().clone(), request.extensions().clone());
         Self {
-            grpc,
-            headers: request.headers().clone(),
-            extensions: request.extensions().clone(),
+            caller: Arc::new(Caller { grpc, headers, extensions }),
             uri: request.uri().clone(),
             id: String::new(),
             body: Bytes::new(),
@@ -81,13 +111,14 @@ impl Call {
         }
     }
 
-    /// Takes the id of the path and the body, within the limit, and only with a credential.
+    /// Takes the id of the path and the body, within its limits, and only with a credential.
     pub(super) async fn receive(
         &mut self,
         path: Result<Path<BTreeMap<String, String>>, PathRejection>,
         request: Request,
+        time: Duration,
     ) -> Result<(), Failure> {
-        if !self.headers.contains_key(header::AUTHORIZATION) {
+        if !self.caller.headers.contains_key(header::AUTHORIZATION) {
             return Err(Failure::no_credential());
         }
         self.id = match path {
@@ -95,7 +126,8 @@ impl Call {
             Err(PathRejection::MissingPathParams(_)) => String::new(),
             Err(_) => return Err(Failure::malformed("id", "must be valid UTF-8")),
         };
-        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await;
+        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
+        let body = timeout(time, body).await.map_err(|_elapsed| Failure::too_slow())?;
         self.body = body.map_err(|error| unreadable(&error))?;
         Ok(())
     }
@@ -111,14 +143,8 @@ impl Call {
 
     /// The message with the credential, the request id and the deadline of this request.
     pub(super) fn request<M>(&self, message: M) -> tonic::Request<M> {
-        let mut headers = HeaderMap::new();
-        for name in FORWARDED {
-            for value in self.headers.get_all(&name) {
-                headers.append(name.clone(), value.clone());
-            }
-        }
-        let metadata = MetadataMap::from_headers(headers);
-        tonic::Request::from_parts(metadata, self.extensions.clone(), message)
+        let metadata = MetadataMap::from_headers(self.caller.forwarded());
+        tonic::Request::from_parts(metadata, self.caller.extensions.clone(), message)
     }
 
     /// The message of an answer; its request id is kept for the response.
@@ -143,6 +169,11 @@ impl Call {
             // The first call of a request names it; the others carry the same id.
             let _already_named = self.request_id.set(id.clone());
         }
+    }
+
+    /// Who calls.
+    pub(super) fn caller(&self) -> Arc<Caller> {
+        Arc::clone(&self.caller)
     }
 
     /// Where the request id appears once a call has been answered.
@@ -172,7 +203,7 @@ impl Call {
 
     fn header(&self, name: &HeaderName) -> Result<Option<String>, Failure> {
         let wrong = |text: &str| Failure::fields(vec![Violation::new(name.as_str(), text)]);
-        let mut values = self.headers.get_all(name).iter();
+        let mut values = self.caller.headers.get_all(name).iter();
         let Some(value) = values.next() else {
             return Ok(None);
         };
@@ -224,7 +255,17 @@ impl Call {
             return Err(Failure::malformed("body", missing));
         }
         self.check_media_type()?;
-        decode::decode(tree::parse(&self.body)?, others)
+        match tree::parse(&self.body)? {
+            tree @ Node::Object(_) => decode::decode(tree, others),
+            Node::Null
+            | Node::Bool(_)
+            | Node::Signed(_)
+            | Node::Unsigned(_)
+            | Node::Float(_)
+            | Node::Text(_)
+            | Node::List(_)
+            | Node::Hole => Err(Failure::malformed("body", "must be a JSON object")),
+        }
     }
 
     /// Reads the body if there is one.
@@ -242,12 +283,12 @@ impl Call {
     }
 
     fn check_media_type(&self) -> Result<(), Failure> {
-        let given = self.headers.get(header::CONTENT_TYPE);
+        let given = self.caller.headers.get(header::CONTENT_TYPE);
         let given = given.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let json = essence == "application/json"
             || (essence.starts_with("application/") && essence.ends_with("+json"));
-        if json && !self.headers.contains_key(header::CONTENT_ENCODING) {
+        if json && !self.caller.headers.contains_key(header::CONTENT_ENCODING) {
             Ok(())
         } else {
             Err(Failure::wrong_media_type())

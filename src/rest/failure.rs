@@ -39,6 +39,8 @@ pub(super) struct Failure {
     pub(super) details: Vec<Violation>,
     /// Seconds, for `Retry-After`.
     retry_after: Option<u64>,
+    /// Said here, and not by the services: about the request alone.
+    is_ours: bool,
 }
 
 /// The body, in the order people read it.
@@ -57,7 +59,13 @@ impl Failure {
             error: error.into(),
             details: Vec::new(),
             retry_after: None,
+            is_ours: true,
         }
+    }
+
+    /// Whether no service has said it, so that nobody has looked at the caller.
+    pub(super) const fn is_ours(&self) -> bool {
+        self.is_ours
     }
 
     /// 400 for fields that are wrong whatever the state.
@@ -82,11 +90,15 @@ impl Failure {
 
     /// 401 without a credential, before the body is read.
     pub(super) fn no_credential() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            ErrorReason::CredentialInvalid,
-            "send a valid key as `authorization: Bearer sk_…`",
-        )
+        let error = "send a valid key as `authorization: Bearer sk_…`";
+        let failure = Self::new(StatusCode::UNAUTHORIZED, ErrorReason::CredentialInvalid, error);
+        Self { is_ours: false, ..failure }
+    }
+
+    /// 504 for a request that does not arrive, or is not answered, in time.
+    pub(super) fn too_slow() -> Self {
+        let error = "the time allowed ran out; repeat with the same idempotency key";
+        Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorReason::DeadlineExceeded, error)
     }
 
     /// 404 for the secret of a webhook URL that is not set.
@@ -147,7 +159,7 @@ impl Failure {
             StatusCode::TOO_MANY_REQUESTS => Some(wait.map_or(1, whole_seconds)),
             _ => wait.map(whole_seconds),
         };
-        Self { status: http, reason, error, details, retry_after }
+        Self { status: http, reason, error, details, retry_after, is_ours: false }
     }
 
     /// The response.

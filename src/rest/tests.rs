@@ -45,8 +45,12 @@ impl Reply {
 
 impl Bench {
     fn new() -> Self {
+        Self::within(super::TIMES)
+    }
+
+    fn within(times: super::Times) -> Self {
         let fake = Fake::default();
-        let app = super::router(fake.router());
+        let app = super::router_within(fake.router(), times);
         Self { fake, app }
     }
 

@@ -16,6 +16,9 @@ use super::failure::Failure;
 const PATH_CHARACTERS_MAX: usize = 128;
 const NAME_CHARACTERS_MAX: usize = 32;
 
+/// How the parser begins to say that it goes no deeper; it has no other sign of it.
+const TOO_DEEP: &str = "recursion limit exceeded";
+
 /// One value of a body.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
@@ -96,12 +99,17 @@ pub(super) fn parse(body: &[u8]) -> Result<Node, Failure> {
     let tree = NodeSeed { trail: &trail }.deserialize(&mut reader);
     let tree = tree.and_then(|tree| reader.end().map(|()| tree));
     tree.map_err(|error| {
+        let (mut path, said) = (trail.0.into_inner(), error.to_string());
         let what = if error.is_data() {
             "is given twice".to_owned()
+        } else if said.starts_with(TOO_DEEP) {
+            // Whose field it is is told; the way down to the fault would be noise.
+            path.truncate(1);
+            "is nested too deeply".to_owned()
         } else {
-            format!("is not valid JSON: {error}")
+            format!("is not valid JSON: {said}")
         };
-        Failure::malformed(path_text(&trail.0.into_inner()), what)
+        Failure::malformed(path_text(&path), what)
     })
 }
 

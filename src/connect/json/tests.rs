@@ -98,8 +98,8 @@ fn an_unknown_name_is_shown_short_and_escaped() {
 #[test]
 fn keys_of_a_map_may_not_repeat() {
     let body = r#"{"metadata":{"a":"1","a":"2"}}"#;
-    let found = wrong("EvaluateRequest", body);
-    assert!(found.contains(&"metadata[\"a\"] is given twice".to_owned()), "{found:?}");
+    let status = to_message(&ours("EvaluateRequest"), body.as_bytes()).unwrap_err();
+    assert_eq!(status.message(), "`metadata[\"a\"]` is given twice");
 }
 
 #[test]

@@ -165,10 +165,10 @@ async fn a_body_that_is_no_json_object_is_refused() {
         (r#"{"amount": 01}"#, "MALFORMED_REQUEST"),
         ("\u{feff}{}", "MALFORMED_REQUEST"),
         (deep.as_str(), "MALFORMED_REQUEST"),
-        ("[]", "INVALID_FIELDS"),
-        ("null", "INVALID_FIELDS"),
-        ("5", "INVALID_FIELDS"),
-        (r#"[1, "a"]"#, "INVALID_FIELDS"),
+        ("[]", "MALFORMED_REQUEST"),
+        ("null", "MALFORMED_REQUEST"),
+        ("5", "MALFORMED_REQUEST"),
+        (r#"[1, "a"]"#, "MALFORMED_REQUEST"),
     ];
     for (body, reason) in cases {
         let bench = Bench::new();
@@ -236,6 +236,29 @@ async fn without_a_credential_nothing_is_read() {
     assert_eq!((reply.status.as_u16(), reply.reason()), (401, "CREDENTIAL_INVALID"));
     assert_eq!(reply.headers["www-authenticate"], "Bearer");
     assert!(bench.fake.called().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_not_waited_for() {
+    let times = crate::rest::Times { arrival: Duration::from_millis(20), ..crate::rest::TIMES };
+    let bench = Bench::within(times);
+    let body = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    let request = Request::post("/api/v1/gateway/evaluate")
+        .header("authorization", "Bearer sk_test")
+        .header("content-type", "application/json");
+    let reply = bench.send(request.body(Body::from_stream(body)).unwrap()).await;
+    assert_eq!((reply.status.as_u16(), reply.reason()), (504, "DEADLINE_EXCEEDED"));
+    assert!(bench.fake.called().is_empty());
+}
+
+#[test]
+fn every_path_names_an_rpc_of_the_contract() {
+    let pool = prost_reflect::DescriptorPool::decode(crate::proto::DESCRIPTORS).unwrap();
+    for route in crate::rest::routes::table() {
+        let (service, method) = route.rpc.trim_start_matches('/').split_once('/').unwrap();
+        let service = pool.get_service_by_name(service).unwrap();
+        assert!(service.methods().any(|known| known.name() == method), "{}", route.rpc);
+    }
 }
 
 #[tokio::test]

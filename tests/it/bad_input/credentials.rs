@@ -108,6 +108,41 @@ async fn whoever_cannot_be_told_is_refused_in_the_same_words() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_request_is_told_to_nobody_who_may_not_make_it() {
+    let mut server = Server::start().await;
+    let mut connections = Connections::open(&server).await;
+    let before = server.state().await;
+    let rpc = "MandatesService/CreateMandate";
+    for body in ["", "{", "null", "[]", "{\"name\":5}", "{\"nobodyKnows\":1}", "{}"] {
+        for (key, code, reason) in [
+            ("sk_admin_nobody".to_owned(), Code::Unauthenticated, "CREDENTIAL_INVALID"),
+            (server.agent_key.clone(), Code::PermissionDenied, "ROLE_NOT_ALLOWED"),
+        ] {
+            let calls = [
+                // 10, in the wire format: a name that is a number.
+                (Way::Grpc, grpc(&key, rpc, &[0x10, 0x05])),
+                (Way::Connect, connect(&key, rpc, body)),
+                (
+                    Way::Rest,
+                    Call { path: "/api/v1/mandates".to_owned(), ..connect(&key, rpc, body) },
+                ),
+            ];
+            for (way, call) in calls {
+                let reply = connections.send(way, &call).await.unwrap();
+                let answer = Answer::read(way, &reply);
+                let expected = (http_of(way, code, reason), reason);
+                assert_eq!((answer.http, &*answer.reason), expected, "{body} {way:?}: {answer:?}");
+                assert_eq!(answer.fields, Vec::<String>::new(), "{body} over {way:?}");
+                connections.is_usable(way, &server).await.unwrap();
+            }
+        }
+    }
+    assert_eq!(server.state().await, before);
+    assert_eq!(server.log_complaints(), Vec::<String>::new());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_is_worth_what_it_was_made_for_and_no_header_changes_it() {
     let mut server = Server::start().await;
     let boasting = server.agent_key.replacen("sk_agent_", "sk_admin_", 1);
