@@ -36,7 +36,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::args::ClientArgs;
 use self::audit::AuditCommand;
@@ -115,6 +115,9 @@ struct Managed<C: Subcommand> {
     command: C,
 }
 
+/// Commands that need no server, of groups whose others do.
+const OFFLINE: [(&str, &str); 2] = [("audit", "verify"), ("mandates", "validate")];
+
 /// Parses the arguments and the environment of this process, runs, and says how it went.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -141,7 +144,8 @@ pub fn run(
     if let Some(program) = arguments.peek().and_then(|program| program.to_str()) {
         output.program = program.to_owned();
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let parsed = definition().try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return output.usage(&error),
     };
@@ -149,6 +153,23 @@ pub fn run(
         Ok(code) => code,
         Err(error) => error.report(&mut output),
     }
+}
+
+/// The command line, without the options of a server where none is asked.
+fn definition() -> clap::Command {
+    let mut definition = Cli::command();
+    definition.build();
+    for (group, command) in OFFLINE {
+        let group = definition.find_subcommand_mut(group);
+        if let Some(command) = group.and_then(|group| group.find_subcommand_mut(command)) {
+            let hidden = |argument: clap::Arg| {
+                let is_global = argument.is_global_set();
+                argument.hide(is_global)
+            };
+            *command = std::mem::take(command).mut_args(hidden);
+        }
+    }
+    definition
 }
 
 fn dispatch(

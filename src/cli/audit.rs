@@ -71,6 +71,7 @@ pub(super) struct ExportArgs {
     format: ExportFormat,
     /// Only entries behind this one
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(i64).range(0..))]
     from: i64,
     /// Write to this file; a jsonl file that is there already is continued
     #[arg(long, value_name = "PATH")]
@@ -128,7 +129,7 @@ async fn list(args: ListArgs, session: &mut Session<'_>) -> Result<u8, CliError>
                 .map(|at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
                 .unwrap_or_default(),
             entry.kind.clone(),
-            dash(row.about.to_owned()),
+            dash(row.about),
             dash(row.by.to_owned()),
         ]
     });

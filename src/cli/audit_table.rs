@@ -36,7 +36,7 @@ const COLUMNS: [&str; 22] = [
 /// What an entry is about, and who did it, in a word each.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Row<'a> {
-    pub(super) about: &'a str,
+    pub(super) about: String,
     pub(super) by: &'a str,
 }
 
@@ -44,17 +44,49 @@ pub(super) struct Row<'a> {
 pub(super) fn row_of(entry: &v1::AuditEntry) -> Row<'_> {
     match &entry.content {
         Some(Content::Decision(decision)) => {
-            Row { about: &decision.transaction_id, by: &decision.agent_id }
+            Row { about: decision.transaction_id.clone(), by: &decision.agent_id }
         }
         Some(Content::Act(act)) => {
             let by = match act.actor_key_id.as_str() {
                 "" => act.actor_role.as_str(),
                 key => key,
             };
-            Row { about: &act.subject, by }
+            Row { about: id_of(&act.kind, &act.subject), by }
         }
-        Some(Content::Derived(_)) | None => Row::default(),
+        Some(Content::Derived(body)) => Row { about: mandate_in(body), by: "" },
+        None => Row::default(),
     }
+}
+
+/// The id that other commands take of what an act of this kind was done to. The journal has its
+/// digits alone.
+fn id_of(kind: &str, digits: &str) -> String {
+    let prefix = match kind.split('.').next().unwrap_or_default() {
+        "transaction" => "tx_",
+        "organization" => "org_",
+        "mandate" => "mdt_",
+        "key" => "key_",
+        "webhook" => "whe_",
+        "agent" => return uuid(digits).unwrap_or_else(|| digits.to_owned()),
+        _ => "",
+    };
+    format!("{prefix}{digits}")
+}
+
+fn uuid(digits: &str) -> Option<String> {
+    let part = |from, to| digits.get(from..to);
+    let parts = [part(0, 8)?, part(8, 12)?, part(12, 16)?, part(16, 20)?, digits.get(20..)?];
+    Some(parts.join("-"))
+}
+
+/// The mandate that something that follows from decisions is about.
+fn mandate_in(body: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Derived {
+        mandate: Option<String>,
+    }
+    let derived: Option<Derived> = serde_json::from_str(body).ok();
+    derived.and_then(|derived| derived.mandate).unwrap_or_default()
 }
 
 /// Appends the names of the columns.
@@ -157,6 +189,27 @@ mod tests {
             written(&["a,b", "say \"hi\"", "two\nlines"]),
             "\"a,b\",\"say \"\"hi\"\"\",\"two\nlines\"\r\n"
         );
+    }
+
+    #[test]
+    fn what_an_act_was_done_to_has_the_id_that_other_commands_take() {
+        let digits = "0190f3a45b6c7d8e9fa0b1c2d3e4f506";
+        for (kind, prefix) in [
+            ("transaction.settled", "tx_"),
+            ("organization.frozen", "org_"),
+            ("mandate.paused", "mdt_"),
+            ("key.revoked", "key_"),
+            ("webhook.sent", "whe_"),
+            ("something.else", ""),
+        ] {
+            assert_eq!(id_of(kind, digits), format!("{prefix}{digits}"), "{kind}");
+        }
+        let agent = "0190f3a4-5b6c-7d8e-9fa0-b1c2d3e4f506";
+        assert_eq!(id_of("agent.keys_revoked", digits), agent);
+        assert_eq!(id_of("agent.updated", "é"), "é");
+        let derived = Content::Derived("{\"mandate\":\"mdt_1\",\"percent\":80}".to_owned());
+        let entry = v1::AuditEntry { content: Some(derived), ..Default::default() };
+        assert_eq!(row_of(&entry), Row { about: "mdt_1".to_owned(), by: "" });
     }
 
     #[test]

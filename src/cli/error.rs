@@ -80,10 +80,23 @@ impl CliError {
             // `quetra … | head` is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
             Self::Output(error) => output.error_line(&format!("error: cannot write: {error}")),
-            Self::Other(error) => output.error_line(&format!("error: {error:#}")),
+            Self::Other(error) => output.error_line(&format!("error: {}", causes(&error))),
         }
         1
     }
+}
+
+/// An error with its causes, each said once: some say what is behind them themselves.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn sentences(text: &str, output: &mut Output) {
@@ -201,5 +214,20 @@ fn canonical(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::causes;
+
+    #[test]
+    fn a_cause_that_was_said_already_is_not_said_again() {
+        let error = anyhow!("no space left").context("the log cannot be written");
+        assert_eq!(causes(&error), "the log cannot be written: no space left");
+        let error = anyhow!("no space left").context("cannot write: no space left");
+        assert_eq!(causes(&error.context("open")), "open: cannot write: no space left");
     }
 }

@@ -4,12 +4,13 @@
 //! Not here: what the server checks (bounds, time zones, expressions); its complaints are mapped
 //! back to lines by `places`.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::de::DeserializeOwned;
-use serde_saphyr::{Error, UserMessageFormatter};
+use serde_saphyr::{Error, Localizer, Location, UserMessageFormatter};
 
 use super::error::CliError;
 use super::places::Places;
@@ -91,6 +92,11 @@ fn text(path: &Path) -> Result<(String, String), CliError> {
 }
 
 fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, CliError> {
+    let is_nothing = |line: &str| line.is_empty() || line.starts_with('#') || line == "---";
+    if text.lines().all(|line| is_nothing(line.trim())) {
+        let why = "holds no mandate; `quetra mandates get ID --yaml` prints one to begin with";
+        return Err(CliError::Refused(format!("{name} {why}")));
+    }
     serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
         let place = error.location().map_or_else(
@@ -120,9 +126,19 @@ fn sentence(error: &Error) -> String {
             format!("`{}` is given twice", cut(key))
         }
         other => {
-            let text = other.render_with_formatter(&UserMessageFormatter);
+            let formatter = UserMessageFormatter.with_localizer(&Placeless);
+            let text = other.render_with_formatter(&formatter);
             text.lines().next().unwrap_or_default().to_owned()
         }
+    }
+}
+
+/// Words of the parser's without the place, which stands in front of them already.
+struct Placeless;
+
+impl Localizer for Placeless {
+    fn attach_location<'a>(&self, base: Cow<'a, str>, _: Location) -> Cow<'a, str> {
+        base
     }
 }
 

@@ -105,8 +105,8 @@ pub(super) struct GetArgs {
     /// `mdt_…`
     id: String,
     /// A past version
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    version: i64,
+    #[arg(long, value_name = "N", value_parser = version())]
+    version: Option<i64>,
     /// Print the file that `create` and `update` accept
     #[arg(long, conflicts_with = "output")]
     yaml: bool,
@@ -120,7 +120,7 @@ pub(super) struct UpdateArgs {
     #[command(flatten)]
     file: FileArg,
     /// Refuse if the mandate is not at this version any more
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = version())]
     expected_version: Option<i64>,
 }
 
@@ -136,8 +136,13 @@ pub(super) struct SetBudgetArgs {
     #[arg(long, value_parser = money::parse)]
     per_transaction: Option<i64>,
     /// Refuse if the mandate is not at this version any more
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    expected_version: i64,
+    #[arg(long, value_name = "N", value_parser = version())]
+    expected_version: Option<i64>,
+}
+
+/// Versions begin with 1; the API takes 0 for the present one, which here is said by saying none.
+fn version() -> clap::builder::RangedI64ValueParser<i64> {
+    clap::value_parser!(i64).range(1..)
 }
 
 /// Runs one of them.
@@ -196,7 +201,7 @@ async fn set_budget(args: SetBudgetArgs, session: &mut Session<'_>) -> Result<()
         mandate_id: args.id,
         total: args.total,
         per_transaction: args.per_transaction,
-        expected_version: args.expected_version,
+        expected_version: args.expected_version.unwrap_or_default(),
         idempotency_key: String::new(),
     };
     let answer = session.mandates().update_budget(request).await?.into_inner();

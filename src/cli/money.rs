@@ -21,6 +21,32 @@ pub(super) fn parse(text: &str) -> Result<i64, String> {
     }
 }
 
+/// Reads what was really spent.
+///
+/// # Errors
+///
+/// What was expected.
+pub(super) fn parse_settled(text: &str) -> Result<i64, String> {
+    let why = "what cost nothing is not settled: `quetra transactions void` gives all of it back";
+    above_zero(text, why)
+}
+
+/// Reads what is given back.
+///
+/// # Errors
+///
+/// What was expected.
+pub(super) fn parse_refunded(text: &str) -> Result<i64, String> {
+    above_zero(text, "nothing to give back; leave --amount out to give back all of it")
+}
+
+fn above_zero(text: &str, why: &str) -> Result<i64, String> {
+    match parse(text)? {
+        0 => Err(why.to_owned()),
+        amount => Ok(amount),
+    }
+}
+
 /// Reads a currency code in either case.
 ///
 /// # Errors
@@ -45,6 +71,9 @@ mod tests {
         assert_eq!(parse("200"), Ok(200));
         assert!(parse("2.00").unwrap_err().contains("200 for $2.00"));
         assert!(parse("-1").is_err());
+        assert_eq!((parse_settled("1"), parse_refunded("1")), (Ok(1), Ok(1)));
+        assert!(parse_settled("0").unwrap_err().contains("transactions void"));
+        assert!(parse_refunded("0").unwrap_err().contains("leave --amount out"));
         assert_eq!(parse_currency("usd"), Ok("USD".to_owned()));
         assert!(parse_currency("$").is_err());
     }

@@ -35,6 +35,7 @@ pub(super) struct ShowArgs {
     shard: Option<i16>,
     /// The first entries of each shard
     #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     most: u32,
     /// A table for people, or JSON for scripts
     #[arg(long, short, value_enum, default_value_t)]

@@ -130,6 +130,13 @@ fn wrong_usage_exits_with_two_and_says_what_was_expected() {
         ("mandates set-budget mdt_x", "required"),
         ("agents register a --metadata x", "expected NAME=VALUE"),
         ("transactions list --since yesterday", "2027-01-31T09:00:00Z"),
+        ("transactions settle tx_x --amount 0", "transactions void"),
+        ("transactions refund tx_x --amount 0", "leave --amount out"),
+        ("transactions get tx_x --wait 31", "0..=30"),
+        ("mandates get mdt_x --version 0", "1.."),
+        ("mandates set-budget mdt_x --total 1 --expected-version 0", "1.."),
+        ("audit export --from=-1", "0.."),
+        ("outbox show --most 0", "1.."),
     ];
     for (line, expected) in table {
         let ran = quetra(line);
@@ -147,6 +154,18 @@ fn every_setting_is_a_flag_of_a_server_command() {
     }
     assert!(!quetra("dev --help").out.contains("--master-key-file"));
     assert!(quetra("agents list --help").out.contains("process list"));
+}
+
+#[test]
+fn what_needs_no_server_asks_for_none() {
+    for line in ["audit verify --help", "mandates validate --help"] {
+        let help = quetra(line).out;
+        assert!(help.contains("Usage: quetra"), "{help}");
+        for option in ["--url", "--api-key", "--credentials", "--timeout-ms", "--output"] {
+            assert!(!help.contains(option), "{line}: {help}");
+        }
+    }
+    assert!(quetra("audit list --help").out.contains("--api-key"));
 }
 
 #[test]
@@ -293,6 +312,8 @@ fn mistakes_in_a_file_are_told_with_line_column_and_what_was_expected() {
         ("startHour: 9", "startHour: 25", ":12:5: found"),
         ("name: research", "name: research\nname: again", "`name` is given twice"),
         ("name: research", "name: [research", "mandate.yaml:"),
+        ("name: research", "name: \"research", "mandate.yaml:"),
+        ("name: research", "name: *nobody", "mandate.yaml:"),
     ];
     for (from, to, expected) in table {
         let (_directory, path) = file(&MANDATE.replace(from, to));
@@ -300,6 +321,14 @@ fn mistakes_in_a_file_are_told_with_line_column_and_what_was_expected() {
         assert_eq!(ran.code, 1, "{to}: {ran:?}");
         assert!(ran.err.contains(expected), "{to}: {}", ran.err);
         assert_eq!(ran.err.lines().count(), 1, "{to}: {}", ran.err);
+        // The place stands in front of the words, and nowhere else.
+        assert!(!ran.err.contains(" line "), "{to}: {}", ran.err);
+    }
+    for empty in ["", "\n", "# nothing yet\n---\n"] {
+        let (_directory, path) = file(empty);
+        let ran = quetra(&format!("mandates validate -f {}", path.display()));
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.err.contains("mandate.yaml holds no mandate"), "{}", ran.err);
     }
     let (_directory, path) = file(MANDATE);
     let ran = quetra(&format!("mandates validate -f {}", path.display()));

@@ -27,6 +27,7 @@ pub(super) enum TransactionsCommand {
         id: String,
         /// If it waits for a person, wait for the answer so many seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+        #[arg(value_parser = clap::value_parser!(i32).range(0..=30))]
         wait: i32,
     },
     /// State what was really spent; the rest returns to the budget
@@ -34,7 +35,7 @@ pub(super) enum TransactionsCommand {
         /// `tx_…`
         id: String,
         /// Minor units, at most the approved amount and the mandate's tolerance
-        #[arg(long, value_parser = money::parse)]
+        #[arg(long, value_parser = money::parse_settled)]
         amount: i64,
     },
     /// Give everything back, or withdraw a request for approval: nothing was bought
@@ -47,7 +48,7 @@ pub(super) enum TransactionsCommand {
         /// `tx_…`
         id: String,
         /// Minor units; all of it if not given
-        #[arg(long, value_parser = money::parse)]
+        #[arg(long, value_parser = money::parse_refunded)]
         amount: Option<i64>,
     },
 }

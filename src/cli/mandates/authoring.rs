@@ -81,7 +81,8 @@ pub(super) async fn get(args: GetArgs, session: &mut Session<'_>) -> Result<(), 
     if args.yaml && session.output.format == Format::Json {
         return Err(CliError::Usage("give either --yaml or --output json".to_owned()));
     }
-    let request = v1::GetMandateRequest { mandate_id: args.id, version: args.version };
+    let version = args.version.unwrap_or_default();
+    let request = v1::GetMandateRequest { mandate_id: args.id, version };
     let answer = session.mandates().get_mandate(request).await?.into_inner();
     if !args.yaml {
         return show::answered(&answer, answer.mandate.as_ref(), session);
