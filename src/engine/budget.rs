@@ -41,6 +41,14 @@ pub struct BudgetView {
     pub caps: Vec<CapStatus>,
 }
 
+impl BudgetView {
+    /// When the first of its periods ends.
+    pub(super) fn turns_at(&self) -> Option<Timestamp> {
+        let caps = self.caps.iter().filter_map(|cap| cap.resets_at);
+        caps.chain(self.budget.resets_at).min()
+    }
+}
+
 impl Engine {
     /// The budget of an agent's current mandate, or of one of its mandates.
     ///

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -127,6 +128,8 @@ struct Reader {
 enum Found {
     /// Entries, some of which may be of the stream.
     Some(Vec<Happening>),
+    /// The time that was waited for.
+    Turn,
     /// Nothing for a while: a sign of life is due.
     Nothing,
 }
@@ -180,10 +183,13 @@ impl Reader {
         }
     }
 
-    /// Looks on until something has happened, or a sign of life is due.
-    async fn look(&mut self) -> EngineResult<Found> {
+    /// Looks on until something has happened, a time has come, or a sign of life is due.
+    async fn look(&mut self, turns_at: Option<Timestamp>) -> EngineResult<Found> {
         loop {
             self.engine.still_good(&self.caller).await?;
+            if turns_at.is_some_and(|turns_at| turns_at <= self.engine.now()) {
+                return Ok(Found::Turn);
+            }
             // Seen before the journal is read: what is appended meanwhile is another growth.
             self.growth.borrow_and_update();
             let (org, after) = (self.caller.org_id, self.seq);
@@ -198,7 +204,11 @@ impl Reader {
                 return Ok(Found::Nothing);
             }
             let look_due = now.checked_add(LOOK).unwrap_or(now).min(sign_due);
-            self.wait(look_due).await?;
+            let turn_due = turns_at.and_then(|turns_at| {
+                let left = turns_at.duration_since(self.engine.now());
+                now.checked_add(left.try_into().ok()?)
+            });
+            self.wait(turn_due.map_or(look_due, |turn_due| turn_due.min(look_due))).await?;
         }
     }
 }
@@ -230,7 +240,7 @@ impl TransactionWatch {
                 let seq = self.reader.seq;
                 return Ok(self.reader.told(None, seq));
             }
-            let Found::Some(found) = self.reader.look().await? else {
+            let Found::Some(found) = self.reader.look(None).await? else {
                 let seq = self.reader.seq;
                 return Ok(self.reader.told(None, seq));
             };
@@ -255,6 +265,8 @@ pub struct BudgetWatch {
     /// Told at the beginning, unless an earlier stream has told it.
     is_due: bool,
     named: Option<MandateId>,
+    /// When the first of its periods ends: nothing happens then, and it is whole again.
+    turns_at: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for BudgetWatch {
@@ -271,15 +283,19 @@ impl BudgetWatch {
     pub async fn next(&mut self) -> EngineResult<Told<BudgetView>> {
         let reader = &mut self.reader;
         while !self.is_due {
-            let Found::Some(found) = reader.look().await? else {
-                let seq = reader.seq;
-                return Ok(reader.told(None, seq));
+            self.is_due = match reader.look(self.turns_at).await? {
+                Found::Some(found) => found.iter().any(|one| reader.about.covers(&Whose::of(one))),
+                Found::Turn => true,
+                Found::Nothing => {
+                    let seq = reader.seq;
+                    return Ok(reader.told(None, seq));
+                }
             };
-            self.is_due = found.iter().any(|one| reader.about.covers(&Whose::of(one)));
         }
         self.is_due = false;
         let seq = reader.seq;
         let view = reader.engine.budget(&reader.caller, reader.about.agent, self.named).await?;
+        self.turns_at = view.turns_at();
         Ok(reader.told(Some(view), seq))
     }
 }
@@ -329,6 +345,9 @@ impl Engine {
         let about = About { agent, mandate: named, transaction: None };
         let name = ("watch budget", about);
         let reader = Reader::open(Arc::clone(self), *caller, name, token).await?;
-        Ok(BudgetWatch { reader, is_due: token.is_empty(), named })
+        let turns_at = view.turns_at();
+        // A period may have ended since an earlier stream told it.
+        let is_due = token.is_empty() || turns_at.is_some();
+        Ok(BudgetWatch { reader, is_due, named, turns_at })
     }
 }

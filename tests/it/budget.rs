@@ -55,7 +55,15 @@ async fn a_budget_starts_anew_at_the_boundary_of_its_period() {
         let answer = admin.spend(ask(&agent, 31)).await;
         assert_eq!(answer.rule_results[2].resets_at, Some(message(end)));
         assert!(answer.rule_results[2].retryable);
+        let request = v1::WatchBudgetRequest { agent_id: agent.clone(), ..Default::default() };
+        let mut told = admin.budget.watch_budget(request).await.unwrap().into_inner();
+        let first = told.message().await.unwrap().unwrap();
+        assert_eq!(first.budget.unwrap().budget.unwrap().spent, 70);
         clock.set(end);
+        // Nothing happens then, and it is told all the same.
+        let second = told.message().await.unwrap().unwrap();
+        assert_eq!(second.budget.unwrap().budget.unwrap().spent, 0, "{period:?}");
+        drop(told);
         let status = admin.left(&agent, "").await.unwrap().into_inner().budget.unwrap();
         assert_eq!((status.spent, status.remaining), (0, 100), "{period:?}");
         assert_eq!(admin.spend(ask(&agent, 100)).await.decision(), v1::Decision::Approved);
