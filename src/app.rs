@@ -60,6 +60,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// How often the uses of keys are written down, and readiness is looked at.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How often receipts are looked for that are kept no longer.
+const FORGET: Duration = Duration::from_secs(10 * 60);
+
 /// How often it is looked whether the clock has ended a mandate.
 const CLOCKWORK: Duration = Duration::from_secs(1);
 
@@ -182,6 +185,9 @@ impl Parts {
         self.tasks.spawn(async move {
             while stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
                 operations::upkeep();
+                if let Err(error) = engine.try_writing().await {
+                    tracing::warn!(%error, "the database still takes no writes");
+                }
                 report(&health, engine.ready().await.is_ok()).await;
                 if let Err(error) = engine.flush_key_use().await {
                     tracing::warn!(%error, "the uses of keys could not be written down");
@@ -198,6 +204,18 @@ impl Parts {
             while stop.run_until_cancelled(tokio::time::sleep(CLOCKWORK)).await.is_some() {
                 if let Err(error) = engine.expire_mandates().await {
                     tracing::warn!(%error, "mandates that are over could not be written down");
+                }
+            }
+        });
+    }
+
+    /// Forgets the answers to mutations that nobody repeats any more.
+    fn start_forgetting(&self) {
+        let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_some() {
+                if let Err(error) = engine.forget_receipts().await {
+                    tracing::warn!(%error, "old receipts could not be forgotten");
                 }
             }
         });
@@ -292,6 +310,7 @@ pub async fn serve_with(
     parts.start_upkeep(health);
     parts.start_webhooks();
     parts.start_clockwork();
+    parts.start_forgetting();
     parts.start_checkpoints(checkpoints);
     parts.start_sweeping();
     ready(&Started { addr, first_start });

@@ -40,6 +40,7 @@ mod load;
 pub mod mandates;
 pub mod organization;
 pub mod pages;
+pub mod readiness;
 pub mod receipts;
 pub mod signing;
 mod snapshots;
@@ -266,6 +267,7 @@ pub struct Engine {
     ending: CancellationToken,
     answers: holds::Answers,
     load: load::Load,
+    writes: readiness::Writes,
     wait_max: Duration,
 }
 
@@ -300,6 +302,7 @@ impl Engine {
             snapshots: snapshots::Snapshots::new(cache_mib),
             answers: holds::Answers::default(),
             load: load::Load::default(),
+            writes: readiness::Writes::new(ledger.has_two_stores()),
             wait_max,
             catalogue,
             ledger,
@@ -331,14 +334,5 @@ impl Engine {
     /// When the store fails.
     pub async fn has_organizations(&self) -> EngineResult<bool> {
         Ok(!self.catalogue.orgs().await?.is_empty())
-    }
-
-    /// Whether it can decide: the store answers a read.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn ready(&self) -> EngineResult<()> {
-        self.catalogue.orgs().await?;
-        Ok(())
     }
 }

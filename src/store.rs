@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use self::journal::{
@@ -21,7 +21,7 @@ pub use crate::domain::actor::Role;
 use crate::domain::agent::{Agent, AgentStatus};
 use crate::domain::decision::Verdict;
 use crate::domain::durability::Durability;
-use crate::domain::id::{AgentId, KeyId, MandateId, OrgId, TransactionId};
+use crate::domain::id::{AgentId, KeyId, MandateId, OrgId, TransactionId, WebhookEndpointId};
 use crate::domain::mandate::{Mandate, MandateStatus};
 use crate::domain::organization::Organization;
 use crate::domain::transaction::{TransactionRecord, TransactionState};
@@ -240,6 +240,21 @@ pub trait CatalogueWriter: Send + Sync {
 
     /// Notes when credentials were last used; losing a note is harmless.
     async fn touch_keys(&self, used: Vec<KeyUse>) -> Result<(), StoreError>;
+
+    /// Commits something that leaves nothing behind, to find out whether writing works.
+    async fn try_writing(&self, org: OrgId) -> Result<(), StoreError>;
+
+    /// Forgets receipts from before this time; how many, of which one call forgets a bounded
+    /// number.
+    async fn forget_receipts(&self, org: OrgId, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Forgets deliveries of an endpoint, however they stand; how many, of which one call forgets a
+    /// bounded number.
+    async fn clear_deliveries(
+        &self,
+        org: OrgId,
+        endpoint: WebhookEndpointId,
+    ) -> Result<u64, StoreError>;
 }
 
 /// Reads organizations and the receipts of their mutations.
@@ -344,6 +359,9 @@ pub trait KeyStore: Send + Sync {
     async fn keys(&self, org: OrgId, page: Page) -> Result<Vec<ApiKey>, StoreError>;
 }
 
+/// The most that are counted of what a list of transactions is about: as far as one can skip.
+pub const TOTAL_MAX: i64 = 10_000;
+
 /// Which transactions to list.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TransactionFilter {
@@ -393,6 +411,12 @@ pub trait TransactionStore: Send + Sync {
         filter: TransactionFilter,
         page: TransactionPage,
     ) -> Result<Vec<(i64, TransactionRecord)>, StoreError>;
+    /// How much later than its time an entry of the record may stand in it: behind entries of later
+    /// times.
+    async fn lateness(&self, org: OrgId) -> Result<SignedDuration, StoreError> {
+        let _ = org;
+        Ok(SignedDuration::ZERO)
+    }
     /// Some of those, of all organizations, whose states have ended by themselves at this time: the
     /// longest due first.
     async fn due_transactions(
@@ -400,7 +424,7 @@ pub trait TransactionStore: Send + Sync {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<(OrgId, TransactionId)>, StoreError>;
-    /// How many match.
+    /// How many match, of which no more than [`TOTAL_MAX`] are counted.
     async fn count_transactions(
         &self,
         org: OrgId,

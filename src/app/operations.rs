@@ -54,9 +54,10 @@ pub(super) fn router(engine: Arc<Engine>, metrics: PrometheusHandle) -> Router {
 async fn ready(State(engine): State<Arc<Engine>>) -> Response {
     match engine.ready().await {
         Ok(()) => "ready\n".into_response(),
-        Err(error) => {
-            tracing::warn!(%error, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+        Err(why) => {
+            let source = std::error::Error::source(&why).map(tracing::field::display);
+            tracing::warn!(source, "not ready: {why}");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
         }
     }
 }

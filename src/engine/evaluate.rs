@@ -7,7 +7,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use tracing::Level;
 
 use super::access::Principal;
 use super::snapshots::Frame;
@@ -154,8 +156,13 @@ impl Engine {
             let deciding = self.load.enter();
             let decided = self.ledger.decide(command).await;
             drop(deciding);
+            self.writes.note_decided(&decided);
             match decided? {
-                Decided::Ruled(record) => return Ok((concluded(&screened, record), durability)),
+                Decided::Ruled(record) => {
+                    let concluded = concluded(&screened, record);
+                    self.log(&concluded, started_at);
+                    return Ok((concluded, durability));
+                }
                 Decided::Replayed(record) => {
                     let decision = self.decision_of(&record).await?;
                     return Ok((Decisive { record, decision, replayed: true }, durability));
@@ -167,6 +174,26 @@ impl Engine {
             }
         }
         Err(EngineError::ConcurrentChange)
+    }
+
+    /// Says what was decided about whom, and why; never what was asked for.
+    fn log(&self, decided: &Decisive, started_at: Timestamp) {
+        if !tracing::enabled!(Level::DEBUG) {
+            return;
+        }
+        let Decisive { record, decision, .. } = decided;
+        let (mandate, version) = record.mandate().unzip();
+        let reasons: Vec<_> = decision.reasons.iter().map(|reason| reason.reason).collect();
+        tracing::debug!(
+            transaction = %record.id,
+            agent = %record.spend.agent_id,
+            mandate = mandate.map(tracing::field::display),
+            version,
+            decision = record.verdict.word(),
+            ?reasons,
+            micros = self.clock.now().duration_since(started_at).as_micros(),
+            "decided"
+        );
     }
 
     /// Says what Evaluate would decide now. No effect.

@@ -2,6 +2,7 @@
 //!
 //! Not here: Evaluate, whose idempotency is the ledger's.
 
+use jiff::SignedDuration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -9,7 +10,10 @@ use super::access::Principal;
 use super::{Engine, EngineError, EngineResult};
 use crate::crypto::short_digest;
 use crate::domain::id::OrgId;
-use crate::store::{Author, Change, Receipt, StoreError, StoreErrorKind};
+use crate::store::{Author, Change, Receipt, StoreError, StoreErrorKind, WebhookChange};
+
+/// How long a receipt is kept. The contract promises a day.
+const KEPT_TIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// How a mutation is told from a repetition of it.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +76,35 @@ impl Engine {
                 created_at: self.clock.now(),
             }),
         };
-        Ok(self.catalogue.commit(changes, receipt, self.author(caller)).await?)
+        self.clear_logs(&changes).await?;
+        let committed = self.catalogue.commit(changes, receipt, self.author(caller)).await;
+        self.writes.note(committed.as_ref().copied());
+        Ok(committed?)
+    }
+
+    /// Forgets receipts that are older than they are promised to be kept.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn forget_receipts(&self) -> EngineResult<()> {
+        let before = self.clock.now().checked_sub(KEPT_TIME);
+        let before = before.map_err(|_| EngineError::Corrupt("the clock"))?;
+        for org in self.catalogue.orgs().await? {
+            // In parts: others write between them.
+            while self.catalogue.forget_receipts(org.id, before).await? > 0 {}
+        }
+        Ok(())
+    }
+
+    /// Empties the logs of endpoints that are about to be deleted, in parts: each of them can be as
+    /// long as many decisions.
+    async fn clear_logs(&self, changes: &[Change]) -> EngineResult<()> {
+        for change in changes {
+            if let Change::Webhook(WebhookChange::Delete(org, endpoint)) = change {
+                while self.catalogue.clear_deliveries(*org, *endpoint).await? > 0 {}
+            }
+        }
+        Ok(())
     }
 
     /// Who is about to change the catalogue, and the time.

@@ -338,12 +338,19 @@ impl Engine {
             }
             let before = self.webhook_endpoint(caller, id).await?;
             let (after, from) = change(before.clone());
-            if after == before && idempotency.key.is_none() {
+            let is_changed = after != before;
+            if !is_changed && idempotency.key.is_none() {
                 return Ok(before);
             }
-            let after = self.successor(&after);
-            let replaced = WebhookChange::Replace(after.clone(), before.version, from);
-            match self.commit(caller, vec![Change::Webhook(replaced)], idempotency, &after).await {
+            // A call that changes nothing leaves its answer for who repeats it, and no act.
+            let (after, changes) = if is_changed {
+                let after = self.successor(&after);
+                let replaced = WebhookChange::Replace(after.clone(), before.version, from);
+                (after, vec![Change::Webhook(replaced)])
+            } else {
+                (before, Vec::new())
+            };
+            match self.commit(caller, changes, idempotency, &after).await {
                 Ok(()) => {
                     self.deliveries.notify_one();
                     return Ok(after);

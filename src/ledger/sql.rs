@@ -346,13 +346,19 @@ impl<W: Writer> Lane<W> {
     }
 
     fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, StoreError> {
-        let mut answers = Vec::new();
-        self.writer.transact(&Needs::of(jobs), self.clock.as_ref(), &mut |page, now| {
+        let began = tracing::enabled!(tracing::Level::DEBUG).then(|| self.clock.now());
+        let (mut answers, mut recorded) = (Vec::new(), 0);
+        let done = self.writer.transact(&Needs::of(jobs), self.clock.as_ref(), &mut |page, now| {
             let (ruled, effects) = rule(page, jobs, now);
-            answers = ruled;
+            (answers, recorded) = (ruled, effects.recorded.len());
             effects
-        })?;
-        Ok(answers)
+        });
+        if let Some(began) = began {
+            let micros = self.clock.now().duration_since(began).as_micros();
+            let error = done.as_ref().err().map(tracing::field::display);
+            tracing::debug!(commands = jobs.len(), recorded, micros, error, "a turn of the ledger");
+        }
+        done.map(|()| answers)
     }
 }
 

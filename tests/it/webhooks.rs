@@ -239,6 +239,29 @@ async fn a_secret_is_shown_once_and_is_sealed_where_it_is_kept() {
     assert!((23..=24).contains(&hours), "{hours}");
     let again = admin.webhooks.rotate_webhook_secret(request).await.unwrap().into_inner();
     assert_eq!(again.secret, "");
+    // A change that changes nothing is answered, again too, and is no act.
+    let request = v1::UpdateWebhookEndpointRequest {
+        webhook_endpoint_id: id.clone(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["enabled".to_owned()] }),
+        enabled: true,
+        idempotency_key: "change-nothing".to_owned(),
+        ..Default::default()
+    };
+    for _ in 0..2 {
+        let same = admin.webhooks.update_webhook_endpoint(request.clone()).await.unwrap();
+        let same = same.into_inner().webhook_endpoint.unwrap();
+        assert_eq!(same.updated_at, again.webhook_endpoint.as_ref().unwrap().updated_at);
+    }
+    let kind = "webhook".to_owned();
+    let recorded = loop {
+        let request = v1::ListEventsRequest { kind: kind.clone(), ..Default::default() };
+        let found = admin.audit.list_events(request).await.unwrap().into_inner().entries;
+        if found.len() >= 2 {
+            break found;
+        }
+    };
+    let kinds: Vec<_> = recorded.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(kinds, ["webhook.created", "webhook.secret_rotated"]);
 
     let secrets = [made.secret, rotated.secret];
     let list = v1::ListWebhookEndpointsRequest::default();
@@ -294,6 +317,10 @@ async fn the_published_paths_manage_the_organizations_own_endpoint() {
     let (patch, post) = (reqwest::Method::PATCH, reqwest::Method::POST);
     let rotate = "/organization/webhook-secret/rotate";
     let none = serde_json::json!({});
+    // Who may not rotate it is not told whether there is one.
+    let url = format!("{}/api/v1{rotate}", server.url());
+    let agents = http.post(url).bearer_auth(&server.first.agent_key).json(&none).send().await;
+    assert_eq!(agents.unwrap().status(), 403);
     let (status, said) = call(post.clone(), rotate, none.clone()).await;
     assert_eq!((status, said["reason"].as_str()), (404, Some("NOT_FOUND")), "{said}");
     let body = serde_json::json!({"webhookUrl": "https://example.com/hooks"});

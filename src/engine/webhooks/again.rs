@@ -2,7 +2,7 @@
 //!
 //! Not here: attempts that follow from the schedule (`webhook`).
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::super::access::Principal;
 use super::super::pages::Paged;
@@ -16,6 +16,9 @@ use crate::store::EventStore;
 const SENT_MAX: usize = 1_000;
 const LOOKED_AT_MAX: u32 = 10_000;
 const READ_AT_ONCE: u32 = 500;
+
+/// How much the clocks of servers may differ: acts have the time of the server that did them.
+const SKEW: SignedDuration = SignedDuration::from_secs(10);
 
 /// Which events to send again.
 #[derive(Clone, Debug)]
@@ -62,8 +65,13 @@ impl Engine {
             return Err(EngineError::invalid("until", "must be after since"));
         }
         let range = format!("redelivery {} {} {}", ask.endpoint, ask.since, ask.until);
+        let late = self.catalogue.lateness(caller.org_id).await?.saturating_add(SKEW);
+        let (from, to) = (ask.since.saturating_sub(late), ask.until.saturating_add(late));
+        let (Ok(from), Ok(to)) = (from, to) else {
+            return Err(EngineError::invalid("since", "is out of range"));
+        };
         let mut after = match ask.page_token.as_str() {
-            "" => self.before_time(caller.org_id, ask.since).await?,
+            "" => self.before_time(caller.org_id, from).await?,
             token => self.pages.unseal(caller.org_id, &range, token)?,
         };
         let (mut sent, mut looked_at, mut is_over) = (Vec::new(), 0_u32, false);
@@ -72,12 +80,13 @@ impl Engine {
             is_over = page.through <= after;
             let mut through = page.through;
             for event in page.events {
-                if event.at >= ask.until || sent.len() >= SENT_MAX {
-                    is_over = event.at >= ask.until;
+                if event.at >= to || sent.len() >= SENT_MAX {
+                    is_over = event.at >= to;
                     through = event.seq.saturating_sub(1);
                     break;
                 }
-                if endpoint.wants(event.kind) {
+                let is_of_range = event.at >= ask.since && event.at < ask.until;
+                if is_of_range && endpoint.wants(event.kind) {
                     sent.push(self.again(&endpoint, &event).await?);
                 }
             }
@@ -110,8 +119,8 @@ impl Engine {
         Ok(delivery)
     }
 
-    /// The place in front of the first event at or after a time, found by halving: events are dense
-    /// and in the order of time.
+    /// A place in front of every event at or after a time, found by halving, if none of them stands
+    /// in front of an earlier one: events are dense and, but for late ones, in the order of time.
     async fn before_time(&self, org: OrgId, time: Timestamp) -> EngineResult<i64> {
         let (mut low, mut high) = (0, self.last_event_seq(org).await?);
         while low < high {

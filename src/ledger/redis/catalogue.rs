@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::keys::shard_of;
 use super::shards::Trouble;
@@ -84,6 +84,22 @@ impl CatalogueWriter for ToldCatalogue {
 
     async fn touch_keys(&self, used: Vec<KeyUse>) -> Result<(), StoreError> {
         self.inner.touch_keys(used).await
+    }
+
+    async fn try_writing(&self, org: OrgId) -> Result<(), StoreError> {
+        self.inner.try_writing(org).await
+    }
+
+    async fn forget_receipts(&self, org: OrgId, before: Timestamp) -> Result<u64, StoreError> {
+        self.inner.forget_receipts(org, before).await
+    }
+
+    async fn clear_deliveries(
+        &self,
+        org: OrgId,
+        endpoint: WebhookEndpointId,
+    ) -> Result<u64, StoreError> {
+        self.inner.clear_deliveries(org, endpoint).await
     }
 }
 
@@ -292,6 +308,10 @@ impl TransactionStore for ToldCatalogue {
         limit: u32,
     ) -> Result<Vec<(OrgId, TransactionId)>, StoreError> {
         self.inner.due_transactions(now, limit).await
+    }
+
+    async fn lateness(&self, org: OrgId) -> Result<SignedDuration, StoreError> {
+        self.inner.lateness(org).await
     }
 
     async fn count_transactions(

@@ -71,6 +71,14 @@ pub(super) const RECORD_DELIVERIES: &str = "INSERT INTO webhook_delivery
     ON CONFLICT (id) DO UPDATE
     SET state = excluded.state, next_at = excluded.next_at, document = excluded.document";
 
+// Attempts are recorded without the organization's turn.
+pub(super) const LOCK_DELIVERY: &str =
+    "SELECT document FROM webhook_delivery WHERE id = $2 AND org_id = $1 FOR NO KEY UPDATE";
+
+pub(super) const DELETE_SOME_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE id IN (
+    SELECT id FROM webhook_delivery WHERE endpoint_id = $1 AND org_id = $2
+    ORDER BY created_at LIMIT $3)";
+
 pub(super) const FORGET_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE id IN (
     SELECT id FROM webhook_delivery d
     WHERE d.org_id = $1 AND d.endpoint_id = $2 AND d.state <> 'pending'
@@ -84,6 +92,10 @@ pub(super) const RECORD_ACT: &str = "WITH head AS (
     INSERT INTO act
         (org_id, seq, after_spend, at, kind, subject, actor_key, actor_role, document)
     SELECT $1, head.act_seq, head.seq, $2, $3, $4, $5, $6, $7 FROM head";
+
+/// A row that is written again as it was.
+pub(super) const TRY_WRITING: &[&str] =
+    &["UPDATE organization SET version = version WHERE id = $1"];
 
 /// Row-level security makes the planner guess badly how few rows a search over all organizations
 /// finds: for this transaction it may not read a table as a whole.

@@ -1,10 +1,11 @@
 //! Reading transactions: one, a page of them, how many.
 //!
-//! An organization's record is dense and in the order of time, so a time is a place in it. Not
-//! here: the row's form (`sql::spends`) and any writing.
+//! An organization's record is dense and in the order of time, but for what was decided in Redis
+//! and came late: so a time is a place in it, give or take how late. Not here: the row's form
+//! (`sql::spends`) and any writing.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 
@@ -12,7 +13,7 @@ use super::{PostgresStore, failed};
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::transaction::TransactionRecord;
 use crate::store::sql::spends::{COLUMNS, DUE, SpendRow, due};
-use crate::store::{StoreError, TransactionFilter, TransactionPage, TransactionStore};
+use crate::store::{StoreError, TOTAL_MAX, TransactionFilter, TransactionPage, TransactionStore};
 
 /// The sequence number of the first entry at or after a time, found by halving.
 const FIRST_AT: &str = "
@@ -24,6 +25,18 @@ WITH RECURSIVE search (low, high) AS (
     FROM (SELECT low, high, (low + high) / 2 AS middle FROM search WHERE low < high) halved
     JOIN spend found ON found.org_id = $1 AND found.seq = halved.middle)
 SELECT max(low) FROM search";
+
+const LATENESS: &str = "SELECT late_micros FROM ledger_head WHERE org_id = $1";
+
+/// How much later than its time an entry of the record may stand.
+async fn lateness(reading: &mut PgConnection, org: OrgId) -> Result<SignedDuration, StoreError> {
+    let late: Option<i64> = sqlx::query_scalar(LATENESS)
+        .bind(org.as_bytes().as_slice())
+        .fetch_optional(reading)
+        .await
+        .map_err(failed("find a time in the record"))?;
+    Ok(SignedDuration::from_micros(late.unwrap_or_default()))
+}
 
 impl PostgresStore {
     async fn first_at(
@@ -64,11 +77,21 @@ impl PostgresStore {
         if filter.answered {
             query.push(" AND state <> 'pending_approval'");
         }
+        if filter.since.is_none() && filter.until.is_none() {
+            return Ok(query);
+        }
+        // Halving finds a place in front of which everything is earlier by so much, and behind
+        // which everything is later: between the two each entry is looked at.
+        let late = lateness(reading, org).await?;
         if let Some(since) = filter.since {
-            query.push(" AND seq >= ").push_bind(self.first_at(reading, (org, since)).await?);
+            let from = since.saturating_sub(late).unwrap_or(since);
+            query.push(" AND seq >= ").push_bind(self.first_at(reading, (org, from)).await?);
+            query.push(" AND decided_at >= ").push_bind(since.as_microsecond());
         }
         if let Some(until) = filter.until {
-            query.push(" AND seq < ").push_bind(self.first_at(reading, (org, until)).await?);
+            let to = until.saturating_add(late).unwrap_or(until);
+            query.push(" AND seq < ").push_bind(self.first_at(reading, (org, to)).await?);
+            query.push(" AND decided_at < ").push_bind(until.as_microsecond());
         }
         Ok(query)
     }
@@ -137,6 +160,10 @@ impl TransactionStore for PostgresStore {
         rows.into_iter().map(|row| Ok((row.seq, row.record()?))).collect()
     }
 
+    async fn lateness(&self, org: OrgId) -> Result<SignedDuration, StoreError> {
+        lateness(&mut *self.reading(Some(org), "find a time in the record").await?, org).await
+    }
+
     async fn due_transactions(
         &self,
         now: Timestamp,
@@ -159,7 +186,9 @@ impl TransactionStore for PostgresStore {
     ) -> Result<i64, StoreError> {
         const COUNT: &str = "count transactions";
         let mut reading = self.reading(Some(org), COUNT).await?;
-        let mut query = self.matching(&mut reading, "count(*)", (org, &filter)).await?;
+        let what = "count(*) FROM (SELECT 1";
+        let mut query = self.matching(&mut reading, what, (org, &filter)).await?;
+        query.push(" LIMIT ").push_bind(TOTAL_MAX).push(") AS found");
         let counted = query.build_query_scalar().fetch_one(&mut *reading).await;
         counted.map_err(failed(COUNT))
     }

@@ -18,7 +18,7 @@ const PRIVILEGES: [(&str, &str); 22] = [
     ("mandate", "SELECT, INSERT, UPDATE, DELETE"),
     ("mandate_version", "SELECT, INSERT, DELETE"),
     ("api_key", "SELECT, INSERT, UPDATE"),
-    ("receipt", "SELECT, INSERT"),
+    ("receipt", "SELECT, INSERT, DELETE"),
     ("counter", "SELECT, INSERT, UPDATE, DELETE"),
     // Its tallies too: what comes late from an outbox takes its place in time.
     (

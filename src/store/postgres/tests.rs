@@ -4,8 +4,8 @@
 
 use super::fixture::{fresh_database, open};
 use super::*;
-use crate::store::CatalogueWriter;
 use crate::store::sql::explain;
+use crate::store::{CatalogueWriter, TransactionFilter, TransactionStore};
 
 mod wall;
 
@@ -25,6 +25,36 @@ async fn a_database_is_migrated_once_even_when_servers_start_together() {
     sqlx::query(newer).execute(one.reader()).await.unwrap();
     for error in [one.check().await.unwrap_err(), one.migrate().await.unwrap_err()] {
         assert!(explain(&error).contains("newer than this server"), "{}", explain(&error));
+    }
+}
+
+/// Forty entries, a second apart; every seventh is four seconds late.
+const RECORD: &str = "
+INSERT INTO organization VALUES (decode(repeat('01', 16), 'hex'), 'lab', false, 1, '{}');
+INSERT INTO spend SELECT decode(repeat('01', 16), 'hex'), seq, id, id, id,
+    1000000 * CASE WHEN seq % 7 = 0 THEN seq - 5 ELSE seq END, 0, 'rejected', 'rejected', 1, NULL,
+    NULL, 'USD', 'a.com', NULL, 'key', id, 0, 0, '{}'
+    FROM (SELECT seq, decode(lpad(to_hex(seq), 32, '0'), 'hex') AS id
+        FROM generate_series(1, 40) seq) numbered;
+UPDATE ledger_head SET seq = 40, late_micros = 4000000";
+
+#[tokio::test]
+async fn what_was_recorded_late_is_found_by_its_time() {
+    let (store, _url) = open().await;
+    sqlx::raw_sql(RECORD).execute(store.writer()).await.unwrap();
+    let org = OrgId::from_bytes([1; 16]);
+    assert_eq!(store.lateness(org).await.unwrap().as_secs(), 4);
+    let times = (1..=40).map(|seq: i64| if seq % 7 == 0 { seq - 5 } else { seq });
+    let times = times.collect::<Vec<_>>();
+    for since in 0..45 {
+        for until in [since + 1, since + 6, 50] {
+            let at = |second| Some(jiff::Timestamp::from_second(second).unwrap());
+            let filter =
+                TransactionFilter { since: at(since), until: at(until), ..Default::default() };
+            let found = store.count_transactions(org, filter).await.unwrap();
+            let wanted = times.iter().filter(|time| (since..until).contains(*time)).count();
+            assert_eq!(found, i64::try_from(wanted).unwrap(), "{since} to {until}");
+        }
     }
 }
 

@@ -22,6 +22,16 @@ use crate::store::{
 
 const READ: &str = "read the journal";
 
+/// Rows that one statement counts: none takes long, however long a record is.
+const COUNTED_AT_ONCE: i64 = 100_000;
+
+/// The numbers up to this one in parts, each behind its first number and through its second.
+fn parts(end: i64) -> impl Iterator<Item = (i64, i64)> + Send {
+    let next = move |after: &i64| Some(after.saturating_add(COUNTED_AT_ONCE));
+    let begins = std::iter::successors(Some(0), next).take_while(move |after| *after < end);
+    begins.map(move |after| (after, after.saturating_add(COUNTED_AT_ONCE).min(end)))
+}
+
 /// An entry without its content.
 struct Head {
     seq: i64,
@@ -105,13 +115,23 @@ impl JournalStore for Store {
     }
 
     async fn count_journal(&self, org: OrgId) -> Result<JournalCount, StoreError> {
-        let row = sqlx::query(COUNT_JOURNAL)
-            .bind(org.as_bytes().as_slice())
-            .fetch_one(&mut *self.reading(Some(org), READ).await?)
-            .await
-            .map_err(failed(READ))?;
-        let (spends, acts) = ((get(&row, 0)?, get(&row, 1)?), (get(&row, 2)?, get(&row, 3)?));
-        Ok(JournalCount { spends, acts })
+        let end = self.journal_end(org).await?.map_or(0, |(seq, _)| seq);
+        let mut counted = JournalCount::default();
+        let add = |(count, last): &mut (i64, i64), (more, latest): (i64, i64)| {
+            (*count, *last) = (count.saturating_add(more), latest.max(*last));
+        };
+        for (after, through) in parts(end) {
+            let row = sqlx::query(COUNT_JOURNAL)
+                .bind(org.as_bytes().as_slice())
+                .bind(after)
+                .bind(through)
+                .fetch_one(&mut *self.reading(Some(org), READ).await?)
+                .await
+                .map_err(failed(READ))?;
+            add(&mut counted.spends, (get(&row, 0)?, get(&row, 1)?));
+            add(&mut counted.acts, (get(&row, 2)?, get(&row, 3)?));
+        }
+        Ok(counted)
     }
 
     async fn count_recorded(
@@ -120,17 +140,20 @@ impl JournalStore for Store {
         spend: i64,
         act: i64,
     ) -> Result<(i64, i64), StoreError> {
-        let mut reading = self.reading(Some(org), READ).await?;
-        let mut counts = [0, 0];
+        let mut counts = [0_i64, 0];
         for ((sql, until), count) in
             [(COUNT_SPENDS, spend), (COUNT_ACTS, act)].into_iter().zip(&mut counts)
         {
-            *count = sqlx::query_scalar(sql)
-                .bind(org.as_bytes().as_slice())
-                .bind(until)
-                .fetch_one(&mut *reading)
-                .await
-                .map_err(failed(READ))?;
+            for (after, through) in parts(until) {
+                let more: i64 = sqlx::query_scalar(sql)
+                    .bind(org.as_bytes().as_slice())
+                    .bind(after)
+                    .bind(through)
+                    .fetch_one(&mut *self.reading(Some(org), READ).await?)
+                    .await
+                    .map_err(failed(READ))?;
+                *count = count.saturating_add(more);
+            }
         }
         Ok(counts.into())
     }

@@ -52,9 +52,9 @@ statements! {
             coalesce(max(CASE source WHEN 1 THEN source_seq ELSE 0 END), 0),
             coalesce(sum(CASE source WHEN 2 THEN 1 ELSE 0 END), 0),
             coalesce(max(CASE source WHEN 2 THEN source_seq ELSE 0 END), 0)
-        FROM journal WHERE org_id = $1";
-    COUNT_SPENDS = "SELECT count(*) FROM spend WHERE org_id = $1 AND seq <= $2";
-    COUNT_ACTS = "SELECT count(*) FROM act WHERE org_id = $1 AND seq <= $2";
+        FROM journal WHERE org_id = $1 AND seq > $2 AND seq <= $3";
+    COUNT_SPENDS = "SELECT count(*) FROM spend WHERE org_id = $1 AND seq > $2 AND seq <= $3";
+    COUNT_ACTS = "SELECT count(*) FROM act WHERE org_id = $1 AND seq > $2 AND seq <= $3";
     LIST_CHECKPOINTS = "SELECT seq, chain, at, key_id, signature FROM journal_checkpoint
         WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
     KEEP_CHECKPOINT = "INSERT INTO journal_checkpoint (org_id, seq, chain, at, key_id, signature)
@@ -65,6 +65,9 @@ statements! {
         WHERE org_id = $1 AND key = $2";
     CREATE_RECEIPT = "INSERT INTO receipt (org_id, key, request_hash, reply, created_at)
         VALUES ($1, $2, $3, $4, $5)";
+    FORGET_RECEIPTS = "DELETE FROM receipt WHERE org_id = $1 AND key IN (
+        SELECT key FROM receipt WHERE org_id = $1 AND created_at < $2
+        ORDER BY created_at LIMIT $3)";
 
     // Agents.
     READ_AGENT = "SELECT document FROM agent WHERE id = $2 AND org_id = $1";
@@ -170,11 +173,13 @@ statements! {
     DELETE_ENDPOINT = "DELETE FROM webhook_endpoint WHERE id = $1 AND org_id = $2";
     DELETE_CURSOR = "DELETE FROM webhook_cursor WHERE endpoint_id = $1 AND org_id = $2";
     DELETE_DELIVERIES = "DELETE FROM webhook_delivery WHERE endpoint_id = $1 AND org_id = $2";
+    DELETE_SOME_DELIVERIES = super::super::dialect::DELETE_SOME_DELIVERIES;
     OWNED_ENDPOINTS = super::super::dialect::OWNED_ENDPOINTS;
     TELL_ENDPOINTS = super::super::dialect::TELL_ENDPOINTS;
 
     // Webhooks: deliveries.
     READ_DELIVERY = "SELECT document FROM webhook_delivery WHERE id = $2 AND org_id = $1";
+    LOCK_DELIVERY = super::super::dialect::LOCK_DELIVERY;
     LIST_DELIVERIES = "SELECT document FROM webhook_delivery
         WHERE org_id = $1 AND org_id = $2 AND (created_at, id) < ($3, $4) AND created_at >= $5
             AND ($6 = '' OR state = $6) AND ($7 = '' OR event_type = $7)

@@ -13,10 +13,10 @@ use super::super::{Store, failed};
 use super::statement::{
     CREATE_CURSOR, CREATE_ENDPOINT, DELETE_CURSOR, DELETE_DELIVERIES, DELETE_ENDPOINT,
     DUE_DELIVERIES, FORGET_DELIVERIES, LIST_DELIVERIES, LIST_DELIVERIES_BY_ENDPOINT,
-    LIST_ENDPOINTS, OWNED_ENDPOINTS, READ_DEFAULT_ENDPOINT, READ_DELIVERY, READ_ENDPOINT,
-    RECORD_DELIVERIES, REPLACE_ENDPOINT, RESTART_CURSOR, TELL_ENDPOINTS,
+    LIST_ENDPOINTS, LOCK_DELIVERY, OWNED_ENDPOINTS, READ_DEFAULT_ENDPOINT, READ_DELIVERY,
+    READ_ENDPOINT, RECORD_DELIVERIES, REPLACE_ENDPOINT, RESTART_CURSOR, TELL_ENDPOINTS,
 };
-use super::write::{micros, run, run_compared};
+use super::write::{FORGOTTEN_MAX, micros, run, run_compared};
 use super::{
     DriverConnection, DriverRow, before_id, from_bytes, from_document, from_documents, from_micros,
     to_document,
@@ -30,9 +30,6 @@ use crate::store::{
 
 /// The place before every delivery of a list that begins with the newest.
 const NEWEST: (i64, [u8; 17]) = (i64::MAX, super::AFTER_EVERY_ID);
-
-/// Deliveries that one call forgets: decisions wait for the turn to write meanwhile.
-const FORGOTTEN_MAX: i64 = 500;
 
 #[async_trait]
 impl WebhookStore for Store {
@@ -282,10 +279,37 @@ pub(super) async fn apply(
             replace(connection, endpoint, (*version, *after)).await
         }
         WebhookChange::Delete(org, id) => delete(connection, *org, *id).await,
-        WebhookChange::Send(org, deliveries) => {
-            record(connection, *org, deliveries, "put webhook deliveries on their way").await
-        }
+        WebhookChange::Send(org, deliveries) => send(connection, *org, deliveries).await,
     }
+}
+
+/// Puts deliveries on their way, again if they were before: their attempts are those that are
+/// recorded, not those that were when somebody looked.
+async fn send(
+    connection: &mut DriverConnection,
+    org: OrgId,
+    deliveries: &[WebhookDelivery],
+) -> Result<(), StoreError> {
+    const SEND: &str = "put webhook deliveries on their way";
+    let mut sent = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        let known: Option<String> = sqlx::query_scalar(LOCK_DELIVERY)
+            .bind(org.as_bytes().as_slice())
+            .bind(delivery.id.as_bytes().as_slice())
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(failed(SEND))?;
+        sent.push(match known {
+            None => delivery.clone(),
+            Some(known) => WebhookDelivery {
+                state: delivery.state,
+                next_at: delivery.next_at,
+                made: delivery.made,
+                ..from_document(&known, SEND)?
+            },
+        });
+    }
+    record(connection, org, &sent, SEND).await
 }
 
 type Statement<'a> = sqlx::query::Query<'a, super::super::Driver, super::write::Arguments>;

@@ -7,17 +7,18 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::query::Query;
 
+use super::super::dialect::TRY_WRITING;
 use super::super::{Driver, Store, failed};
 use super::statement::{
     CREATE_AGENT, CREATE_KEY, CREATE_MANDATE, CREATE_ORG, CREATE_RECEIPT, CREATE_SIGNING_KEY,
-    DELETE_DRAFT, DELETE_DRAFT_VERSIONS, FORGET_COUNTERS, FORGET_COUNTERS_OF_ORG,
-    KEEP_MANDATE_VERSION, READ_ORG, REPLACE_AGENT, REPLACE_MANDATE, REPLACE_ORG, REVOKE_KEY,
-    REVOKE_KEYS_OF, TOUCH_KEY,
+    DELETE_DRAFT, DELETE_DRAFT_VERSIONS, DELETE_SOME_DELIVERIES, FORGET_COUNTERS,
+    FORGET_COUNTERS_OF_ORG, FORGET_RECEIPTS, KEEP_MANDATE_VERSION, READ_ORG, REPLACE_AGENT,
+    REPLACE_MANDATE, REPLACE_ORG, REVOKE_KEY, REVOKE_KEYS_OF, TOUCH_KEY,
 };
 use super::{DriverConnection, acts, from_document, to_document, webhooks};
 use crate::domain::agent::Agent;
 use crate::domain::durability::Durability;
-use crate::domain::id::{AgentId, KeyId, MandateId, OrgId};
+use crate::domain::id::{AgentId, KeyId, MandateId, OrgId, WebhookEndpointId};
 use crate::domain::mandate::Mandate;
 use crate::domain::organization::Organization;
 use crate::store::sql::spends::subject_text;
@@ -62,7 +63,48 @@ impl CatalogueWriter for Store {
         }
         self.finish(transaction, TOUCH).await
     }
+
+    async fn try_writing(&self, org: OrgId) -> Result<(), StoreError> {
+        const TRY: &str = "try to write";
+        let mut transaction = self.begin_for(&[org], TRY).await?;
+        for &sql in TRY_WRITING {
+            let query = sqlx::query(sql).bind(org.as_bytes().as_slice());
+            run_compared(query, &mut transaction, TRY).await?;
+        }
+        self.finish(transaction, TRY).await
+    }
+
+    async fn forget_receipts(&self, org: OrgId, before: Timestamp) -> Result<u64, StoreError> {
+        const FORGET: &str = "forget receipts";
+        let mut transaction = self.begin_beside(org, FORGET).await?;
+        let query = sqlx::query(FORGET_RECEIPTS)
+            .bind(org.as_bytes().as_slice())
+            .bind(before.as_microsecond())
+            .bind(FORGOTTEN_MAX);
+        let forgotten = run(query, &mut transaction, FORGET).await?;
+        self.finish(transaction, FORGET).await?;
+        Ok(forgotten)
+    }
+
+    async fn clear_deliveries(
+        &self,
+        org: OrgId,
+        endpoint: WebhookEndpointId,
+    ) -> Result<u64, StoreError> {
+        const CLEAR: &str = "clear the log of a webhook endpoint";
+        let mut transaction = self.begin_beside(org, CLEAR).await?;
+        let query = sqlx::query(DELETE_SOME_DELIVERIES)
+            .bind(endpoint.as_bytes().as_slice())
+            .bind(org.as_bytes().as_slice())
+            .bind(FORGOTTEN_MAX);
+        let cleared = run(query, &mut transaction, CLEAR).await?;
+        self.finish(transaction, CLEAR).await?;
+        Ok(cleared)
+    }
 }
+
+/// Rows that one call forgets: decisions wait for the turn to write meanwhile.
+pub(super) const FORGOTTEN_MAX: i64 = 500;
 
 pub(super) fn micros(time: Option<Timestamp>) -> Option<i64> {
     time.map(Timestamp::as_microsecond)

@@ -61,6 +61,14 @@ pub(super) const RECORD_DELIVERIES: &str = "INSERT INTO webhook_delivery
     ON CONFLICT (id) DO UPDATE
     SET state = excluded.state, next_at = excluded.next_at, document = excluded.document";
 
+// The transaction has the only turn to write.
+pub(super) const LOCK_DELIVERY: &str =
+    "SELECT document FROM webhook_delivery WHERE id = $2 AND org_id = $1";
+
+pub(super) const DELETE_SOME_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE id IN (
+    SELECT id FROM webhook_delivery WHERE endpoint_id = $1 AND +org_id = $2
+    ORDER BY created_at LIMIT $3)";
+
 pub(super) const FORGET_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE id IN (
     SELECT id FROM webhook_delivery d
     WHERE +d.org_id = $1 AND d.endpoint_id = $2 AND d.state <> 'pending'
@@ -72,6 +80,13 @@ pub(super) const FORGET_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE i
 pub(super) const RECORD_ACT: &str = "INSERT INTO act
         (org_id, after_spend, at, kind, subject, actor_key, actor_role, document)
     VALUES ($1, (SELECT coalesce(max(seq), 0) FROM spend), $2, $3, $4, $5, $6, $7)";
+
+/// What has to be written to the file and leaves it as it was; no caller's key is empty.
+pub(super) const TRY_WRITING: &[&str] = &[
+    "INSERT INTO receipt (org_id, key, request_hash, reply, created_at)
+        VALUES ($1, '', zeroblob(16), '', 0)",
+    "DELETE FROM receipt WHERE org_id = $1 AND key = ''",
+];
 
 /// The planner here knows every index that it could use.
 pub(super) const BY_INDEX: Option<&str> = None;

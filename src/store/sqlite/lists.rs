@@ -13,7 +13,7 @@ use crate::domain::transaction::TransactionRecord;
 use crate::store::sql::spends::{COLUMNS, DUE, SpendRow, due};
 use crate::store::sqlite::{SqliteStore, classify};
 use crate::store::{
-    StoreError, StoreErrorKind, TransactionFilter, TransactionPage, TransactionStore,
+    StoreError, StoreErrorKind, TOTAL_MAX, TransactionFilter, TransactionPage, TransactionStore,
 };
 
 /// A WHERE clause made of fixed pieces, and the values for its placeholders.
@@ -170,8 +170,9 @@ impl SqliteStore {
             .map_err(|error| classify("list transactions", error))
     }
 
-    async fn count(&self, clause: Where) -> Result<i64, StoreError> {
-        let sql = format!("SELECT count(*) AS found {}", clause.sql);
+    async fn count(&self, mut clause: Where) -> Result<i64, StoreError> {
+        clause.and(" LIMIT ", TOTAL_MAX)?;
+        let sql = format!("SELECT count(*) AS found FROM (SELECT 1 {})", clause.sql);
         sqlx::query_with(AssertSqlSafe(sql), clause.values)
             .fetch_one(self.reader())
             .await
@@ -258,6 +259,6 @@ impl TransactionStore for SqliteStore {
         let (waiting, oldest) = Source::waiting(self, agent);
         let new = self.count(about(&waiting, bounds)?).await?;
         let old = self.count(about(&Source::Indexed(agent), bounds.until(oldest))?).await?;
-        Ok(new.saturating_add(old))
+        Ok(new.saturating_add(old).min(TOTAL_MAX))
     }
 }

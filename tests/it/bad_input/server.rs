@@ -104,7 +104,15 @@ impl Server {
         });
         let answer = self.ok("EvaluateService/Evaluate", message).await;
         assert_eq!(answer["decision"], "DECISION_APPROVED", "{answer}");
-        answer["transactionId"].as_str().unwrap().to_owned()
+        let id = answer["transactionId"].as_str().unwrap().to_owned();
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
+        // One line says what was decided about whom, and not what was asked for.
+        let lines = log.lines().filter(|line| line.contains("decided") && line.contains(&id));
+        let [line] = lines.collect::<Vec<_>>().try_into().unwrap();
+        assert!(line.contains(&self.agent_id) && line.contains("approved"), "{line}");
+        assert!(!line.contains("firecrawl") && !line.contains("made-"), "{line}");
+        assert!(log.contains("a turn of the ledger"), "{log}");
+        id
     }
 
     /// A new agent.

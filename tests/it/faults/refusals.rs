@@ -119,6 +119,12 @@ async fn until(
     }
 }
 
+/// What `/readyz` says.
+async fn readiness(server: &Process) -> (u16, String) {
+    let said = reqwest::get(format!("{}/readyz", server.url)).await.unwrap();
+    (said.status().as_u16(), said.text().await.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_turns_bad_at_work_approves_nothing_until_it_is_mended() {
     let cluster = Cluster::new().await;
@@ -135,13 +141,28 @@ async fn a_postgres_that_turns_bad_at_work_approves_nothing_until_it_is_mended()
         assert_eq!(refused.code(), Code::Unavailable, "{what}: {refused:?}");
         assert!(refused.message().contains("not available"), "{what}: {refused:?}");
         let request = ask(&agent, 1);
+        let mut ready = Vec::new();
         for _ in 0..5 {
             let answer = calls.evaluate.evaluate(request.clone()).await;
             assert_eq!(answer.unwrap_err().code(), Code::Unavailable, "{what}");
+            ready.push(readiness(&server).await);
         }
+        // What is tried now and then may work where recording a decision does not.
+        assert!(ready.iter().any(|(status, _)| *status == 503), "{what}: {ready:?}");
+        let why = "the database takes no writes: its disk may be full, or it is read-only\n";
+        assert!(ready.iter().all(|(status, said)| *status == 200 || said == why), "{ready:?}");
         reload(&cluster, mended).await;
+        if what == "read-only" {
+            // Without a call that would find out.
+            let until = Instant::now() + IN_TIME;
+            while readiness(&server).await.0 != 200 {
+                assert!(Instant::now() < until, "{what}: it stays not ready");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
         let answer = until(&mut calls, &request, Result::is_ok).await.unwrap();
         assert!(!answer.replayed, "{what}: it was decided while it was refused");
+        assert_eq!(readiness(&server).await, (200, "ready\n".to_owned()), "{what}");
     }
     end(&mut server);
     checker::acquit(&checker::of_books(&Books::of_server(&site.database).await));

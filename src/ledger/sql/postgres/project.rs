@@ -79,6 +79,10 @@ const MAKE_ROOM: &str = "UPDATE spend
     SET approvals_before = approvals_before + 1, sum_before = sum_before + $3
     WHERE mandate_id = $1 AND decided_at > $2";
 
+/// Who looks for a time in the record has to know.
+const NOTE_LATENESS: &str = "UPDATE ledger_head SET late_micros = $2
+    WHERE org_id = $1 AND late_micros < $2";
+
 const LAST: &str = "
 SELECT mandate.id, last.approvals_before, last.sum_before, last.amount, last.decided_at
 FROM unnest($1::bytea[]) AS mandate (id)
@@ -245,6 +249,11 @@ async fn record(connection: &mut PgConnection, org: OrgId, part: &mut Part) -> R
     }
     let mut book = kept(connection, &new).await?;
     let moved = count(&mut book, &new);
+    let late = lateness(head.floor, &new);
+    if late > 0 {
+        let note = sqlx::query(NOTE_LATENESS).bind(org.as_bytes().as_slice()).bind(late);
+        note.execute(&mut *connection).await?;
+    }
     insert(connection, &mut head, new).await?;
     save::move_counters(connection, &book, &moved.iter().collect::<Vec<_>>()).await?;
     save::move_head(connection, org, head).await
@@ -314,6 +323,17 @@ fn count(book: &mut Book, new: &[TransactionRecord]) -> HashSet<CounterKey> {
         }
     }
     moved
+}
+
+/// How many microseconds an entry is written after one of a later time, at most.
+fn lateness(floor: Timestamp, new: &[TransactionRecord]) -> i64 {
+    let (mut latest, mut late) = (floor, 0);
+    for record in new {
+        latest = latest.max(record.decided_at);
+        let behind = latest.duration_since(record.decided_at).as_micros();
+        late = late.max(i64::try_from(behind).unwrap_or(i64::MAX));
+    }
+    late
 }
 
 /// Appends records to the record of their organization, with the tallies before them.

@@ -127,7 +127,21 @@ async fn a_receipt_is_written_once_and_with_its_effect() {
     assert_eq!(store.agent(org_id(1), agent_id(3)).await.unwrap(), None);
 
     let other = Receipt { org_id: org_id(2), ..receipt("once") };
-    store.commit(Vec::new(), Some(other), SOMEBODY).await.unwrap();
+    store.commit(Vec::new(), Some(other.clone()), SOMEBODY).await.unwrap();
+
+    assert_eq!(store.forget_receipts(org_id(1), at_micros(3)).await.unwrap(), 0, "it is not older");
+    assert_eq!(store.forget_receipts(org_id(1), at_micros(4)).await.unwrap(), 1);
+    assert_eq!(store.receipt(org_id(1), "once").await.unwrap(), None);
+    assert_eq!(store.receipt(org_id(2), "once").await.unwrap(), Some(other));
+}
+
+#[tokio::test]
+async fn trying_to_write_leaves_nothing_behind() {
+    let Fixture { store, _folder } = Fixture::seeded().await;
+    for _ in 0..2 {
+        store.try_writing(org_id(1)).await.unwrap();
+        assert_eq!(store.receipt(org_id(1), "").await.unwrap(), None);
+    }
 }
 
 #[tokio::test]

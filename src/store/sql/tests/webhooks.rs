@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::event::EventKind;
 use crate::domain::id::{EventId, WebhookDeliveryId, WebhookEndpointId};
 use crate::domain::webhook::{
-    DeliveryState, ENDPOINTS_MAX, SealedSecrets, WebhookDelivery, WebhookEndpoint,
+    DeliveryAttempt, DeliveryState, ENDPOINTS_MAX, SealedSecrets, WebhookDelivery, WebhookEndpoint,
 };
 use crate::store::{
     DeliveryFilter, DeliveryStore, Told, WebhookChange, WebhookStore, delivery_place,
@@ -152,11 +152,46 @@ async fn deliveries_are_recorded_due_listed_and_forgotten() {
     assert_eq!(store.forget_deliveries(of_first, at_micros(2), 100).await.unwrap(), 1);
     assert_eq!(store.forget_deliveries(of_first, at_micros(0), 3).await.unwrap(), 2);
     assert_eq!(numbers(any(), all()).await, [7, 6, 5, 4]);
+    // The log of one that is about to go is emptied in parts, whatever waits in it.
+    assert_eq!(store.clear_deliveries(org_id(1), first.id).await.unwrap(), 3);
+    assert_eq!(store.clear_deliveries(org_id(2), second.id).await.unwrap(), 0, "another's");
+    assert_eq!(numbers(any(), all()).await, [7]);
+    store.record_deliveries(org_id(1), &made[5..6], &[]).await.unwrap();
+    assert_eq!(numbers(any(), all()).await, [7, 6]);
     change(&fixture, WebhookChange::Delete(org_id(1), first.id)).await.unwrap();
     assert_eq!(numbers(any(), all()).await, [7]);
     // An attempt that was under way then leaves nothing behind.
     store.record_deliveries(org_id(1), &made[..2], &[]).await.unwrap();
     assert_eq!(numbers(any(), all()).await, [7]);
+}
+
+#[tokio::test]
+async fn who_sends_again_takes_no_attempt_away_that_was_recorded_meanwhile() {
+    let first = endpoint(1, 1);
+    let fixture = with(std::slice::from_ref(&first)).await;
+    let store = &fixture.store;
+    let seen = delivery(&first, 1);
+    store.record_deliveries(org_id(1), std::slice::from_ref(&seen), &[]).await.unwrap();
+    let attempt = DeliveryAttempt {
+        at: at_micros(5),
+        duration_ms: 1,
+        status: Some(500),
+        error: String::new(),
+        excerpt: String::new(),
+    };
+    let mut tried = seen.clone();
+    tried.note(attempt, DeliveryState::Failed, None);
+    store.record_deliveries(org_id(1), std::slice::from_ref(&tried), &[]).await.unwrap();
+    // Two who saw it before the attempt.
+    for at in [7, 8] {
+        let mut again = seen.clone();
+        again.restart(at_micros(at));
+        change(&fixture, WebhookChange::Send(org_id(1), vec![again])).await.unwrap();
+        let stored = store.webhook_delivery(org_id(1), seen.id).await.unwrap().unwrap();
+        assert_eq!((stored.attempts_made, stored.attempts.len()), (1, 1));
+        assert_eq!((stored.state, stored.made), (DeliveryState::Pending, 0));
+        assert_eq!(stored.next_at, Some(at_micros(at)));
+    }
 }
 
 #[tokio::test]
