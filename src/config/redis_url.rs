@@ -41,8 +41,18 @@ impl Check<'_> {
     }
 }
 
-/// Says early what is wrong with a URL, without quoting it: it may hold a password.
-fn checked(url: &str) -> Result<(), &'static str> {
+/// Says early what is wrong with a URL, without quoting it: it may hold a password. Of a cluster
+/// several nodes may be named, with commas in between.
+fn checked(urls: &str) -> Result<(), &'static str> {
+    const SCHEME: &str = "redis://";
+    let is_private = urls.ends_with("?network=private");
+    let between = format!(",{SCHEME}");
+    let mut urls = urls.split(&between);
+    checked_one(urls.next().unwrap_or_default(), is_private)?;
+    urls.try_for_each(|url| checked_one(&format!("{SCHEME}{url}"), is_private))
+}
+
+fn checked_one(url: &str, is_private: bool) -> Result<(), &'static str> {
     if url.starts_with("rediss://") {
         return Err("this version speaks no TLS to Redis; let a proxy on this machine speak it, \
                     and name that as redis://127.0.0.1:…");
@@ -55,7 +65,6 @@ fn checked(url: &str) -> Result<(), &'static str> {
     let ConnectionAddr::Tcp(host, _) = info.addr() else { return Err(wrong) };
     let is_local = host == "localhost"
         || host.parse().is_ok_and(|host: IpAddr| host.to_canonical().is_loopback());
-    let is_private = url.split_once('?').is_some_and(|(_, after)| after == "network=private");
     if is_local || is_private {
         return Ok(());
     }

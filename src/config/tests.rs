@@ -169,6 +169,8 @@ serve redis_url            rediss://127.0.0.1        => speaks no TLS to Redis
 serve redis_url            redis://:hunter2@h/0      => ?network=private
 serve redis_url            http://127.0.0.1          => is no Redis URL
 serve redis_url            redis://127.0.0.1/0       => what Postgres leases
+serve redis_url            redis://[::1],redis://:hunter2@h => ?network=private
+serve redis_url            redis://127.0.0.1:1,127.0.0.1:2 => is no Redis URL
 serve durability           eternal                   => neither fast, durable nor strict
 serve master_key_file      DIR/none.key              => openssl rand
 serve master_key_file      DIR/open.key              => chmod 600

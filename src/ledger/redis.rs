@@ -15,7 +15,7 @@ use self::catalogue::ToldCatalogue;
 use self::decide::Deciding;
 use self::keys::shard_of;
 use self::leasing::Leasing;
-use self::link::Link;
+use self::nodes::Nodes;
 use self::shards::{Shards, Trouble};
 use super::sql::SqlLedger;
 use super::sql::postgres::PostgresHome;
@@ -37,6 +37,7 @@ mod keeper;
 mod keys;
 mod leasing;
 mod link;
+mod nodes;
 mod projector;
 pub mod rebase;
 pub mod repair;
@@ -78,11 +79,11 @@ impl RedisLedger {
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
         let unusable =
             |error| StoreError::new(StoreErrorKind::Unavailable, "open the ledger in Redis", error);
-        let link = Link::new(url, default).map_err(unusable)?;
-        link.live().await.map_err(unusable)?;
+        let nodes = Nodes::open(url, default).await.map_err(unusable)?;
+        nodes.check().await.map_err(unusable)?;
         let home = PostgresHome::beside_redis(store.clone());
         let (sql, lanes) = SqlLedger::open_shared(home, Arc::clone(&clock)).await?;
-        let shards = Arc::new(Shards::new(link, Escrow::new(store), clock));
+        let shards = Arc::new(Shards::new(nodes, Escrow::new(store), clock));
         let stop = CancellationToken::new();
         let (leasing, ahead) = Leasing::new();
         let leasing = Arc::new(leasing);
@@ -127,10 +128,26 @@ impl RedisLedger {
         }
     }
 
+    /// Whether one Redis keeps a level now.
+    async fn keeps_at(
+        link: &link::Link,
+        level: Durability,
+    ) -> Result<Result<(), NotKept>, link::LinkError> {
+        let live = link.live().await?;
+        let set = settings::settings(live.ask(&settings::question()).await?)?;
+        let now = settings::unkept(&set).into_iter().find(|one| one.level == level);
+        if now.as_ref() != live.unkept(level) {
+            // What the connection is believed to keep is read when it is made.
+            live.forget();
+        }
+        Ok(now.map_or(Ok(()), Err))
+    }
+
     /// Waits for what is on its way to the record, if Redis can be asked.
     async fn settle(&self, org: OrgId) -> Result<(), LedgerError> {
-        let Ok(live) = self.shards.link.live().await else { return Ok(()) };
-        match self.shards.flush(shard_of(org), &live).await {
+        let shard = shard_of(org);
+        let Ok(live) = self.shards.nodes.live(shard).await else { return Ok(()) };
+        match self.shards.flush(shard, &live).await {
             Ok(()) | Err(Trouble::Away(_)) => Ok(()),
             Err(Trouble::Store(error)) => Err(error.into()),
         }
@@ -192,16 +209,16 @@ impl Ledger for RedisLedger {
 
     async fn keeps(&self, level: Durability) -> Result<Result<(), NotKept>, LedgerError> {
         let away = |error| StoreError::new(StoreErrorKind::Unavailable, "ask Redis", error);
-        let link = &self.shards.link;
-        let live = link.live().await.map_err(away)?;
-        let said = link.ask(&live, &settings::question()).await.map_err(away)?;
-        let set = settings::settings(said).map_err(away)?;
-        let now = settings::unkept(&set).into_iter().find(|one| one.level == level);
-        if now.as_ref() != live.unkept(level) {
-            // What the connection is believed to keep is read when it is made.
-            link.forget(&live);
+        let (mut is_kept, mut lost) = (None, link::LinkError::Lost);
+        for link in self.shards.nodes.links() {
+            match Self::keeps_at(&link, level).await {
+                Ok(Ok(())) => is_kept = Some(Ok(())),
+                Ok(Err(unkept)) => return Ok(Err(unkept)),
+                // A node that comes back is asked then.
+                Err(error) => lost = error,
+            }
         }
-        Ok(now.map_or(Ok(()), Err))
+        is_kept.ok_or_else(|| away(lost).into())
     }
 
     fn has_two_stores(&self) -> bool {

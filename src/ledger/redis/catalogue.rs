@@ -51,7 +51,7 @@ impl ToldCatalogue {
     /// Waits for what is on its way to the record, if Redis can be asked.
     async fn settle(&self, org: OrgId) -> Result<(), StoreError> {
         let shard = shard_of(org);
-        let Ok(live) = self.shards.link.live().await else { return Ok(()) };
+        let Ok(live) = self.shards.nodes.live(shard).await else { return Ok(()) };
         match self.shards.flush(shard, &live).await {
             Ok(()) | Err(Trouble::Away(_)) => Ok(()),
             Err(Trouble::Store(error)) => Err(error),

@@ -139,7 +139,7 @@ impl<'a> Deciding<'a> {
         let since = Instant::now();
         let mut state = State::default();
         while since.elapsed() < PATIENCE {
-            let live = self.shards.link.live().await?;
+            let live = self.shards.nodes.live(self.shard).await?;
             let epoch = self.shards.epoch(self.shard, &live).await?;
             let there = There { live, epoch };
             // INVARIANT: what was proved or looked up in another epoch says nothing in this one.
@@ -241,7 +241,7 @@ impl<'a> Deciding<'a> {
             &state.levels,
             &self.entry,
         ];
-        let run = self.shards.link.run(&there.live, Script::Decide, &self.keys, &arguments);
+        let run = there.live.run(Script::Decide, &self.keys, &arguments);
         Ok(run.await?)
     }
 
@@ -383,7 +383,7 @@ impl<'a> Deciding<'a> {
         let count = claim.windows.len().to_string();
         let arguments: [&[u8]; 5] =
             [&head, &marker, &approvals, live_ms.as_bytes(), count.as_bytes()];
-        let run = self.shards.link.run(&there.live, Script::Windows, &keys, &arguments);
+        let run = there.live.run(Script::Windows, &keys, &arguments);
         match run.await?.word() {
             "LOADED" | "HAD" => Ok(()),
             "EPOCH" => self.shards.doubt(self.shard, &there.epoch),

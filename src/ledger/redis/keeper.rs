@@ -47,7 +47,7 @@ struct Rounds {
 pub(super) async fn run(shards: Arc<Shards>, stop: CancellationToken) {
     let mut rounds = Rounds::default();
     while stop.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
-        if !shards.records() {
+        if !shards.nodes.links().iter().any(|link| link.records()) {
             rounds = Rounds::default();
         } else if let Err(trouble) = rounds.look(&shards).await {
             // Whoever decides says so louder.
@@ -64,9 +64,15 @@ impl Rounds {
             self.before = std::mem::take(&mut self.now);
             return Ok(());
         }
-        let live = shards.link.live().await?;
         for slice in &page {
-            self.look_at(shards, &live, slice).await?;
+            // Whoever records what is there does it, if it is within reach.
+            let link = shards.nodes.link(slice.shard).ok().filter(|link| link.records());
+            let Some(live) = link.and_then(|link| link.present()) else { continue };
+            match self.look_at(shards, &live, slice).await {
+                // Others may be elsewhere.
+                Ok(()) | Err(Trouble::Away(_)) => {}
+                Err(trouble @ Trouble::Store(_)) => return Err(trouble),
+            }
         }
         self.last = page.into_iter().next_back();
         Ok(())
@@ -81,7 +87,7 @@ impl Rounds {
         let epoch = shards.epoch(slice.shard, live).await?;
         let key = Keys(slice.shard).slice_named(slice.mandate, &slice.subject, slice.starts_at);
         let get = redis::cmd("GET").arg(key).to_owned();
-        let answer = Answer(vec![shards.link.ask(live, &get).await?]);
+        let answer = Answer(vec![live.ask(&get).await?]);
         let Some([of, number, rest]) = answer.bytes(0).and_then(numbers) else { return Ok(()) };
         if of != epoch.number || slice.epoch != epoch.number || rest == 0 {
             return Ok(());

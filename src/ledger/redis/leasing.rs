@@ -139,7 +139,7 @@ impl Leasing {
         let Refill { turn, holder, ask } = refill;
         // Somebody who needs it is filling it already.
         let Ok(_alone) = turn.gate.try_lock() else { return Ok(()) };
-        let live = shards.link.live().await?;
+        let live = shards.nodes.live(holder.shard).await?;
         let epoch = shards.epoch(holder.shard, &live).await?;
         if epoch.number != holder.epoch {
             return Ok(());
@@ -216,7 +216,7 @@ impl Shards {
             lease.floor,
         ]);
         head.push(level_byte(lease.level));
-        match self.link.run(live, Script::Install, &keys, &[&head]).await?.word() {
+        match live.run(Script::Install, &keys, &[&head]).await?.word() {
             "INSTALLED" => {
                 metrics::counter!("quetra_redis_leases_total").increment(1);
                 Ok(())
@@ -245,7 +245,7 @@ impl Shards {
         named.extend(packed(&[slice.starts_at]));
         named.extend_from_slice(slice.subject.as_bytes());
         let head = packed(&[epoch.number]);
-        let answer = self.link.run(live, Script::Recall, &keys, &[&head, &named]).await?;
+        let answer = live.run(Script::Recall, &keys, &[&head, &named]).await?;
         match answer.word() {
             "NOTHING" => Ok(None),
             "RECALLED" => {

@@ -1,20 +1,22 @@
-//! The connection to Redis: one for all calls of a server, made again when it is lost. A call waits
-//! a moment for that and no longer; it can be decided without Redis.
+//! The connection to a Redis: one for all calls of a server, made again when it is lost. A call
+//! waits a moment for that and no longer; it can be decided without Redis.
 //!
 //! A connection belongs to one process of Redis: its replication id is read when it is made, with
 //! the settings that must hold (`settings`), and a process that restarts, is replaced or promoted
 //! has another. Where there are replicas each script looks at it as well: a process may be demoted
 //! and promoted again while its connections last. Not here: what is asked (`scripts`), who may be
-//! believed (`shards`), and who finds out that it is another now (`watch`).
+//! believed (`shards`), who finds out that it is another now (`watch`), and which Redis has which
+//! shard (`nodes`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Value};
-use tokio::sync::watch;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Value};
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::scripts::{Answer, SCRIPTS, Script};
 use super::settings::{self, Identity, Unfit};
@@ -40,7 +42,13 @@ const REPLACED: i64 = -1;
 pub(super) enum LinkError {
     /// The driver, or Redis itself, says so.
     #[error("redis does not answer: {0}")]
-    Driver(#[from] redis::RedisError),
+    Driver(RedisError),
+    /// A node of a cluster that is asked does not have the shard, or not all of it.
+    #[error("the shard is moving between nodes of the redis cluster: {0}")]
+    Moved(RedisError),
+    /// No node of the cluster says that it has the shard.
+    #[error("no node of the redis cluster has slot {0}; see `redis-cli --cluster check`")]
+    Unplaced(u16),
     /// It runs with settings under which the level cannot be kept.
     #[error(transparent)]
     Unfit(#[from] Unfit),
@@ -55,16 +63,28 @@ pub(super) enum LinkError {
     Answer(&'static str),
 }
 
+impl From<RedisError> for LinkError {
+    fn from(error: RedisError) -> Self {
+        match error.code() {
+            Some("MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN") => Self::Moved(error),
+            Some(_) | None => Self::Driver(error),
+        }
+    }
+}
+
 /// A connection, and whom it leads to.
-#[derive(Clone)]
 pub(super) struct Live {
     pub(super) connection: MultiplexedConnection,
     /// The replication id of the process.
     pub(super) identity: Arc<str>,
     /// Whether a replica may be promoted in its place.
     pub(super) has_replicas: bool,
-    unkept: Arc<[NotKept]>,
-    digests: Arc<[String]>,
+    /// Whether it is one of several: then each command must keep to one shard.
+    pub(super) is_in_cluster: bool,
+    unkept: Vec<NotKept>,
+    digests: Vec<String>,
+    /// Where it is given up, for all callers.
+    link: Weak<Link>,
 }
 
 impl Live {
@@ -89,6 +109,103 @@ impl Live {
     fn identity(&self) -> Identity {
         Identity { id: self.identity.to_string(), has_replicas: self.has_replicas }
     }
+
+    /// Runs a script; its answer is a list that begins with a word.
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        script: Script,
+        keys: &[String],
+        arguments: &[&[u8]],
+    ) -> Result<Answer, LinkError> {
+        let digest = self.digests.get(script.place()).ok_or(LinkError::Answer("no digest"))?;
+        let mut command = Cmd::new();
+        command.arg("EVALSHA").arg(digest).arg(keys.len()).arg(keys);
+        for argument in arguments {
+            command.arg(*argument);
+        }
+        let mut answer = self.ask(&command).await;
+        // Somebody emptied the cache of scripts.
+        if matches!(&answer, Err(LinkError::Driver(error)) if error.code() == Some("NOSCRIPT")) {
+            let text = Self::text(&self.identity(), script);
+            let load = redis::cmd("SCRIPT").arg("LOAD").arg(text).to_owned();
+            self.ask(&load).await?;
+            answer = self.ask(&command).await;
+        }
+        let Value::Array(words) = answer? else { return Err(LinkError::Answer("no list")) };
+        let answer = Answer(words);
+        if answer.word() == "EPOCH" && answer.number(1)? == REPLACED {
+            self.forget();
+        }
+        Ok(answer)
+    }
+
+    /// Asks something else.
+    pub(super) async fn ask(self: &Arc<Self>, command: &Cmd) -> Result<Value, LinkError> {
+        let answer = self.say(command).await;
+        answer.inspect_err(|error| self.blame(error))
+    }
+
+    /// The same, where an error may be an answer too: nothing follows from it.
+    pub(super) async fn say(&self, command: &Cmd) -> Result<Value, LinkError> {
+        let answer = self.connection.clone().send_packed_command(command).await;
+        Ok(answer.and_then(Value::extract_error)?)
+    }
+
+    /// Draws the conclusion from an error. A connection that fell silent, or leads to a process
+    /// that may not write any more, is not used again: its successor is asked who it is.
+    pub(super) fn blame(self: &Arc<Self>, error: &LinkError) {
+        match error {
+            // Other shards of this node may be well.
+            LinkError::Moved(_) | LinkError::Unplaced(_) => {
+                if let Some(link) = self.link.upgrade() {
+                    link.moved.notify_one();
+                }
+            }
+            LinkError::Driver(error) if error.code() == Some("NOSCRIPT") => {}
+            LinkError::Driver(_)
+            | LinkError::Unfit(_)
+            | LinkError::Lost
+            | LinkError::Superseded
+            | LinkError::Answer(_) => self.forget(),
+        }
+    }
+
+    /// Finds out whether a connection still leads to the process that it was made to, as it was.
+    pub(super) async fn look(self: &Arc<Self>) -> Result<(), LinkError> {
+        let said = self.ask(redis::cmd("INFO").arg("replication")).await?;
+        let said = String::from_redis_value(said).map_err(|_| LinkError::Answer("no text"))?;
+        let is_same = settings::identity(&said)
+            .is_ok_and(|now| *now.id == *self.identity && (self.has_replicas || !now.has_replicas));
+        if !is_same {
+            self.forget();
+        }
+        Ok(())
+    }
+
+    /// Gives a connection to a process up that is never believed again; nobody tries again for a
+    /// moment, as it may still be where the URL leads. A node of a cluster may have other shards.
+    pub(super) fn refuse(self: &Arc<Self>) -> LinkError {
+        if !self.is_in_cluster {
+            self.leave(State::Away(LinkError::Superseded));
+        }
+        LinkError::Superseded
+    }
+
+    /// Gives a connection up, for all callers.
+    pub(super) fn forget(self: &Arc<Self>) {
+        self.leave(State::Lost);
+    }
+
+    fn leave(self: &Arc<Self>, then: State) {
+        let Some(link) = self.link.upgrade() else { return };
+        link.state.send_if_modified(|state| {
+            let is_this = matches!(state, State::Live(present) if Arc::ptr_eq(present, self));
+            if is_this {
+                *state = then;
+            }
+            is_this
+        });
+    }
 }
 
 /// Whether there is a connection.
@@ -101,20 +218,53 @@ enum State {
     Away(LinkError),
 }
 
-/// The link.
+/// The link to one Redis.
 pub(super) struct Link {
+    /// Where a node of a cluster is.
+    pub(super) node: Option<String>,
     client: Client,
     /// A process that does not keep it is not used.
     level: Durability,
     state: watch::Sender<State>,
     /// Whether somebody else connects than those who need it.
     is_kept: AtomicBool,
+    /// Whether this server is the one that records the outboxes there.
+    records: AtomicBool,
+    /// Ends when no shard is there any more.
+    pub(super) gone: CancellationToken,
+    /// Tells that a shard is elsewhere.
+    moved: Arc<Notify>,
+    this: Weak<Self>,
 }
 
 impl Link {
-    pub(super) fn new(url: &str, level: Durability) -> Result<Self, LinkError> {
-        let (client, is_kept) = (Client::open(url)?, AtomicBool::new(false));
-        Ok(Self { client, level, state: watch::Sender::new(State::Lost), is_kept })
+    /// To the one Redis, or to a node of a cluster, which is told when a shard is not there.
+    pub(super) fn new(
+        client: Client,
+        level: Durability,
+        node: Option<(String, Arc<Notify>)>,
+    ) -> Arc<Self> {
+        let (node, moved) = node.unzip();
+        Arc::new_cyclic(|this| Self {
+            node,
+            client,
+            level,
+            state: watch::Sender::new(State::Lost),
+            is_kept: AtomicBool::new(false),
+            records: AtomicBool::new(false),
+            gone: CancellationToken::new(),
+            moved: moved.unwrap_or_default(),
+            this: Weak::clone(this),
+        })
+    }
+
+    /// Whether this server is the one that records the outboxes there now.
+    pub(super) fn records(&self) -> bool {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_records(&self, records: bool) {
+        self.records.store(records, Ordering::Relaxed);
     }
 
     /// The connection. If there is none, whoever keeps the link makes one, and without anybody who
@@ -155,12 +305,10 @@ impl Link {
         match &made {
             Ok(live) => {
                 self.state.send_replace(State::Live(Arc::clone(live)));
-                metrics::gauge!("quetra_redis_connected").set(1.0);
             }
             Err(error) => {
                 self.state.send_replace(State::Away(error.clone()));
-                metrics::gauge!("quetra_redis_connected").set(0.0);
-                tracing::warn!(%error, "redis cannot be used now");
+                tracing::warn!(%error, node = self.node.as_deref(), "redis cannot be used now");
             }
         }
         made
@@ -168,12 +316,10 @@ impl Link {
 
     /// A connection of one's own, for calls that wait.
     pub(super) async fn connect(&self) -> Result<Live, LinkError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIME))
-            .set_response_timeout(Some(ANSWER_TIME));
-        let mut connection =
-            self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let (identity, unkept) = settings::check(&mut connection, self.level).await?;
+        let is_in_cluster = self.node.is_some();
+        let mut connection = connected(&self.client).await?;
+        let (identity, unkept) =
+            settings::check(&mut connection, self.level, is_in_cluster).await?;
         let mut digests = Vec::with_capacity(SCRIPTS.len());
         for script in SCRIPTS {
             let text = Live::text(&identity, script);
@@ -181,57 +327,8 @@ impl Link {
             digests.push(load.query_async::<String>(&mut connection).await?);
         }
         let Identity { id, has_replicas } = identity;
-        let (identity, unkept) = (id.into(), unkept.into());
-        Ok(Live { connection, identity, has_replicas, unkept, digests: digests.into() })
-    }
-
-    /// Runs a script; its answer is a list that begins with a word.
-    pub(super) async fn run(
-        &self,
-        live: &Arc<Live>,
-        script: Script,
-        keys: &[String],
-        arguments: &[&[u8]],
-    ) -> Result<Answer, LinkError> {
-        let digest = live.digests.get(script.place()).ok_or(LinkError::Answer("no digest"))?;
-        let mut command = Cmd::new();
-        command.arg("EVALSHA").arg(digest).arg(keys.len()).arg(keys);
-        for argument in arguments {
-            command.arg(*argument);
-        }
-        let mut answer = self.ask(live, &command).await;
-        // Somebody emptied the cache of scripts.
-        if matches!(&answer, Err(LinkError::Driver(error)) if error.code() == Some("NOSCRIPT")) {
-            let text = Live::text(&live.identity(), script);
-            let load = redis::cmd("SCRIPT").arg("LOAD").arg(text).to_owned();
-            self.ask(live, &load).await?;
-            answer = self.ask(live, &command).await;
-        }
-        let Value::Array(words) = answer? else { return Err(LinkError::Answer("no list")) };
-        let answer = Answer(words);
-        if answer.word() == "EPOCH" && answer.number(1)? == REPLACED {
-            self.forget(live);
-        }
-        Ok(answer)
-    }
-
-    /// Finds out whether a connection still leads to the process that it was made to, as it was.
-    pub(super) async fn look(&self, live: &Arc<Live>) -> Result<(), LinkError> {
-        let said = self.ask(live, redis::cmd("INFO").arg("replication")).await?;
-        let said = String::from_redis_value(said).map_err(|_| LinkError::Answer("no text"))?;
-        let is_same = settings::identity(&said)
-            .is_ok_and(|now| *now.id == *live.identity && (live.has_replicas || !now.has_replicas));
-        if !is_same {
-            self.forget(live);
-        }
-        Ok(())
-    }
-
-    /// Gives a connection to a process up that is never believed again; nobody tries again for a
-    /// moment, as it may still be where the URL leads.
-    pub(super) fn refuse(&self, live: &Arc<Live>) -> LinkError {
-        self.leave(live, State::Away(LinkError::Superseded));
-        LinkError::Superseded
+        let (identity, link) = (id.into(), Weak::clone(&self.this));
+        Ok(Live { connection, identity, has_replicas, is_in_cluster, unkept, digests, link })
     }
 
     /// The connection that there is, if there is one.
@@ -241,34 +338,12 @@ impl Link {
             State::Lost | State::Away(_) => None,
         }
     }
+}
 
-    /// Asks something else.
-    pub(super) async fn ask(&self, live: &Arc<Live>, command: &Cmd) -> Result<Value, LinkError> {
-        let answer = live.connection.clone().send_packed_command(command).await;
-        let answer = answer.and_then(Value::extract_error);
-        answer.map_err(|error| {
-            // A connection that fell silent, or leads to a process that may not write any more, is
-            // not used again: its successor is asked who it is.
-            let is_of_the_script = error.code() == Some("NOSCRIPT");
-            if !is_of_the_script {
-                self.forget(live);
-            }
-            LinkError::Driver(error)
-        })
-    }
-
-    /// Gives a connection up, for all callers.
-    pub(super) fn forget(&self, live: &Arc<Live>) {
-        self.leave(live, State::Lost);
-    }
-
-    fn leave(&self, live: &Arc<Live>, then: State) {
-        self.state.send_if_modified(|state| {
-            let is_this = matches!(state, State::Live(present) if Arc::ptr_eq(present, live));
-            if is_this {
-                *state = then;
-            }
-            is_this
-        });
-    }
+/// A connection of which nothing is known yet.
+pub(super) async fn connected(client: &Client) -> Result<MultiplexedConnection, LinkError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIME))
+        .set_response_timeout(Some(ANSWER_TIME));
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
 }

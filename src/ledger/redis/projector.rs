@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::outbox::Found;
-use super::link::Live;
+use super::link::{Link, LinkError, Live};
 use super::shards::{Shards, Trouble};
 use crate::ledger::sql::postgres::escrow::{Authority, Place};
 use crate::ledger::sql::postgres::project::{Batch, CHANNEL, Entry, project};
@@ -53,12 +53,32 @@ const CONNECT: &str = "connect the projector";
 /// was superseded must not keep others from recording its successor.
 const LOCK: &str = "SELECT pg_try_advisory_lock(7402, $1)";
 
-/// Works until it is stopped, and then until nothing is left.
+/// Works until it is stopped, and then until nothing is left: one for each Redis that has shards.
 pub(super) async fn run(shards: Arc<Shards>, stop: CancellationToken) {
-    let mut worker = Worker::new(&shards);
+    shards.nodes.beside_each(&stop, |link| Box::pin(run_at(&shards, link, &stop))).await;
+}
+
+async fn run_at(shards: &Shards, link: Arc<Link>, stop: &CancellationToken) {
+    let stop = stop.child_token();
+    // It ends as well when no shard is there any more.
+    let until_gone = async {
+        link.gone.cancelled().await;
+        stop.cancel();
+    };
+    let working = record_at(shards, Arc::clone(&link), &stop);
+    tokio::pin!(working);
+    tokio::select! {
+        () = &mut working => return,
+        () = until_gone => {}
+    }
+    working.await;
+}
+
+async fn record_at(shards: &Shards, link: Arc<Link>, stop: &CancellationToken) {
+    let mut worker = Worker::new(shards, link);
     let mut is_first = true;
     while !stop.is_cancelled() {
-        let Err(trouble) = work(&mut worker, &stop).await else { continue };
+        let Err(trouble) = work(&mut worker, stop).await else { continue };
         metrics::counter!("quetra_projector_failures_total").increment(1);
         tracing::warn!(%trouble, "the outbox is not recorded now");
         // Whoever loses a connection tries again at once: rows are waited for. Who then fails again
@@ -72,7 +92,9 @@ pub(super) async fn run(shards: Arc<Shards>, stop: CancellationToken) {
         while worker.is_alone().await? && worker.step(false).await? > 0 {}
         Ok::<(), Trouble>(())
     };
-    match tokio::time::timeout(LAST_TIME, last).await {
+    let last = tokio::time::timeout(LAST_TIME, last).await;
+    worker.count_stopped(0);
+    match last {
         Ok(Ok(())) => {}
         Ok(Err(trouble)) => tracing::info!(%trouble, "the outbox is left to others"),
         Err(elapsed) => tracing::info!(%elapsed, "the outbox is left to others"),
@@ -134,6 +156,8 @@ async fn hear(shards: &Shards) -> Result<(), sqlx::Error> {
 /// Who works now.
 struct Worker<'a> {
     shards: &'a Shards,
+    /// Where the outboxes are.
+    link: Arc<Link>,
     /// With the lock, as long as it lives.
     postgres: Option<PgConnection>,
     /// Its own: a look that waits would keep the calls of others waiting.
@@ -144,6 +168,8 @@ struct Worker<'a> {
     has_worked: bool,
     /// Shards whose outbox cannot be recorded, and when that was seen.
     stopped: HashMap<i16, Instant>,
+    /// How many of them the gauge has.
+    counted: usize,
     /// Who is spent from, when that was read; positions move with what is recorded here.
     authorities: Vec<Authority>,
     read_at: Option<Instant>,
@@ -152,14 +178,16 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(shards: &'a Shards) -> Self {
+    fn new(shards: &'a Shards, link: Arc<Link>) -> Self {
         Self {
             shards,
+            link,
             postgres: None,
             redis: None,
             has_lock: None,
             has_worked: false,
             stopped: HashMap::new(),
+            counted: 0,
             authorities: Vec::new(),
             read_at: None,
             ahead: None,
@@ -185,7 +213,7 @@ impl<'a> Worker<'a> {
     fn drop_postgres(&mut self) {
         self.postgres = None;
         self.has_lock = None;
-        self.shards.set_records(false);
+        self.link.set_records(false);
     }
 
     async fn take_postgres(&mut self) -> Result<PgConnection, Trouble> {
@@ -200,7 +228,7 @@ impl<'a> Worker<'a> {
 
     async fn redis(&mut self) -> Result<Arc<Live>, Trouble> {
         // Decisions are made on another process now: this connection has outlived that.
-        if let (Some(mine), Some(present)) = (&self.redis, self.shards.link.present())
+        if let (Some(mine), Some(present)) = (&self.redis, self.link.present())
             && mine.identity != present.identity
         {
             self.redis = None;
@@ -208,7 +236,7 @@ impl<'a> Worker<'a> {
         }
         let live = match &self.redis {
             Some(live) => Arc::clone(live),
-            None => Arc::new(self.shards.link.connect().await?),
+            None => Arc::new(self.link.connect().await?),
         };
         self.redis = Some(Arc::clone(&live));
         Ok(live)
@@ -229,9 +257,9 @@ impl<'a> Worker<'a> {
             let is_alone: bool =
                 lock.map_err(|error| classify("take the projector's turn", error))?;
             self.has_lock = is_alone.then_some(identity);
-            self.shards.set_records(is_alone);
+            self.link.set_records(is_alone);
         }
-        Ok(self.has_lock.is_some() || self.shards.is_stuck())
+        Ok(self.has_lock.is_some() || self.shards.is_stuck(&self.link))
     }
 
     /// The shards that are spent from on this process and can be recorded.
@@ -257,7 +285,10 @@ impl<'a> Worker<'a> {
         if ours.is_empty() {
             // Nothing else would tell that this process is gone, and another has its shards.
             outbox::ping(&redis).await?;
-            let is_elsewhere = |one: &Authority| one.replication_id != *redis.identity;
+            let is_elsewhere = |one: &Authority| {
+                one.replication_id != *redis.identity
+                    && self.shards.nodes.is_on(one.shard, &self.link)
+            };
             let is_superseded = self.authorities.iter().any(is_elsewhere);
             if is_superseded {
                 self.redis = None;
@@ -322,9 +353,15 @@ impl<'a> Worker<'a> {
                 Err(trouble) => return Err(trouble),
             }
         }
-        let stopped = u32::try_from(self.stopped.len()).unwrap_or(u32::MAX);
-        metrics::gauge!("quetra_projector_stopped").set(stopped);
+        self.count_stopped(self.stopped.len());
         Ok(recorded)
+    }
+
+    /// Tells how many shards are stopped, here and at the other nodes.
+    fn count_stopped(&mut self, now: usize) {
+        let before = std::mem::replace(&mut self.counted, now);
+        let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        metrics::gauge!("quetra_projector_stopped").increment(number(now) - number(before));
     }
 
     /// Records one batch; of how many entries, or `None` if it was another's turn.
@@ -352,8 +389,11 @@ impl<'a> Worker<'a> {
             metrics::histogram!("quetra_projector_lag_seconds").record(waited.max(0.0));
         }
         self.shards.recorded(shard, last);
-        outbox::trim(redis, shard, last).await?;
-        Ok(Some(entries))
+        match outbox::trim(redis, shard, last).await {
+            // It is trimmed where it has gone to, when more of it is recorded.
+            Ok(()) | Err(LinkError::Moved(_)) => Ok(Some(entries)),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -6,8 +6,8 @@
 use redis::Value;
 
 use super::keys::{Keys, SHARDS, packed};
-use super::link::{Link, LinkError, Live};
-use super::projector::outbox::say;
+use super::link::{LinkError, Live};
+use super::nodes::Nodes;
 use super::repair::RepairError;
 use super::scripts::{Answer, Script};
 use super::shards::stream_ends;
@@ -44,17 +44,23 @@ impl Held {
     /// Reads it; whoever compares it with Postgres asks that one afterwards.
     pub(super) async fn of(live: &Live, shard: i16) -> Result<Self, LinkError> {
         let keys = Keys(shard);
-        let auth = say(live, redis::cmd("GET").arg(keys.authority())).await?;
+        let auth = live.say(redis::cmd("GET").arg(keys.authority())).await?;
         let epoch = Answer(vec![auth]);
         let epoch = epoch.bytes(0).and_then(|bytes| bytes.get(..8)?.try_into().ok());
         let epoch = epoch.map_or(0, i64::from_be_bytes);
-        let recorded = match say(live, redis::cmd("XINFO").arg("STREAM").arg(keys.outbox())).await {
+        let recorded = match live.say(redis::cmd("XINFO").arg("STREAM").arg(keys.outbox())).await {
             Ok(said) => recorded(said),
             // Without an outbox it says nothing.
             Err(LinkError::Driver(error)) if error.code() == Some("ERR") => Place::default(),
             Err(error) => return Err(error),
         };
         Ok(Self { epoch, recorded })
+    }
+
+    /// Whether a process that was superseded has the shard again, in a cluster that moved it there:
+    /// what it has came from its successor, or that one never began.
+    pub(super) fn may_return(&self, seen: Option<&Authority>) -> bool {
+        seen.is_some_and(|seen| !seen.begun || seen.epoch == self.epoch)
     }
 
     /// Whether Postgres has lost commits.
@@ -83,11 +89,11 @@ pub async fn rebase(
     (url, level): (&str, Durability),
     now: Option<i64>,
 ) -> Result<Vec<AheadShard>, RepairError> {
-    let link = Link::new(url, level)?;
-    let live = link.live().await?;
+    let nodes = Nodes::open(url, level).await?;
     let escrow = Escrow::new(store.clone());
     let mut ahead = Vec::new();
     for shard in 0..i16::from(SHARDS) {
+        let live = nodes.live(shard).await?;
         let held = Held::of(&live, shard).await?;
         let seen = escrow.authority(shard).await?;
         if !held.is_ahead_of(seen.as_ref()) {
@@ -103,7 +109,7 @@ pub async fn rebase(
             let floor = seen.as_ref().map_or(0, |seen| seen.floor);
             let keys = [Keys(shard).outbox(), Keys(shard).authority()];
             let arguments = [&packed(&[next, floor]), live.identity.as_bytes()];
-            let answer = link.run(&live, Script::Begin, &keys, &arguments).await?;
+            let answer = live.run(Script::Begin, &keys, &arguments).await?;
             if answer.word() != "BEGUN" {
                 return Err(RepairError::Moved);
             }

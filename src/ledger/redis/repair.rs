@@ -7,8 +7,9 @@
 use redis::Value;
 
 use super::keys::Keys;
-use super::link::{Link, LinkError, Live};
-use super::projector::outbox::{follows, list, parse, say};
+use super::link::{LinkError, Live};
+use super::nodes::Nodes;
+use super::projector::outbox::{follows, list, parse};
 use super::scripts::{Answer, parse_place};
 use super::shards::last_generated;
 use crate::domain::transaction::TransactionRecord;
@@ -85,13 +86,16 @@ pub async fn waiting(
     shard: Option<i16>,
     most: usize,
 ) -> Result<Vec<WaitingEntry>, RepairError> {
-    let live = connect(redis).await?;
+    let nodes = Nodes::open(redis.0, redis.1).await?;
     let mut authorities = Escrow::new(store.clone()).authorities().await?;
     authorities.retain(|one| shard.is_none_or(|shard| shard == one.shard));
     authorities.sort_by_key(|one| one.shard);
     let mut waiting = Vec::new();
-    for authority in authorities.iter().filter(|one| is_here(one, &live)) {
-        waiting.extend(read(&live, authority, most).await?);
+    for authority in &authorities {
+        let live = nodes.live(authority.shard).await?;
+        if is_here(authority, &live) {
+            waiting.extend(read(&live, authority, most).await?);
+        }
     }
     Ok(waiting)
 }
@@ -107,12 +111,12 @@ pub async fn skip(
     shard: i16,
     place: &str,
 ) -> Result<(), RepairError> {
-    let live = connect(redis).await?;
+    let live = Nodes::open(redis.0, redis.1).await?.live(shard).await?;
     let escrow = Escrow::new(store.clone());
     let authority = escrow.authority(shard).await?.filter(|one| is_here(one, &live));
     let authority = authority.ok_or(RepairError::NotHere(shard))?;
     let ask = redis::cmd("XINFO").arg("STREAM").arg(Keys(shard).outbox()).to_owned();
-    let end = last_generated(say(&live, &ask).await?).unwrap_or_default();
+    let end = last_generated(live.say(&ask).await?).unwrap_or_default();
     let to = parse_place(place.as_bytes())
         .filter(|to| *to > authority.position() && *to <= end)
         .ok_or_else(|| RepairError::NoSuchPlace(place.to_owned()))?;
@@ -120,10 +124,6 @@ pub async fn skip(
         return Err(RepairError::Moved);
     }
     Ok(())
-}
-
-async fn connect((url, level): (&str, Durability)) -> Result<Live, RepairError> {
-    Ok(Link::new(url, level)?.connect().await?)
 }
 
 fn is_here(authority: &Authority, live: &Live) -> bool {
@@ -141,7 +141,7 @@ async fn read(
         ask.arg(Keys(authority.shard).outbox());
         ask.arg(format!("({}-{}", last.epoch, last.seq)).arg("+");
         ask.arg("COUNT").arg(PAGE.min(most.saturating_sub(found.len())));
-        let page = list(say(live, &ask).await?);
+        let page = list(live.say(&ask).await?);
         if page.is_empty() {
             break;
         }

@@ -24,8 +24,17 @@ pub(super) enum Unfit {
     TooOld(String),
     #[error("this Redis is a read-only replica; name the master in redis_url")]
     Replica,
-    #[error("this Redis is a cluster, which this version does not speak to; name a single one")]
+    #[error("this Redis was a single one, and is a node of a cluster now; start the server again")]
     Cluster,
+    #[error("this Redis was a node of a cluster, and is a single one now; start the server again")]
+    NoCluster,
+    #[error("several addresses are named, and {0} is no node of a Redis cluster; name it alone")]
+    Several(String),
+    #[error(
+        "the cluster's node {0} would be reached across the network in the clear; add \
+         ?network=private to redis_url where the network in between is private"
+    )]
+    InTheClear(String),
     #[error(transparent)]
     Setting(#[from] NotKept),
 }
@@ -67,9 +76,10 @@ pub(super) fn identity(info: &str) -> Result<Identity, LinkError> {
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
     default: Durability,
+    is_in_cluster: bool,
 ) -> Result<(Identity, Vec<NotKept>), LinkError> {
     let info: String = redis::cmd("INFO").query_async(connection).await?;
-    fit(&fields(&info))?;
+    fit(&fields(&info), is_in_cluster)?;
     let mut identity = identity(&info)?;
     let set = settings(question().query_async(connection).await?)?;
     // Who asks for replicas has some, also while none of them is connected.
@@ -130,17 +140,23 @@ const fn wanted(level: Durability) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-fn fit(info: &HashMap<&str, &str>) -> Result<(), Unfit> {
+/// Whether a Redis is a node of a cluster, by what `INFO` says.
+pub(super) fn is_clustered(info: &str) -> bool {
+    fields(info).get("cluster_enabled") == Some(&"1")
+}
+
+fn fit(info: &HashMap<&str, &str>, is_in_cluster: bool) -> Result<(), Unfit> {
     let field = |name| info.get(name).copied().unwrap_or_default();
     let version = field("redis_version");
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_none_or(|major| major < OLDEST) {
         return Err(Unfit::TooOld(version.chars().take(32).collect()));
     }
-    if field("cluster_enabled") == "1" {
-        return Err(Unfit::Cluster);
+    match (field("cluster_enabled") == "1", is_in_cluster) {
+        (true, false) => Err(Unfit::Cluster),
+        (false, true) => Err(Unfit::NoCluster),
+        (true, true) | (false, false) => Ok(()),
     }
-    Ok(())
 }
 
 fn fields(info: &str) -> HashMap<&str, &str> {
@@ -152,7 +168,7 @@ mod tests {
     use super::*;
 
     fn refused(info: &str) -> Option<Unfit> {
-        fit(&fields(info)).err()
+        fit(&fields(info), false).err()
     }
 
     #[test]
@@ -192,10 +208,11 @@ mod tests {
         assert_eq!(refused(fine), None);
         let old = fine.replace("7.0.15", "6.2.14");
         assert_eq!(refused(&old), Some(Unfit::TooOld("6.2.14".to_owned())));
-        assert_eq!(
-            refused(&fine.replace("cluster_enabled:0", "cluster_enabled:1")),
-            Some(Unfit::Cluster)
-        );
+        let node = fine.replace("cluster_enabled:0", "cluster_enabled:1");
+        assert_eq!(refused(&node), Some(Unfit::Cluster));
+        assert_eq!(fit(&fields(&node), true), Ok(()));
+        assert_eq!(fit(&fields(fine), true), Err(Unfit::NoCluster));
+        assert!(is_clustered(&node) && !is_clustered(fine));
         assert_eq!(refused(""), Some(Unfit::TooOld(String::new())));
     }
 

@@ -3,7 +3,6 @@
 //! An epoch is only used on a connection to the process that holds it (rules 1 to 5). Not here:
 //! what is done in an epoch (`decide`), and what Postgres says of it (`ledger::sql::postgres`).
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::gather::{Answers, Gather};
 use super::keys::{Keys, SHARDS, packed};
 use super::link::{Link, LinkError, Live};
+use super::nodes::Nodes;
 use super::projector::outbox::list;
 use super::rebase::Held;
 use super::scripts::{Answer, Script, parse_place};
@@ -94,13 +94,11 @@ struct Shard {
 /// All of them.
 pub(super) struct Shards {
     shards: Vec<Shard>,
-    pub(super) link: Link,
+    pub(super) nodes: Nodes,
     pub(super) escrow: Escrow,
     pub(super) clock: Arc<dyn Clock>,
     /// Who asks Postgres about keys.
     pub(super) look_ups: Gather<OrgId, KeyName, Vec<TransactionRecord>>,
-    /// Whether this server is the one that records.
-    records: AtomicBool,
 }
 
 impl Answers<OrgId, KeyName, Vec<TransactionRecord>> for Escrow {
@@ -114,7 +112,7 @@ impl Answers<OrgId, KeyName, Vec<TransactionRecord>> for Escrow {
 }
 
 impl Shards {
-    pub(super) fn new(link: Link, escrow: Escrow, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(nodes: Nodes, escrow: Escrow, clock: Arc<dyn Clock>) -> Self {
         let shard = |_| Shard {
             epoch: RwLock::new(None),
             gate: Mutex::new(()),
@@ -123,17 +121,7 @@ impl Shards {
             moved: std::sync::Mutex::new(Instant::now()),
         };
         let shards = (0..SHARDS).map(shard).collect();
-        let (look_ups, records) = (Gather::default(), AtomicBool::new(false));
-        Self { shards, link, escrow, clock, look_ups, records }
-    }
-
-    /// Whether this server is the one that records the outboxes now.
-    pub(super) fn records(&self) -> bool {
-        self.records.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_records(&self, records: bool) {
-        self.records.store(records, Ordering::Relaxed);
+        Self { shards, nodes, escrow, clock, look_ups: Gather::default() }
     }
 
     fn shard(&self, shard: i16) -> Result<&Shard, Trouble> {
@@ -204,7 +192,7 @@ impl Shards {
 
     /// One step towards an epoch that Postgres and this Redis agree on; `None` to look again.
     async fn settle(&self, shard: i16, live: &Arc<Live>) -> Result<Option<Authority>, Trouble> {
-        let held = Held::of(live, shard).await.inspect_err(|_| self.link.forget(live))?;
+        let held = Held::of(live, shard).await.inspect_err(|error| live.blame(error))?;
         let seen = self.escrow.authority(shard).await?;
         if held.is_ahead_of(seen.as_ref()) {
             // Only Postgres gives epochs and records: it has lost commits, and must not lease.
@@ -222,8 +210,10 @@ impl Shards {
         }
         let now = self.clock.now().as_microsecond();
         let of = (shard, live.identity.as_ref());
-        match self.escrow.take(of, seen.as_ref().map(|seen| seen.epoch), now).await? {
-            Taken::Superseded => Err(self.link.refuse(live).into()),
+        let may_return = live.is_in_cluster && held.may_return(seen.as_ref());
+        let seen = seen.as_ref().map(|seen| seen.epoch);
+        match self.escrow.take(of, seen, may_return, now).await? {
+            Taken::Superseded => Err(live.refuse().into()),
             Taken::Yes(found) if found.replication_id == *live.identity && !found.begun => {
                 metrics::counter!("quetra_redis_takeovers_total").increment(1);
                 tracing::info!(shard, epoch = found.epoch, "took the shard over");
@@ -242,7 +232,7 @@ impl Shards {
         let keys = [keys.outbox(), keys.authority()];
         let head = packed(&[found.epoch, found.floor]);
         let arguments = [head.as_slice(), live.identity.as_bytes()];
-        let answer = self.link.run(live, Script::Begin, &keys, &arguments).await?;
+        let answer = live.run(Script::Begin, &keys, &arguments).await?;
         let is_there = match answer.word() {
             "BEGUN" => true,
             "LATER" => answer.number(1)? == found.epoch,
@@ -268,10 +258,12 @@ impl Shards {
         }
     }
 
-    /// Whether this server waits for entries, and nothing is recorded: whoever should do it does
-    /// not.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.shards.iter().any(|shard| {
+    /// Whether this server waits for entries of a node, and nothing is recorded: whoever should do
+    /// it does not.
+    pub(super) fn is_stuck(&self, link: &Arc<Link>) -> bool {
+        let is_there = |number| self.nodes.is_on(number, link);
+        let mut shards = (0..).zip(&self.shards).filter(|(number, _)| is_there(*number));
+        shards.any(|(_, shard)| {
             let waiting = *shard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let moved = *shard.moved.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.is_some_and(|(first, since)| {
@@ -327,13 +319,13 @@ impl Shards {
     /// Waits until everything that is in the outbox now is recorded.
     pub(super) async fn flush(&self, shard: i16, live: &Arc<Live>) -> Result<(), Trouble> {
         let ask = redis::cmd("XINFO").arg("STREAM").arg(Keys(shard).outbox()).to_owned();
-        let said = match live.connection.clone().send_packed_command(&ask).await {
+        let said = match live.say(&ask).await {
             Ok(said) => said,
             // There is no outbox: nothing is in it.
-            Err(error) if error.code() == Some("ERR") => return Ok(()),
+            Err(LinkError::Driver(error)) if error.code() == Some("ERR") => return Ok(()),
             Err(error) => {
-                self.link.forget(live);
-                return Err(LinkError::Driver(error).into());
+                live.blame(&error);
+                return Err(error.into());
             }
         };
         match last_generated(said) {

@@ -33,12 +33,12 @@ impl Shards {
         });
         let stands = stands.collect::<Vec<_>>();
         for _ in 0..ATTEMPTS {
-            let live = self.link.live().await?;
+            let live = self.nodes.live(shard).await?;
             let epoch = self.epoch(shard, &live).await?;
             let head = packed(&[epoch.number]);
             let mut arguments = vec![head.as_slice()];
             arguments.extend(stands.iter().map(Vec::as_slice));
-            match self.link.run(&live, Script::Set, &keys, &arguments).await?.word() {
+            match live.run(Script::Set, &keys, &arguments).await?.word() {
                 "SET" if self.is_met_by_all(shard, &epoch).await? => return Ok(()),
                 "SET" | "EPOCH" => self.doubt(shard, &epoch)?,
                 _ => return Err(LinkError::Answer("no word of set").into()),

@@ -3,10 +3,10 @@
 //! It works beside servers that run, and without any. Not here: how it is printed (`cli`).
 
 use jiff::Timestamp;
-use redis::Value;
 
 use super::keys::Keys;
-use super::link::{Link, Live};
+use super::link::{LinkError, Live};
+use super::nodes::Nodes;
 use super::shards::last_generated;
 use crate::ledger::Durability;
 use crate::ledger::sql::postgres::escrow::survey::Left;
@@ -97,16 +97,20 @@ pub async fn status(
     let escrow = Escrow::new(store.clone());
     let authorities = escrow.authorities().await?;
     let slices = escrow.slices().await?;
-    let live = match redis {
-        None => Ok(None),
-        Some((url, level)) => connect(url, level).await.map(Some),
+    let lives = match redis {
+        None => Vec::new(),
+        Some((url, level)) => match Nodes::open(url, level).await {
+            Ok(nodes) => nodes.lives().await,
+            Err(error) => vec![Err(error)],
+        },
     };
     let mut shards = Vec::with_capacity(authorities.len());
     for one in authorities {
         let counted = slices.iter().find(|(shard, _)| *shard == one.shard);
-        let outbox = match &live {
-            Ok(Some(live)) => outbox(live, &one).await,
-            Ok(None) | Err(_) => Outbox::Unknown,
+        let live = usize::try_from(one.shard).ok().and_then(|shard| lives.get(shard));
+        let outbox = match live {
+            Some(Ok(live)) => outbox(live, &one).await,
+            Some(Err(_)) | None => Outbox::Unknown,
         };
         shards.push(ShardStatus {
             shard: one.shard,
@@ -119,9 +123,10 @@ pub async fn status(
         });
     }
     shards.sort_by_key(|one| one.shard);
+    let redis_error = lives.iter().find_map(|live| live.as_ref().err()).map(LinkError::to_string);
     let stranded = escrow.stranded(STRANDED_MAX).await?;
     let stranded = stranded.into_iter().map(shown).collect::<Result<_, _>>()?;
-    Ok(LedgerStatus { shards, stranded, redis_error: live.err() })
+    Ok(LedgerStatus { shards, stranded, redis_error })
 }
 
 /// Frees what an ended epoch of a shard still has: it can be leased and spent again. How many
@@ -140,21 +145,15 @@ pub async fn free(
     Escrow::new(store.clone()).free(shard, epoch).await
 }
 
-async fn connect(url: &str, level: Durability) -> Result<Live, String> {
-    let link = Link::new(url, level).map_err(|error| error.to_string())?;
-    link.connect().await.map_err(|error| error.to_string())
-}
-
 async fn outbox(live: &Live, authority: &Authority) -> Outbox {
     if authority.replication_id != *live.identity {
         return Outbox::OfAnother;
     }
     let ask = redis::cmd("XINFO").arg("STREAM").arg(Keys(authority.shard).outbox()).to_owned();
-    let said = live.connection.clone().send_packed_command(&ask).await;
-    let last = match said.and_then(Value::extract_error) {
+    let last = match live.say(&ask).await {
         Ok(said) => last_generated(said),
         // Without a stream there is nothing in it.
-        Err(error) if error.code() == Some("ERR") => Some(Place::default()),
+        Err(LinkError::Driver(error)) if error.code() == Some("ERR") => Some(Place::default()),
         Err(_) => None,
     };
     match last {

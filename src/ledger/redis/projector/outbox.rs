@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use futures::future::try_join_all;
+use redis::Value;
 
 use super::super::facts::Facts;
 use super::super::keys::Keys;
@@ -20,6 +21,9 @@ use crate::store::{StoreError, StoreErrorKind};
 /// The most entries of a shard that one transaction takes: the more there are, the fewer times each
 /// counter is written.
 const BATCH_MAX: usize = 2_048;
+
+/// How long a look pauses that found nothing and cannot wait for something.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Entries that are decoded before others have a turn.
 const DECODED_AT_ONCE: usize = 32;
@@ -39,27 +43,53 @@ impl Found {
 }
 
 /// Drops what is recorded, and only that.
-pub(super) async fn trim(redis: &Live, shard: i16, last: Place) -> Result<(), Trouble> {
+pub(super) async fn trim(redis: &Live, shard: i16, last: Place) -> Result<(), LinkError> {
     let mut trim = redis::cmd("XTRIM");
     let first_kept = format!("{}-{}", last.epoch, last.seq.saturating_add(1));
     trim.arg(Keys(shard).outbox()).arg("MINID").arg(first_kept);
-    say(redis, &trim).await?;
+    redis.say(&trim).await?;
     Ok(())
 }
 
 /// Finds out whether the process is there.
 pub(super) async fn ping(redis: &Live) -> Result<(), Trouble> {
-    say(redis, &redis::cmd("PING")).await?;
+    redis.say(&redis::cmd("PING")).await?;
     Ok(())
-}
-
-pub(in crate::ledger::redis) async fn say(redis: &Live, command: &Cmd) -> Result<Value, LinkError> {
-    let said = redis.connection.clone().send_packed_command(command).await;
-    said.and_then(Value::extract_error).map_err(LinkError::Driver)
 }
 
 /// The entries after the position of each shard that has some; waits for them if it may.
 pub(super) async fn read(
+    redis: &Live,
+    authorities: &[Authority],
+    wait: Option<Duration>,
+) -> Result<Vec<Found>, Trouble> {
+    if redis.is_in_cluster {
+        return read_each(redis, authorities, wait).await;
+    }
+    read_together(redis, authorities, wait).await
+}
+
+/// The same of a node of a cluster: no command reads streams of two slots, so none can wait either.
+async fn read_each(
+    redis: &Live,
+    authorities: &[Authority],
+    wait: Option<Duration>,
+) -> Result<Vec<Found>, Trouble> {
+    let each = authorities.iter().map(|one| async {
+        match read_together(redis, std::slice::from_ref(one), None).await {
+            // Who has it now is asked by others.
+            Err(Trouble::Away(LinkError::Moved(_))) => Ok(Vec::new()),
+            read => read,
+        }
+    });
+    let found = try_join_all(each).await?.into_iter().flatten().collect::<Vec<_>>();
+    if let Some(wait) = wait.filter(|_| found.is_empty()) {
+        tokio::time::sleep(wait.min(POLL)).await;
+    }
+    Ok(found)
+}
+
+async fn read_together(
     redis: &Live,
     authorities: &[Authority],
     wait: Option<Duration>,
@@ -77,7 +107,7 @@ pub(super) async fn read(
         ask.arg(format!("{}-{}", place.epoch, place.seq));
     }
     let mut found = Vec::new();
-    for stream in list(say(redis, &ask).await?) {
+    for stream in list(redis.say(&ask).await?) {
         let mut parts = Answer(list(stream));
         let named = authorities.iter().zip(&names);
         let mut named = named.filter(|(_, name)| parts.bytes(0) == Some(name.as_bytes()));

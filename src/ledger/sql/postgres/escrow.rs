@@ -146,11 +146,13 @@ impl Escrow {
     }
 
     /// Gives the next epoch of a shard to a process (rules 2 and 3), unless the shard is not as it
-    /// was seen any more: then what it is now is returned.
+    /// was seen any more: then what it is now is returned. One that was superseded may return, or
+    /// not.
     pub(in crate::ledger) async fn take(
         &self,
         (shard, replication_id): (i16, &str),
         seen: Option<i64>,
+        may_return: bool,
         now: i64,
     ) -> Result<Taken, StoreError> {
         const TAKE: &str = "take a shard over";
@@ -173,7 +175,8 @@ impl Escrow {
         .fetch_one(&mut *writing)
         .await
         .map_err(failed(TAKE))?;
-        if superseded {
+        let is_present = row.as_ref().is_some_and(|row| row.replication_id == replication_id);
+        if superseded && !is_present && !may_return {
             return Ok(Taken::Superseded);
         }
         // A process that goes on with the next epoch is not superseded by itself.
