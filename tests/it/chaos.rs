@@ -17,6 +17,7 @@ use std::time::Duration;
 use self::fault::Fault;
 use self::scene::{Home, Scene};
 use crate::checker::escrow::Answers;
+use crate::checker::history::Call;
 use crate::crash::assert_rich;
 use crate::dice::{Dice, setting};
 
@@ -45,6 +46,12 @@ async fn three_servers_on(home: Home, once: Range<usize>, all: usize) {
     let calls = usize::try_from(setting("QUETRA_CALLS", CALLS)).unwrap();
     let mut dice = Dice::new(seed);
     let faults = plan(once, all, &mut dice);
+    let history = play(home, &faults, calls).await;
+    assert_rich(&history);
+}
+
+/// Makes one fault after the other, and judges what came of it.
+async fn play(home: Home, faults: &[Fault], calls: usize) -> Vec<Call> {
     let mut scene = Scene::new(home, 1).await;
     for (number, fault) in faults.iter().enumerate() {
         scene.work(calls).await;
@@ -52,8 +59,7 @@ async fn three_servers_on(home: Home, once: Range<usize>, all: usize) {
         scene.make(*fault, calls.min(40) / 4).await;
     }
     scene.work(calls).await;
-    let history = scene.judge().await;
-    assert_rich(&history);
+    scene.judge().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,6 +92,16 @@ async fn three_servers_on_a_redis_keep_what_is_promised_at_durable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_servers_on_a_redis_keep_what_is_promised_at_fast() {
     three_servers_on_redis("fast", Answers::MayBeLost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_on_a_redis_cluster_whose_slots_move_keep_what_is_promised_at_durable() {
+    let seed = setting("QUETRA_SEED", 11);
+    println!("QUETRA_SEED={seed} makes the same faults again");
+    let calls = usize::try_from(setting("QUETRA_CALLS", CALLS)).unwrap();
+    let faults = Fault::in_cluster(setting("QUETRA_CHAOS", 0), &mut Dice::new(seed));
+    let history = play(Home::redis_cluster("durable", Answers::Ahead), &faults, calls).await;
+    assert!(history.len() >= calls * faults.len(), "{} calls", history.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

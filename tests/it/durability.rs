@@ -64,7 +64,7 @@ fn to_floor(floor: Durability) -> v1::UpdateOrganizationRequest {
 fn answered(engine: Engine, owed: Durability) -> Durability {
     match engine {
         Engine::Sqlite | Engine::Postgres => Durability::Strict,
-        Engine::Redis(_) => owed,
+        Engine::Redis(_) | Engine::RedisCluster => owed,
     }
 }
 
@@ -72,7 +72,9 @@ fn answered(engine: Engine, owed: Durability) -> Durability {
 fn default(engine: Engine) -> Durability {
     match engine {
         Engine::Redis(level) if level == FAST => Durability::Fast,
-        Engine::Sqlite | Engine::Postgres | Engine::Redis(_) => Durability::Strict,
+        Engine::Sqlite | Engine::Postgres | Engine::Redis(_) | Engine::RedisCluster => {
+            Durability::Strict
+        }
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) mod ledger_check;
 pub(crate) mod postgres;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod redis_cluster;
 pub(crate) mod witness;
 
 pub(crate) use witness::refused;
@@ -137,6 +138,8 @@ pub(crate) enum Engine {
     Sqlite,
     Postgres,
     Redis(DurabilityLevel),
+    /// Three nodes, at `strict`.
+    RedisCluster,
 }
 
 /// A Redis database of its own, on the server that tests share.
@@ -251,6 +254,8 @@ impl Server {
         let database = match engine {
             Engine::Sqlite => None,
             Engine::Postgres | Engine::Redis(_) => Some(shared_database().await),
+            // It has one set of keys, and each database of servers needs its own.
+            Engine::RedisCluster => panic!("a server needs a cluster of its own"),
         };
         let change = |config: &mut ServerConfig| {
             if let Some(database) = database {

@@ -19,6 +19,7 @@ use crate::harness::postgres::as_owner;
 use crate::harness::redis::Redis;
 use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config, shared_database};
 
+mod cluster;
 mod levels;
 mod operators;
 mod outbox;

@@ -62,6 +62,8 @@ pub(super) enum RedisFault {
     Empty,
     /// It is killed, and starts again on what it had a while before.
     Old,
+    /// The slot that is spent from moves to another node of its cluster, key by key.
+    MoveSlot(Duration),
 }
 
 impl Fault {
@@ -73,6 +75,19 @@ impl Fault {
 
     /// All of them.
     pub(super) const KINDS_WITH_LOSS: usize = 22;
+
+    /// A shard that moves to another node of its cluster before each fault of servers and Postgres:
+    /// a server that is killed with a decision, and so many more.
+    pub(super) fn in_cluster(more: u64, dice: &mut Dice) -> Vec<Self> {
+        let mut faults = Vec::new();
+        for round in 0..=more {
+            let time = Duration::from_millis(u64::try_from(dice.between(100, 600)).unwrap());
+            faults.push(Self::Redis(RedisFault::MoveSlot(time)));
+            let kind = if round == 0 { 1 } else { dice.below(Self::KINDS) };
+            faults.push(Self::new(kind, 1_000, dice));
+        }
+        faults
+    }
 
     /// A fault of this kind, that lasts as long as this at most.
     pub(super) fn new(kind: usize, longest: i64, dice: &mut Dice) -> Self {

@@ -22,6 +22,7 @@ use crate::checker::history::{Call, Outcome, Request, Switch};
 use crate::crash::load::{Client, Shared};
 use crate::faults::cluster::{Cluster, Site};
 use crate::harness::redis::Redis;
+use crate::harness::redis_cluster::RedisCluster;
 use crate::process::Process;
 use crate::proxy::{Passage, Proxy};
 
@@ -32,8 +33,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const A_WHILE: Duration = Duration::from_millis(400);
 
 /// What servers keep their ledger on, beside Postgres.
+#[derive(Default)]
 pub(super) struct Home {
     redis: Option<RedisHome>,
+    cluster: Option<ClusterHome>,
+}
+
+/// A Redis Cluster that money is leased to.
+struct ClusterHome {
+    nodes: RedisCluster,
+    /// Which node has the slot that is spent from, since it was moved.
+    at: Mutex<Option<usize>>,
+    level: &'static str,
+    answers: Answers,
 }
 
 /// A Redis that money is leased to.
@@ -45,15 +57,28 @@ struct RedisHome {
 
 impl Home {
     /// Postgres alone: every answer waits for its commit.
-    pub(super) const fn postgres() -> Self {
-        Self { redis: None }
+    pub(super) fn postgres() -> Self {
+        Self::default()
     }
 
     /// A Redis beside it, as it has to be for a level.
     pub(super) fn redis(level: &'static str, answers: Answers) -> Self {
         let fsync = if level == "durable" { "always" } else { "everysec" };
         let redis = Mutex::new(Redis::start(fsync));
-        Self { redis: Some(RedisHome { redis, level, answers }) }
+        Self { redis: Some(RedisHome { redis, level, answers }), cluster: None }
+    }
+
+    /// A Redis Cluster beside it.
+    pub(super) fn redis_cluster(level: &'static str, answers: Answers) -> Self {
+        let fsync = if level == "durable" { "always" } else { "everysec" };
+        let (nodes, at) = (RedisCluster::start(fsync), Mutex::new(None));
+        Self { redis: None, cluster: Some(ClusterHome { nodes, at, level, answers }) }
+    }
+
+    /// When an answer counts.
+    fn answers(&self) -> Answers {
+        let of_cluster = self.cluster.as_ref().map(|home| home.answers);
+        self.redis.as_ref().map(|home| home.answers).or(of_cluster).unwrap_or_default()
     }
 
     fn its_redis(&self) -> MutexGuard<'_, Redis> {
@@ -62,6 +87,11 @@ impl Home {
 
     /// A way to the Redis, and what a server is told of it.
     async fn way(&self) -> (Option<Proxy>, Vec<String>) {
+        if let Some(home) = &self.cluster {
+            let url = home.nodes.url();
+            let told = ["--redis-url", &url, "--durability", home.level].map(str::to_owned);
+            return (None, told.to_vec());
+        }
         let Some(home) = &self.redis else { return (None, Vec::new()) };
         let real = home.redis.lock().unwrap().address();
         let way = Proxy::to(real).await;
@@ -72,10 +102,31 @@ impl Home {
 
     /// What the Redis has in the end.
     async fn escrow(&self, database: &str) -> Option<Escrow> {
-        let home = self.redis.as_ref()?;
-        let real = home.redis.lock().unwrap().address();
+        let real = if let Some(home) = &self.cluster {
+            // There is one organization, so there is one shard.
+            let at = home.at.lock().unwrap().unwrap();
+            home.nodes.nodes[at].address()
+        } else {
+            self.redis.as_ref()?.redis.lock().unwrap().address()
+        };
         let escrow = Escrow::read(database, real).await;
-        Some(Escrow { answers: home.answers, ..escrow })
+        Some(Escrow { answers: self.answers(), ..escrow })
+    }
+
+    /// Moves a shard to the next node, with pauses in between.
+    async fn move_shard(&self, shard: i16, time: Duration) {
+        let home = self.cluster.as_ref().unwrap();
+        let (nodes, slot) = (&home.nodes, home.nodes.slot(shard));
+        let from = home.at.lock().unwrap().unwrap_or_else(|| nodes.home(shard));
+        let way = (from, (from + 1) % nodes.nodes.len());
+        nodes.begin_to_move(slot, way);
+        tokio::time::sleep(time / 3).await;
+        nodes.move_keys(slot, way, 3);
+        tokio::time::sleep(time / 3).await;
+        while nodes.move_keys(slot, way, 100) > 0 {}
+        tokio::time::sleep(time / 3).await;
+        nodes.end_move(slot, way);
+        *home.at.lock().unwrap() = Some(way.1);
     }
 }
 
@@ -172,7 +223,7 @@ impl Scene {
         let urls = replicas.iter().map(|replica| format!("http://{}", replica.front.address()));
         let (_, urls) = watch::channel(urls.collect());
         let shared = Shared::new(urls, &site.key).await;
-        if home.redis.as_ref().is_some_and(|home| home.answers != Answers::Recorded) {
+        if home.answers() != Answers::Recorded {
             shared.give_up();
         }
         let (mut spenders, mut administrators) = (JoinSet::new(), JoinSet::new());
@@ -326,6 +377,11 @@ impl Scene {
                 self.home.its_redis().kill();
                 self.home.its_redis().put_back(dump.path());
                 self.home.its_redis().again();
+            }
+            RedisFault::MoveSlot(time) => {
+                let shard = "SELECT shard::text FROM shard_authority LIMIT 1";
+                let shard = self.cluster.ask(shard).await.parse().unwrap();
+                self.home.move_shard(shard, time).await;
             }
             RedisFault::Kill => {
                 self.home.its_redis().kill();

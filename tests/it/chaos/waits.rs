@@ -91,7 +91,7 @@ const fn kills(fault: Fault) -> usize {
         Fault::KillAll => super::scene::SERVERS,
         Fault::Redis(RedisFault::Kill | RedisFault::Empty | RedisFault::Promote(..)) => 1,
         Fault::Redis(RedisFault::Old) => 2,
-        Fault::Redis(RedisFault::Freeze(_) | RedisFault::Flush)
+        Fault::Redis(RedisFault::Freeze(_) | RedisFault::Flush | RedisFault::MoveSlot(_))
         | Fault::Freeze(..)
         | Fault::FreezePostgres(_)
         | Fault::Cut(..)

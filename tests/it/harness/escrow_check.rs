@@ -3,9 +3,11 @@
 //! It reads both when a server has stopped. A Redis that was not spent from since it came back has
 //! nothing that counts, and is not compared. Not here: counters and the record (`ledger_check`).
 
-use redis::{Client, Connection, Value};
+use redis::Value;
 use sqlx::postgres::PgPool;
 use sqlx::{FromRow, query_as};
+
+use super::redis::Asker;
 
 const AUTHORITIES: &str = "SELECT shard, epoch, position_epoch, position_seq FROM shard_authority";
 
@@ -43,7 +45,7 @@ pub(crate) async fn violations(pool: &PgPool, redis: &str) -> Vec<String> {
     let overspent = sqlx::query_scalar::<_, String>(OVERSPENT).fetch_all(pool).await.unwrap();
     let mut found = overspent;
     found.iter_mut().for_each(|counter| counter.push_str(" is overspent with what is leased"));
-    let mut redis = Client::open(redis).unwrap().get_connection().unwrap();
+    let mut redis = Asker::new(redis);
     let authorities: Vec<Authority> = query_as(AUTHORITIES).fetch_all(pool).await.unwrap();
     for one in authorities {
         let (shard, epoch) = (one.shard, one.epoch);
@@ -75,14 +77,14 @@ pub(crate) async fn violations(pool: &PgPool, redis: &str) -> Vec<String> {
 }
 
 /// The integers that a packed value begins with.
-fn numbers(redis: &mut Connection, key: &str) -> Vec<i64> {
-    let value: Option<Vec<u8>> = redis::cmd("GET").arg(key).query(redis).unwrap();
-    let value = value.unwrap_or_default();
+fn numbers(redis: &mut Asker, key: &str) -> Vec<i64> {
+    let value = redis.ask(redis::cmd("GET").arg(key));
+    let value: Vec<u8> = redis::from_redis_value::<Option<_>>(value).unwrap().unwrap_or_default();
     value.chunks_exact(8).map(|bytes| i64::from_be_bytes(bytes.try_into().unwrap())).collect()
 }
 
-fn last_place(redis: &mut Connection, key: &str) -> String {
-    let said: Value = redis::cmd("XINFO").arg("STREAM").arg(key).query(redis).unwrap();
+fn last_place(redis: &mut Asker, key: &str) -> String {
+    let said = redis.ask(redis::cmd("XINFO").arg("STREAM").arg(key));
     let Value::Array(fields) = said else { panic!("{said:?}") };
     let name = Value::BulkString(b"last-generated-id".to_vec());
     let at = fields.iter().position(|field| *field == name).unwrap();

@@ -4,6 +4,7 @@
 //! All listen on ports of their own and keep their files in folders of their own. A test that needs
 //! one fails when it cannot be had. Not here: what is kept there (`ledger_check`).
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -61,21 +62,58 @@ pub(crate) fn fresh_redis() -> String {
     format!("redis://127.0.0.1:{}/{number}", SHARED.port)
 }
 
+/// What a server needs for what it promises, with this `appendfsync`.
+pub(crate) fn settings(fsync: &str) -> Vec<String> {
+    let settings = ["--save", "", "--appendonly", "yes", "--appendfsync", fsync];
+    // A replica gets what there is at once, without waiting for others that may want it too.
+    let settings = settings.into_iter().chain(["--repl-diskless-sync-delay", "0"]);
+    settings.map(str::to_owned).collect()
+}
+
+/// Asks whoever has the key, one Redis or a node of its cluster.
+pub(crate) struct Asker {
+    first: String,
+    nodes: HashMap<String, redis::Connection>,
+}
+
+impl Asker {
+    /// By way of the first node of a URL that is there.
+    pub(crate) fn new(url: &str) -> Self {
+        let is_there = |url: &&str| {
+            redis::Client::open(*url).is_ok_and(|client| client.get_connection().is_ok())
+        };
+        let first = url.split(',').find(is_there).unwrap().to_owned();
+        Self { first, nodes: HashMap::new() }
+    }
+
+    pub(crate) fn ask(&mut self, command: &redis::Cmd) -> redis::Value {
+        let mut at = self.first.clone();
+        loop {
+            let open = || redis::Client::open(&*at).unwrap().get_connection().unwrap();
+            let node = self.nodes.entry(at.clone()).or_insert_with(open);
+            match command.query(node) {
+                Ok(said) => return said,
+                Err(error) => match error.redirect_node() {
+                    Some((node, _)) => at = format!("redis://{node}"),
+                    None => panic!("{error}"),
+                },
+            }
+        }
+    }
+}
+
 impl Redis {
     /// A new and empty one, with this `appendfsync`.
     pub(crate) fn start(fsync: &str) -> Self {
-        let databases = DATABASES.to_string();
-        let settings = ["--save", "", "--appendonly", "yes", "--appendfsync", fsync];
-        let settings = settings.into_iter().chain(["--databases", &databases]);
-        // A replica gets what there is at once, without waiting for others that may want it too.
-        let settings = settings.chain(["--repl-diskless-sync-delay", "0"]);
-        Self::start_with(&settings.map(str::to_owned).collect::<Vec<_>>())
+        let mut settings = settings(fsync);
+        settings.extend(["--databases".to_owned(), DATABASES.to_string()]);
+        Self::start_with(&settings)
     }
 
     /// A new and empty one, with these settings.
     pub(crate) fn start_with(settings: &[String]) -> Self {
         let folder = tempfile::Builder::new().prefix("quetra-redis-").tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let settings = settings.to_owned();
         let mut redis = Self { folder, port, settings, preloaded: None, child: None };
         redis.again();
@@ -206,6 +244,11 @@ impl Redis {
         let mut connection = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
         ask.query(&mut connection).ok()
     }
+}
+
+/// A port that nobody has now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Copies a folder of files and of folders of files.

@@ -19,10 +19,11 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::harness::Engine;
 use crate::harness::application_database;
 use crate::harness::postgres::as_owner;
 use crate::harness::redis::fresh_redis;
+use crate::harness::redis_cluster::fresh_redis_cluster;
+use crate::harness::{Engine, STRICT};
 
 /// Memory of the lane in bytes: enough for two agents of the four, so that it forgets all the time.
 const REMEMBERED: usize = 512;
@@ -92,6 +93,9 @@ impl Place {
             }
             Engine::Postgres => Self::Database(Self::database().await),
             Engine::Redis(level) => Self::Redis(Self::database().await, fresh_redis(), level),
+            Engine::RedisCluster => {
+                Self::Redis(Self::database().await, fresh_redis_cluster(), STRICT)
+            }
         }
     }
 

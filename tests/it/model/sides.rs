@@ -101,7 +101,7 @@ impl Sides {
     }
 
     pub(crate) const fn is_in_redis(&self) -> bool {
-        matches!(self.engine, Engine::Redis(_))
+        matches!(self.engine, Engine::Redis(_) | Engine::RedisCluster)
     }
 
     /// What may differ: an approval in Redis says how its counters stood as of the last lease, with
@@ -166,7 +166,7 @@ impl Sides {
     fn chain(&self, org: OrgId) -> Option<OrgId> {
         match self.engine {
             Engine::Sqlite => None,
-            Engine::Postgres | Engine::Redis(_) => Some(org),
+            Engine::Postgres | Engine::Redis(_) | Engine::RedisCluster => Some(org),
         }
     }
 
