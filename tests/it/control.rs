@@ -3,8 +3,8 @@
 //!
 //! Sixteen spenders call without a pause while an administrator stops and starts. Each call is kept
 //! with the instants around it; a call that lies wholly between the return of one control and the
-//! beginning of the next has only one right outcome. Not here: what each control is (`mandates`,
-//! `agents`, `organization`).
+//! beginning of the next has only one right outcome. `QUETRA_CASES` scales how often it stops. Not
+//! here: what each control is (`mandates`, `agents`, `organization`).
 
 use std::sync::{Arc, Mutex};
 
@@ -15,12 +15,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::Code;
 
+use crate::dice::setting;
 use crate::harness::{Clients, Engine, FAST, STRICT, Server, ask, budget, on_all};
 
 const SPENDERS: usize = 16;
-const TOGGLES: usize = 50;
 /// Calls that lie wholly within each phase, at least.
 const WITHIN: usize = 8;
+
+/// How often it is stopped and started.
+fn toggles() -> usize {
+    usize::try_from(setting("QUETRA_CASES", 100_000) / 5_000).unwrap().clamp(8, 1_000)
+}
 
 /// What a call came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +145,7 @@ fn check(calls: &[Call], phases: &[Phase], stopped: &[Outcome]) {
         }
     }
     assert!(wrong.is_empty(), "{} calls went wrong, the first: {:?}", wrong.len(), wrong[0]);
-    let least = TOGGLES * WITHIN;
+    let least = toggles() * WITHIN;
     assert!(within.iter().all(|count| *count >= least), "too few calls to tell: {within:?}");
 }
 
@@ -151,7 +156,7 @@ where
 {
     let mut phases = Vec::new();
     let mut from = Instant::now();
-    for round in 0..TOGGLES {
+    for round in 0..toggles() {
         for allowed in [false, true] {
             load.breathe().await;
             phases.push(Phase { from, until: Instant::now(), allowed: !allowed });
@@ -199,7 +204,7 @@ async fn nothing_is_approved_after_a_revocation_and_nothing_refused_under_the_ne
 ) {
     let (server, admin, agent, mandate) = start(engine).await;
     let mut drafts = vec![mandate];
-    for _ in 0..TOGGLES {
+    for _ in 0..toggles() {
         let mut admin = admin.clone();
         drafts.push(admin.mandate(&agent, budget(90_000_000, 100), vec![]).await);
     }
@@ -270,7 +275,7 @@ async fn nothing_is_served_after_a_key_is_revoked_and_nothing_refused_with_the_n
 ) {
     let (server, mut admin, agent, _) = start(engine).await;
     let mut keys = Vec::new();
-    for n in 0..=TOGGLES {
+    for n in 0..=toggles() {
         let request = v1::CreateApiKeyRequest {
             name: format!("key {n}"),
             role: v1::Role::Agent.into(),
@@ -316,8 +321,8 @@ async fn a_late_approval_and_a_false_refusal_are_both_noticed() {
     let phase = |from: u64, allowed: bool| Phase { from: at(from), until: at(from + 10), allowed };
     let call = |began: u64, outcome| Call { began: at(began), ended: at(began + 1), outcome };
     let stopped = Outcome::Rejected(Why::MandatePaused);
-    let mut calls = vec![call(0, Outcome::Approved); TOGGLES * SPENDERS];
-    calls.extend(vec![call(20, stopped); TOGGLES * SPENDERS]);
+    let mut calls = vec![call(0, Outcome::Approved); toggles() * SPENDERS];
+    calls.extend(vec![call(20, stopped); toggles() * SPENDERS]);
     let phases = [phase(0, true), phase(20, false)];
     check(&calls, &phases, &[stopped]);
     for wrong in [call(25, Outcome::Approved), call(5, stopped), call(5, Outcome::Aborted)] {

@@ -17,8 +17,8 @@ const CALLERS: usize = 64;
 
 /// Calls of the normal run, per test.
 fn calls() -> usize {
-    let cases = setting("QUETRA_CASES", 40_000).clamp(4_400, 2_000_000);
-    usize::try_from(cases / 20).unwrap()
+    let cases = setting("QUETRA_CASES", 80_000).clamp(8_800, 4_000_000);
+    usize::try_from(cases / 40).unwrap()
 }
 
 /// Lets all callers make their share of the requests, and returns every answer with its request.
