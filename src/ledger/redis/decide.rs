@@ -289,7 +289,7 @@ impl<'a> Deciding<'a> {
             // One that came back with other settings keeps less than it did.
             level @ (Durability::Fast | Durability::Durable) => {
                 // With `appendfsync always` Redis has flushed what it answers; a replica may lack.
-                let may_lack = level == Durability::Durable && there.live.has_replicas;
+                let may_lack = level == Durability::Durable && there.live.may_have_replicas();
                 approved && !may_lack && there.live.unkept(level).is_none()
             }
             Durability::Strict => false,

@@ -9,13 +9,13 @@
 //! shard (`nodes`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Value};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::scripts::{Answer, SCRIPTS, Script};
@@ -33,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a call waits for the connection after one that was just lost.
 const HOLD: Duration = Duration::from_millis(300);
+
+/// How long it is believed that there are no replicas. Whoever adds one and promotes it must wait
+/// longer than this: until then an approval at `durable` may be on one disk only.
+const NEWS_TIME: Duration = Duration::from_millis(500);
 
 /// The epoch that scripts name when the process is not the one that the connection was made to.
 const REPLACED: i64 = -1;
@@ -77,8 +81,10 @@ pub(super) struct Live {
     pub(super) connection: MultiplexedConnection,
     /// The replication id of the process.
     pub(super) identity: Arc<str>,
-    /// Whether a replica may be promoted in its place.
-    pub(super) has_replicas: bool,
+    /// Whether it is known that a replica may be promoted in its place.
+    has_replicas: bool,
+    /// When the last question began whose answer said that all this is still so.
+    looked: Mutex<Instant>,
     /// Whether it is one of several: then each command must keep to one shard.
     pub(super) is_in_cluster: bool,
     unkept: Vec<NotKept>,
@@ -88,6 +94,13 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Whether a replica may be promoted in its place: some are known, or nobody has heard for a
+    /// while that there are none.
+    pub(super) fn may_have_replicas(&self) -> bool {
+        let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_replicas || looked.elapsed() > NEWS_TIME
+    }
+
     /// What is in the way of a level on this process, if something is.
     pub(super) fn unkept(&self, level: Durability) -> Option<&NotKept> {
         self.unkept.iter().find(|one| one.level == level)
@@ -172,11 +185,14 @@ impl Live {
 
     /// Finds out whether a connection still leads to the process that it was made to, as it was.
     pub(super) async fn look(self: &Arc<Self>) -> Result<(), LinkError> {
+        let began = Instant::now();
         let said = self.ask(redis::cmd("INFO").arg("replication")).await?;
         let said = String::from_redis_value(said).map_err(|_| LinkError::Answer("no text"))?;
         let is_same = settings::identity(&said)
             .is_ok_and(|now| *now.id == *self.identity && (self.has_replicas || !now.has_replicas));
-        if !is_same {
+        if is_same {
+            *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        } else {
             self.forget();
         }
         Ok(())
@@ -317,6 +333,7 @@ impl Link {
     /// A connection of one's own, for calls that wait.
     pub(super) async fn connect(&self) -> Result<Live, LinkError> {
         let is_in_cluster = self.node.is_some();
+        let looked = Mutex::new(Instant::now());
         let mut connection = connected(&self.client).await?;
         let (identity, unkept) =
             settings::check(&mut connection, self.level, is_in_cluster).await?;
@@ -328,7 +345,16 @@ impl Link {
         }
         let Identity { id, has_replicas } = identity;
         let (identity, link) = (id.into(), Weak::clone(&self.this));
-        Ok(Live { connection, identity, has_replicas, is_in_cluster, unkept, digests, link })
+        Ok(Live {
+            connection,
+            identity,
+            has_replicas,
+            looked,
+            is_in_cluster,
+            unkept,
+            digests,
+            link,
+        })
     }
 
     /// The connection that there is, if there is one.

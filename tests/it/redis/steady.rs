@@ -11,8 +11,9 @@ use quetra::clock::{Clock, ManualClock, SystemClock};
 use quetra::config::{RedisConfig, Secret, ServerConfig};
 use quetra::proto::v1::rule::Kind;
 use quetra::proto::v1::{Decision, EvaluateRequest, RateLimitRule, Rule};
-use sqlx::Connection;
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Postgres, Transaction};
 use uuid::{NoContext, Uuid};
 
 use super::operators::url;
@@ -55,6 +56,25 @@ fn ask_at(agent: &str, at: Timestamp) -> EvaluateRequest {
     EvaluateRequest { idempotency_key, ..ask(agent, 1) }
 }
 
+/// Takes all tables from the server. It may be in the middle of reading some, in another order.
+async fn lock(postgres: &mut PgConnection) -> Transaction<'_, Postgres> {
+    let mut locked = postgres.begin().await.unwrap();
+    loop {
+        let mut attempt = locked.begin().await.unwrap();
+        match sqlx::raw_sql(LOCK).execute(&mut *attempt).await {
+            Ok(_) => {
+                attempt.commit().await.unwrap();
+                return locked;
+            }
+            Err(error) => {
+                let code = error.as_database_error().and_then(DatabaseError::code);
+                assert_eq!(code.as_deref(), Some("40P01"), "{error}");
+                attempt.rollback().await.unwrap();
+            }
+        }
+    }
+}
+
 /// A server at `fast` on a database of its own.
 async fn on(redis: &Redis, clock: Arc<dyn Clock>) -> Server {
     let (database, url) = (shared_database().await, Secret::new(redis.url()));
@@ -80,8 +100,7 @@ async fn a_mandate_that_was_spent_from_is_spent_from_without_postgres() {
     insist(&mut admin, &ask_at(&agent, clock.now())).await;
 
     let mut postgres = PgConnection::connect(&as_owner(url(&server))).await.unwrap();
-    let mut locked = postgres.begin().await.unwrap();
-    sqlx::raw_sql(LOCK).execute(&mut *locked).await.unwrap();
+    let locked = lock(&mut postgres).await;
     let (since, mut count) = (tokio::time::Instant::now(), 0);
     while since.elapsed() < LOCKED {
         let answer = admin.evaluate.evaluate(ask_at(&agent, clock.now())).await.unwrap();
