@@ -25,6 +25,8 @@ use super::vendor::Vendor;
 
 /// Steps of a random history that count as one case; its histories have 30 on the average.
 const STEPS_PER_CASE: u32 = 10;
+/// Sources that a case compiles, on the average, where these are what is counted.
+const SOURCES_PER_CASE: u32 = 4;
 /// Histories, and cases of everything else, for every save of a file.
 const CASES: u32 = 256;
 
@@ -35,7 +37,16 @@ pub(crate) fn config() -> ProptestConfig {
 
 /// The same for a property over whole histories, where it is the steps that are counted.
 pub(crate) fn histories() -> ProptestConfig {
-    with(asked().map_or(CASES, |cases| cases.div_ceil(STEPS_PER_CASE).max(CASES)))
+    in_parts(STEPS_PER_CASE)
+}
+
+/// The same for a property that compiles sources, several in each case: these are counted.
+pub(crate) fn sources() -> ProptestConfig {
+    in_parts(SOURCES_PER_CASE)
+}
+
+fn in_parts(parts_per_case: u32) -> ProptestConfig {
+    with(asked().map_or(CASES, |cases| cases.div_ceil(parts_per_case).max(CASES)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the settings of a test run are not the server's")]

@@ -191,7 +191,8 @@ fn cases(file: &SourceFile) -> Vec<String> {
     let ours = concat!("proptest", "! {");
     let uncounted = |start: &usize| {
         let after = file.text[start + ours.len()..].trim_start();
-        let counted = ["config()", "histories()"].map(|one| format!("#![proptest_config({one})]"));
+        let counted = ["config()", "histories()", "sources()"]
+            .map(|one| format!("#![proptest_config({one})]"));
         !counted.iter().any(|counted| after.starts_with(counted))
     };
     let starts = file.text.match_indices(ours).map(|(start, _)| start);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::*;
-use crate::domain::samples::config;
+use crate::domain::samples::sources;
 
 /// What the `cel` crate answers, `None` for an error. Absent variables are not bound.
 pub(super) fn reference(source: &str, facts: &Facts<'_>) -> Option<bool> {
@@ -189,7 +189,7 @@ fn mutated(source: &str, edits: &[(usize, u8, u8)]) -> String {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(sources())]
 
     /// In one property, as compiling is what takes the time.
     #[test]
