@@ -148,8 +148,9 @@ pub trait DeliveryStore: Send + Sync {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<WebhookDelivery>, StoreError>;
-    /// Writes how deliveries stand, and how far endpoints were told, all or nothing. What belongs
-    /// to an endpoint that is gone is left out.
+    /// Writes how deliveries stand, and how far their endpoints were told, all or nothing. What
+    /// belongs to an endpoint that is gone is left out, and so is what became of an attempt at a
+    /// delivery that was sent again by hand since.
     async fn record_deliveries(
         &self,
         org: OrgId,

@@ -120,17 +120,12 @@ impl JournalStore for Store {
         let add = |(count, last): &mut (i64, i64), (more, latest): (i64, i64)| {
             (*count, *last) = (count.saturating_add(more), latest.max(*last));
         };
-        for (after, through) in parts(end) {
-            let row = sqlx::query(COUNT_JOURNAL)
-                .bind(org.as_bytes().as_slice())
-                .bind(after)
-                .bind(through)
-                .fetch_one(&mut *self.reading(Some(org), READ).await?)
-                .await
-                .map_err(failed(READ))?;
-            add(&mut counted.spends, (get(&row, 0)?, get(&row, 1)?));
-            add(&mut counted.acts, (get(&row, 2)?, get(&row, 3)?));
-        }
+        let count = |row: &DriverRow| {
+            add(&mut counted.spends, (get(row, 0)?, get(row, 1)?));
+            add(&mut counted.acts, (get(row, 2)?, get(row, 3)?));
+            Ok(())
+        };
+        self.count_in_parts(COUNT_JOURNAL, org, end, count).await?;
         Ok(counted)
     }
 
@@ -140,22 +135,17 @@ impl JournalStore for Store {
         spend: i64,
         act: i64,
     ) -> Result<(i64, i64), StoreError> {
-        let mut counts = [0_i64, 0];
-        for ((sql, until), count) in
-            [(COUNT_SPENDS, spend), (COUNT_ACTS, act)].into_iter().zip(&mut counts)
+        let (mut spends, mut acts) = (0_i64, 0_i64);
+        for (sql, end, counted) in
+            [(COUNT_SPENDS, spend, &mut spends), (COUNT_ACTS, act, &mut acts)]
         {
-            for (after, through) in parts(until) {
-                let more: i64 = sqlx::query_scalar(sql)
-                    .bind(org.as_bytes().as_slice())
-                    .bind(after)
-                    .bind(through)
-                    .fetch_one(&mut *self.reading(Some(org), READ).await?)
-                    .await
-                    .map_err(failed(READ))?;
-                *count = count.saturating_add(more);
-            }
+            let count = |row: &DriverRow| {
+                *counted = counted.saturating_add(get(row, 0)?);
+                Ok(())
+            };
+            self.count_in_parts(sql, org, end, count).await?;
         }
-        Ok(counts.into())
+        Ok((spends, acts))
     }
 
     async fn checkpoints(
@@ -207,6 +197,27 @@ impl JournalStore for Store {
 }
 
 impl Store {
+    /// Counts in the numbers up to this one, a part at a time: a statement gives one row for each.
+    async fn count_in_parts(
+        &self,
+        sql: &'static str,
+        org: OrgId,
+        end: i64,
+        mut add: impl FnMut(&DriverRow) -> Result<(), StoreError> + Send,
+    ) -> Result<(), StoreError> {
+        for (after, through) in parts(end) {
+            let row = sqlx::query(sql)
+                .bind(org.as_bytes().as_slice())
+                .bind(after)
+                .bind(through)
+                .fetch_one(&mut *self.reading(Some(org), READ).await?)
+                .await
+                .map_err(failed(READ))?;
+            add(&row)?;
+        }
+        Ok(())
+    }
+
     async fn part<T: Send>(
         &self,
         (org, after, limit): (OrgId, i64, u32),

@@ -170,6 +170,9 @@ statements! {
     // What was told stays told: a cursor never moves back.
     RESTART_CURSOR = "UPDATE webhook_cursor SET after_seq = $3, failing_since = NULL
         WHERE endpoint_id = $1 AND org_id = $2 AND after_seq <= $3";
+    // Attempts are recorded without the organization's turn.
+    LOCK_CURSOR = "UPDATE webhook_cursor SET after_seq = after_seq
+        WHERE endpoint_id = $1 AND org_id = $2";
     DELETE_ENDPOINT = "DELETE FROM webhook_endpoint WHERE id = $1 AND org_id = $2";
     DELETE_CURSOR = "DELETE FROM webhook_cursor WHERE endpoint_id = $1 AND org_id = $2";
     DELETE_DELIVERIES = "DELETE FROM webhook_delivery WHERE endpoint_id = $1 AND org_id = $2";
@@ -179,7 +182,6 @@ statements! {
 
     // Webhooks: deliveries.
     READ_DELIVERY = "SELECT document FROM webhook_delivery WHERE id = $2 AND org_id = $1";
-    LOCK_DELIVERY = super::super::dialect::LOCK_DELIVERY;
     LIST_DELIVERIES = "SELECT document FROM webhook_delivery
         WHERE org_id = $1 AND org_id = $2 AND (created_at, id) < ($3, $4) AND created_at >= $5
             AND ($6 = '' OR state = $6) AND ($7 = '' OR event_type = $7)

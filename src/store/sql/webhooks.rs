@@ -13,7 +13,7 @@ use super::super::{Store, failed};
 use super::statement::{
     CREATE_CURSOR, CREATE_ENDPOINT, DELETE_CURSOR, DELETE_DELIVERIES, DELETE_ENDPOINT,
     DUE_DELIVERIES, FORGET_DELIVERIES, LIST_DELIVERIES, LIST_DELIVERIES_BY_ENDPOINT,
-    LIST_ENDPOINTS, LOCK_DELIVERY, OWNED_ENDPOINTS, READ_DEFAULT_ENDPOINT, READ_DELIVERY,
+    LIST_ENDPOINTS, LOCK_CURSOR, OWNED_ENDPOINTS, READ_DEFAULT_ENDPOINT, READ_DELIVERY,
     READ_ENDPOINT, RECORD_DELIVERIES, REPLACE_ENDPOINT, RESTART_CURSOR, TELL_ENDPOINTS,
 };
 use super::write::{FORGOTTEN_MAX, micros, run, run_compared};
@@ -195,7 +195,7 @@ impl DeliveryStore for Store {
     ) -> Result<(), StoreError> {
         const RECORD: &str = "record webhook deliveries";
         let mut writing = self.begin_beside(org, RECORD).await?;
-        record(&mut writing, org, deliveries, RECORD).await?;
+        // First: it locks the cursors, which is the turn of whoever writes deliveries to them.
         if !told.is_empty() {
             let rows = told.iter().map(|told| {
                 json!({
@@ -209,6 +209,7 @@ impl DeliveryStore for Store {
                 .bind(to_document(&rows.collect::<Vec<_>>(), RECORD)?);
             run(query, &mut writing, RECORD).await?;
         }
+        record(&mut writing, org, deliveries, RECORD).await?;
         self.finish(writing, RECORD).await
     }
 
@@ -284,16 +285,25 @@ pub(super) async fn apply(
 }
 
 /// Puts deliveries on their way, again if they were before: their attempts are those that are
-/// recorded, not those that were when somebody looked.
+/// recorded, not those that were when somebody looked. What became of attempts is recorded in
+/// transactions of its own, even of deliveries that are not there yet: the cursor's lock says which
+/// of the two is the later one.
 async fn send(
     connection: &mut DriverConnection,
     org: OrgId,
     deliveries: &[WebhookDelivery],
 ) -> Result<(), StoreError> {
     const SEND: &str = "put webhook deliveries on their way";
-    let mut sent = Vec::with_capacity(deliveries.len());
+    let (mut sent, mut locked) = (Vec::with_capacity(deliveries.len()), Vec::new());
     for delivery in deliveries {
-        let known: Option<String> = sqlx::query_scalar(LOCK_DELIVERY)
+        if !locked.contains(&delivery.endpoint_id) {
+            let turn = sqlx::query(LOCK_CURSOR)
+                .bind(delivery.endpoint_id.as_bytes().as_slice())
+                .bind(org.as_bytes().as_slice());
+            run(turn, connection, SEND).await?;
+            locked.push(delivery.endpoint_id);
+        }
+        let known: Option<String> = sqlx::query_scalar(READ_DELIVERY)
             .bind(org.as_bytes().as_slice())
             .bind(delivery.id.as_bytes().as_slice())
             .fetch_optional(&mut *connection)

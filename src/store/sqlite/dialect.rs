@@ -61,10 +61,6 @@ pub(super) const RECORD_DELIVERIES: &str = "INSERT INTO webhook_delivery
     ON CONFLICT (id) DO UPDATE
     SET state = excluded.state, next_at = excluded.next_at, document = excluded.document";
 
-// The transaction has the only turn to write.
-pub(super) const LOCK_DELIVERY: &str =
-    "SELECT document FROM webhook_delivery WHERE id = $2 AND org_id = $1";
-
 pub(super) const DELETE_SOME_DELIVERIES: &str = "DELETE FROM webhook_delivery WHERE id IN (
     SELECT id FROM webhook_delivery WHERE endpoint_id = $1 AND +org_id = $2
     ORDER BY created_at LIMIT $3)";

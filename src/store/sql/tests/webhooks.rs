@@ -172,15 +172,7 @@ async fn who_sends_again_takes_no_attempt_away_that_was_recorded_meanwhile() {
     let store = &fixture.store;
     let seen = delivery(&first, 1);
     store.record_deliveries(org_id(1), std::slice::from_ref(&seen), &[]).await.unwrap();
-    let attempt = DeliveryAttempt {
-        at: at_micros(5),
-        duration_ms: 1,
-        status: Some(500),
-        error: String::new(),
-        excerpt: String::new(),
-    };
-    let mut tried = seen.clone();
-    tried.note(attempt, DeliveryState::Failed, None);
+    let tried = refused(&seen);
     store.record_deliveries(org_id(1), std::slice::from_ref(&tried), &[]).await.unwrap();
     // Two who saw it before the attempt.
     for at in [7, 8] {
@@ -191,6 +183,39 @@ async fn who_sends_again_takes_no_attempt_away_that_was_recorded_meanwhile() {
         assert_eq!((stored.attempts_made, stored.attempts.len()), (1, 1));
         assert_eq!((stored.state, stored.made), (DeliveryState::Pending, 0));
         assert_eq!(stored.next_at, Some(at_micros(at)));
+    }
+}
+
+/// The delivery after an attempt.
+fn refused(delivery: &WebhookDelivery) -> WebhookDelivery {
+    let attempt = DeliveryAttempt {
+        at: at_micros(5),
+        duration_ms: 1,
+        status: Some(500),
+        error: String::new(),
+        excerpt: String::new(),
+    };
+    let mut tried = delivery.clone();
+    tried.note(attempt, DeliveryState::Failed, None);
+    tried
+}
+
+#[tokio::test]
+async fn what_is_sent_again_while_an_attempt_is_recorded_stays_on_its_way() {
+    let first = endpoint(1, 1);
+    let fixture = with(std::slice::from_ref(&first)).await;
+    let store = &fixture.store;
+    let told = Told { endpoint: first.id, after_seq: 9, failing_since: None };
+    for number in 1..=100 {
+        let seen = delivery(&first, number);
+        let mut again = seen.clone();
+        again.restart(at_micros(7));
+        let (tried, sent) = ([refused(&seen)], WebhookChange::Send(org_id(1), vec![again]));
+        let recorded = store.record_deliveries(org_id(1), &tried, std::slice::from_ref(&told));
+        let (recorded, sent) = tokio::join!(recorded, change(&fixture, sent));
+        recorded.and(sent).unwrap();
+        let stored = store.webhook_delivery(org_id(1), seen.id).await.unwrap().unwrap();
+        assert_eq!((stored.state, stored.next_at), (DeliveryState::Pending, Some(at_micros(7))));
     }
 }
 
