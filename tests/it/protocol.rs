@@ -116,6 +116,12 @@ fn nothing_answered_at_durable_is_lost_in_a_restart() {
 }
 
 #[test]
+fn nothing_answered_at_durable_is_lost_when_a_cluster_moves_its_shard() {
+    nothing_breaks("moved");
+    nothing_breaks("moved split");
+}
+
+#[test]
 fn nothing_answered_at_strict_is_lost_with_redis() {
     nothing_breaks("strict");
 }

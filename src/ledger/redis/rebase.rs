@@ -57,12 +57,6 @@ impl Held {
         Ok(Self { epoch, recorded })
     }
 
-    /// Whether a process that was superseded has the shard again, in a cluster that moved it there:
-    /// what it has came from its successor, or that one never began.
-    pub(super) fn may_return(&self, seen: Option<&Authority>) -> bool {
-        seen.is_some_and(|seen| !seen.begun || seen.epoch == self.epoch)
-    }
-
     /// Whether Postgres has lost commits.
     pub(super) fn is_ahead_of(&self, seen: Option<&Authority>) -> bool {
         let position = seen.map_or_else(Place::default, Authority::position);

@@ -210,9 +210,9 @@ impl Shards {
         }
         let now = self.clock.now().as_microsecond();
         let of = (shard, live.identity.as_ref());
-        let may_return = live.is_in_cluster && held.may_return(seen.as_ref());
+        let returning = live.is_in_cluster.then_some(redis_at);
         let seen = seen.as_ref().map(|seen| seen.epoch);
-        match self.escrow.take(of, seen, may_return, now).await? {
+        match self.escrow.take(of, seen, returning, now).await? {
             Taken::Superseded => Err(live.refuse().into()),
             Taken::Yes(found) if found.replication_id == *live.identity && !found.begun => {
                 metrics::counter!("quetra_redis_takeovers_total").increment(1);

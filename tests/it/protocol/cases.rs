@@ -23,6 +23,7 @@ pub(super) const QUIET: Setup = Setup {
     slices: &[1],
     crashes: 0,
     forks: 0,
+    moves: 0,
     tears: 0,
     planned: false,
     expiry: false,
@@ -168,8 +169,24 @@ pub(super) const BUDGETS: Setup = Setup {
 /// Scripts stop between two writes.
 pub(super) const TORN: Setup = Setup { tears: 1, crashes: 1, planned: true, ..BUSY };
 
+/// A cluster moves the shard from one node to another, and back.
+pub(super) const MOVED: Setup = Setup {
+    epochs: 3,
+    moves: 2,
+    crashes: 0,
+    forks: 0,
+    grants: 2,
+    late_batches: false,
+    recalls: false,
+    voids: false,
+    ..FAILOVER
+};
+
+/// And a copy is promoted while the old master goes on.
+pub(super) const MOVED_SPLIT: Setup = Setup { moves: 1, forks: 1, epochs: 2, ..MOVED };
+
 /// Each case with its wide bounds.
-pub(super) const CASES: [(&str, Setup, Setup); 17] = [
+pub(super) const CASES: [(&str, Setup, Setup); 19] = [
     ("loss", LOSS, Setup { epochs: 2, ..LOSS }),
     ("loss twice", LOSS_TWICE, Setup { crashes: 2, grants: 3, ..LOSS_TWICE }),
     ("split", SPLIT, Setup { epochs: 2, grants: 2, ..SPLIT }),
@@ -200,5 +217,7 @@ pub(super) const CASES: [(&str, Setup, Setup); 17] = [
     ("twins", TWINS, Setup { crashes: 1, epochs: 2, planned: true, ..TWINS }),
     ("periods", PERIODS, Setup { slices: &[1, 2], grants: 3, ..PERIODS }),
     ("budgets", BUDGETS, Setup { recalls: true, voids: true, ..BUDGETS }),
+    ("moved", MOVED, Setup { moves: 3, crashes: 1, ..MOVED }),
+    ("moved split", MOVED_SPLIT, Setup { moves: 2, epochs: 3, grants: 3, ..MOVED_SPLIT }),
     ("torn", TORN, Setup { asks: &[ONE, ONE, ONE], limits: [2, 0], slices: &[2], ..TORN }),
 ];

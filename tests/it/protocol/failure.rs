@@ -5,30 +5,75 @@
 use super::redis::Found;
 use super::setup::{Flaw, Loss, Setup};
 use super::step::{Script, Step, Transaction};
-use super::world::{Entry, Node, World};
+use super::world::{Entry, Node, World, epoch_of};
 
 /// Everything that may befall a node, and what is done about it.
 pub(super) fn steps(setup: &Setup, world: &World, index: usize, found: &mut Found) {
     crash(setup, world, index, found);
     if world.alive == 1 {
         fork(setup, world, found);
-    } else if world.authority != u8::try_from(index).unwrap() && setup.synchronizes() {
+    } else if world.authority != u8::try_from(index).unwrap()
+        && setup.synchronizes()
+        && !world.nodes[1 - index].away
+    {
         let after = drop_node(world, index);
         found.push((Step::Follow { node: index }, after));
     }
     let node = &world.nodes[index];
-    // INVARIANT: a process that was superseded is never the authority again. It would have to begin
-    // first, and until then it would answer, with its follower back, what nobody will ever project.
-    let present = usize::from(world.authority) == index || setup.has(Flaw::SupersededReturns);
-    if (!node.serving || (setup.planned && present)) && world.epoch < setup.epochs {
+    if node.away {
+        return;
+    }
+    move_on(setup, world, index, found);
+    if may_claim(setup, world, index) && world.epoch < setup.epochs {
         let after = claim(setup, world, index);
         let epoch = after.nodes[index].given;
         found.push((Step::Transaction(Transaction::Claim { node: index, epoch }), after));
     }
     if node.given > node.epoch {
-        let after = begin(world, index);
+        let after = begin(setup, world, index);
         found.push((Step::Script(index, Script::Begin { epoch: node.given }), after));
     }
+}
+
+fn may_claim(setup: &Setup, world: &World, index: usize) -> bool {
+    let node = &world.nodes[index];
+    if setup.moves > 0 && world.is_superseded(index) {
+        // INVARIANT: one that was superseded has the shard again only with the keys of its
+        // successor, or if that one never began.
+        let is_recorded = epoch_of(world.position) == world.epoch
+            && !setup.has(Flaw::SupersededReturnsToRecorded);
+        return (!world.begun && !is_recorded)
+            || node.epoch == world.epoch
+            || setup.has(Flaw::SupersededReturnsToCluster);
+    }
+    // INVARIANT: a process that was superseded is never the authority again. It would have to
+    // begin first, and until then it would answer, with its follower back, what nobody projects.
+    let present = usize::from(world.authority) == index || setup.has(Flaw::SupersededReturns);
+    !node.serving || (setup.planned && present)
+}
+
+/// The keys of the shard move to the other node, whatever that had of them; until it has an epoch
+/// of its own it is believed in those that Postgres gave to it.
+fn move_on(setup: &Setup, world: &World, from: usize, found: &mut Found) {
+    // INVARIANT: a promoted copy is taken over before the shard moves on. Where that was once, it
+    // would be believed with what the copy lacks.
+    let source = world.nodes[from];
+    let is_present = source.whole && source.epoch == world.latest;
+    let is_taken = is_present || setup.has(Flaw::MovesBeforeTakeover);
+    let (to, mut after) = (1 - from, *world);
+    // The cluster has the shard on the promoted copy, whatever the old master does.
+    let is_there = world.alive == 1 || world.nodes[to].away || from == 1;
+    if world.moves == setup.moves || !is_taken || !is_there {
+        return;
+    }
+    after.moves += 1;
+    after.alive = 2;
+    let target = world.nodes[to];
+    after.nodes[to] = source.known_as(&target);
+    after.nodes[to].serving = target.holds >> source.epoch & 1 == 1;
+    after.nodes[from] = Node::default().known_as(&source);
+    after.nodes[from].away = true;
+    found.push((Step::Move { to }, after));
 }
 
 pub(super) fn midnight(setup: &Setup, world: &World, found: &mut Found) {
@@ -55,7 +100,8 @@ fn crash(setup: &Setup, world: &World, index: usize, found: &mut Found) {
     }
     let of = node.length();
     for kept in least(setup, node)..=of {
-        if !node.serving && kept == of && node.given == node.epoch {
+        let is_known = setup.moves > 0 && node.holds != 0;
+        if !node.serving && kept == of && node.given == node.epoch && !is_known {
             continue;
         }
         let mut after = *world;
@@ -66,6 +112,7 @@ fn crash(setup: &Setup, world: &World, index: usize, found: &mut Found) {
         died.truncate(kept);
         died.serving = setup.has(Flaw::RestartKeepsEpoch);
         died.given = died.epoch;
+        died.holds = 0;
         found.push((Step::Crash { node: index, kept, of }, after));
     }
 }
@@ -85,6 +132,7 @@ fn fork(setup: &Setup, world: &World, found: &mut Found) {
         copy.truncate(kept);
         copy.serving = false;
         copy.given = copy.epoch;
+        copy.holds = 0;
         // A replica cannot know that it has everything, unless replies waited for it.
         copy.whole = false;
         copy.sound = node.sound && kept >= usize::from(node.synced);
@@ -112,6 +160,9 @@ pub(super) fn claim(setup: &Setup, world: &World, index: usize) -> World {
     after.authority = u8::try_from(index).unwrap();
     after.begun = false;
     after.nodes[index].given = epoch;
+    if setup.moves > 0 {
+        after.nodes[index].holds |= 1 << epoch;
+    }
     if setup.has(Flaw::TakeoverReclaimsLeases) {
         for leased in &mut after.leased {
             leased[..usize::from(epoch)].fill(0);
@@ -131,7 +182,7 @@ pub(super) fn claim(setup: &Setup, world: &World, index: usize) -> World {
 }
 
 /// Then the script, which ignores an epoch that is not later than the one it has.
-pub(super) fn begin(world: &World, index: usize) -> World {
+pub(super) fn begin(setup: &Setup, world: &World, index: usize) -> World {
     let mut after = *world;
     let node = &mut after.nodes[index];
     node.append(Entry::Begin(node.given));
@@ -139,6 +190,8 @@ pub(super) fn begin(world: &World, index: usize) -> World {
     (node.whole, node.sound) = (true, true);
     let epoch = node.epoch;
     after.latest = world.latest.max(epoch);
-    after.begun |= epoch == world.epoch && usize::from(world.authority) == index;
+    // In a cluster others may act on what Postgres does not know yet.
+    let is_heard = setup.moves == 0;
+    after.begun |= is_heard && epoch == world.epoch && usize::from(world.authority) == index;
     after
 }

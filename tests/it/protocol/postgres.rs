@@ -22,6 +22,9 @@ pub(super) fn steps(setup: &Setup, world: &World, found: &mut Found) {
         give_back(setup, world, key, found);
     }
     projector(setup, world, found);
+    if setup.moves > 0 && !world.begun && world.latest == world.epoch {
+        found.push((Step::Transaction(Transaction::Begun), World { begun: true, ..*world }));
+    }
     for epoch in 0..world.epoch {
         release(setup, world, epoch, found);
     }

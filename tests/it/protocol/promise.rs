@@ -88,7 +88,7 @@ fn lost(setup: &Setup, world: &World) -> bool {
     };
     (0..setup.asks.len()).filter(|key| keeps_record(setup, *key)).any(|key| {
         let answered = world.answered[key] != 0 && world.rows[key] == UNKNOWN;
-        answered && !world.nodes().iter().all(|node| comes(node, key))
+        answered && !world.nodes().iter().all(|node| node.away || comes(node, key))
     })
 }
 
@@ -119,19 +119,21 @@ fn may_lose(setup: &Setup, budget: usize) -> bool {
 fn stranded(setup: &Setup, world: &World) -> bool {
     let mut world = *world;
     if world.alive == 2 {
-        world = drop_node(&world, usize::from(1 - world.authority));
+        let authority = usize::from(world.authority);
+        let is_away = world.nodes[authority].away;
+        world = drop_node(&world, if is_away { authority } else { 1 - authority });
     }
     if world.nodes[0].given > world.nodes[0].epoch {
-        world = begin(&world, 0);
+        world = begin(setup, &world, 0);
     }
-    if !world.nodes[0].serving {
-        world = begin(&claim(setup, &world, 0), 0);
+    if !world.nodes[0].serving || world.nodes[0].epoch != world.epoch {
+        world = begin(setup, &claim(setup, &world, 0), 0);
     }
     recall_everything(setup, &mut world);
     postgres::settle(setup, &mut world, 0);
     if world.tears > 0 {
         // What a script charged and did not append comes back when its epoch ends.
-        world = begin(&claim(setup, &world, 0), 0);
+        world = begin(setup, &claim(setup, &world, 0), 0);
         postgres::settle(setup, &mut world, 0);
     }
     let held = (0..BUDGETS).any(|budget| {

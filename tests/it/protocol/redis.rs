@@ -275,7 +275,8 @@ fn sync(setup: &Setup, world: &World, index: usize, found: &mut Found) {
             && matches!(entry, Entry::Approve { .. } | Entry::Reject { .. })
     };
     // INVARIANT: every node of the configuration counts, not every node that is connected.
-    let everyone = world.alive == 1 || setup.has(Flaw::SyncOfWhoeverIsThere);
+    let is_alone = world.alive == 1 || world.nodes[1 - index].away;
+    let everyone = is_alone || setup.has(Flaw::SyncOfWhoeverIsThere);
     let needed = node.entries().any(|(at, _, entry)| unsynced(at, entry));
     if setup.synchronizes() && everyone && needed {
         let mut after = *world;

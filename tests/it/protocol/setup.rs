@@ -42,6 +42,9 @@ pub(super) enum Flaw {
     RestartKeepsEpoch,
     EpochChosenByRedis,
     SupersededReturns,
+    SupersededReturnsToCluster,
+    SupersededReturnsToRecorded,
+    MovesBeforeTakeover,
     SliceSurvivesTakeover,
     TakeoverReclaimsLeases,
     ReleaseAfterLoss,
@@ -102,6 +105,8 @@ pub(super) struct Setup {
     pub(super) slices: &'static [i8],
     pub(super) crashes: u8,
     pub(super) forks: u8,
+    /// How often a cluster moves the shard to its other node.
+    pub(super) moves: u8,
     /// Scripts that stop between two writes.
     pub(super) tears: u8,
     /// Postgres may give a new epoch to a process that serves.

@@ -15,6 +15,7 @@ pub(super) enum Step {
     Crash { node: usize, kept: usize, of: usize },
     Fork { kept: usize, of: usize },
     Follow { node: usize },
+    Move { to: usize },
     Sync { node: usize },
     Midnight,
 }
@@ -47,6 +48,7 @@ pub(super) enum Transaction {
     Decide { key: usize, approved: bool },
     GiveBack { key: usize, amount: i8 },
     Claim { node: usize, epoch: u8 },
+    Begun,
     Release { epoch: u8 },
 }
 
@@ -112,6 +114,7 @@ impl fmt::Display for Transaction {
             }
             Self::GiveBack { key, amount } => write!(to, "gives {amount} of key {key} back"),
             Self::Claim { node, epoch } => write!(to, "gives epoch {epoch} to node {node}"),
+            Self::Begun => write!(to, "hears that its epoch is begun"),
             Self::Release { epoch } => write!(to, "releases the leases of epoch {epoch}"),
         }
     }
@@ -135,6 +138,7 @@ impl fmt::Display for Step {
                 write!(to, "a copy of {kept} of {of} entries becomes node 1; node 0 goes on")
             }
             Self::Follow { node } => write!(to, "node {node} is overwritten by the other"),
+            Self::Move { to: node } => write!(to, "the shard moves to node {node}"),
             Self::Sync { node } => write!(to, "all of node {node} is on every disk"),
             Self::Midnight => write!(to, "the next period begins"),
         }

@@ -138,6 +138,10 @@ pub(super) struct Node {
     pub(super) epoch: u8,
     /// The epoch that Postgres gave to this process, if any.
     pub(super) given: u8,
+    /// In a cluster: a bit for each epoch that Postgres ever gave to it, and whether the shard is
+    /// on the other node.
+    pub(super) holds: u8,
+    pub(super) away: bool,
     /// Nothing that a script did is missing from the log, and nothing that every disk had.
     pub(super) whole: bool,
     pub(super) sound: bool,
@@ -150,6 +154,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Its keys, in the process of another node.
+    pub(super) const fn known_as(self, process: &Self) -> Self {
+        Self { given: process.given, holds: process.holds, ..self }
+    }
+
     pub(super) fn length(&self) -> usize {
         usize::from(self.length)
     }
@@ -278,6 +287,7 @@ pub(super) struct World {
     pub(super) misproved: u8,
     pub(super) crashes: u8,
     pub(super) forks: u8,
+    pub(super) moves: u8,
     pub(super) tears: u8,
     pub(super) alive: u8,
     pub(super) nodes: [Node; NODES],
@@ -285,7 +295,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let first = Node { serving: true, whole: true, sound: true, ..Node::default() };
+        let first = Node { serving: true, holds: 1, whole: true, sound: true, ..Node::default() };
         Self {
             epoch: 0,
             authority: 0,
@@ -312,6 +322,7 @@ impl World {
             misproved: 0,
             crashes: 0,
             forks: 0,
+            moves: 0,
             tears: 0,
             alive: 1,
             nodes: [first, Node::default()],
@@ -320,6 +331,11 @@ impl World {
 
     pub(super) fn nodes(&self) -> &[Node] {
         &self.nodes[..usize::from(self.alive)]
+    }
+
+    /// Whether Postgres gave the shard to a node once, and to the other one since.
+    pub(super) fn is_superseded(&self, index: usize) -> bool {
+        self.nodes[index].holds != 0 && usize::from(self.authority) != index
     }
 
     /// Somebody uses a key.

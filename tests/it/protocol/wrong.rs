@@ -4,7 +4,9 @@
 //! Each is the protocol without one of its rules, so the table says what every rule is for. Not
 //! here: what the variants do, which is beside the rule that they lack.
 
-use super::cases::{CHANGED, FAILOVER, LOSS_TWICE, ONE, PERIODS, QUIET, RESTART, TORN, TWINS, TWO};
+use super::cases::{
+    CHANGED, FAILOVER, LOSS_TWICE, MOVED_SPLIT, ONE, PERIODS, QUIET, RESTART, TORN, TWINS, TWO,
+};
 use super::promise::Broken::{self, *};
 use super::setup::Flaw::{self, *};
 use super::setup::{Level, Loss, Setup};
@@ -29,10 +31,13 @@ const TWINS_ALIVE: Setup =
     Setup { levels: [Level::Fast; 2], loss: Loss::Nothing, forks: 0, ..TWINS };
 
 /// Takeovers, and what becomes of the leases of an epoch that has ended.
-const EPOCHS: [Wrong; 9] = [
+const EPOCHS: [Wrong; 12] = [
     (RestartKeepsEpoch, SMALL, Overspent, 7),
     (EpochChosenByRedis, SMALL, Overspent, 13),
     (SupersededReturns, Setup { planned: true, ..RETURNED }, Lost, 11),
+    (SupersededReturnsToCluster, MOVED_SPLIT, Lost, 11),
+    (SupersededReturnsToRecorded, MOVED_SPLIT, Lost, 11),
+    (MovesBeforeTakeover, Setup { levels: [Level::Fast; 2], ..MOVED_SPLIT }, Overspent, 8),
     (SliceSurvivesTakeover, SMALL, Overspent, 9),
     (TakeoverReclaimsLeases, SMALL, Overspent, 11),
     (ReleaseAfterLoss, SMALL, Overspent, 13),

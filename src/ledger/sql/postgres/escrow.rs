@@ -79,6 +79,13 @@ impl Authority {
         Place { epoch: self.position_epoch, seq: self.position_seq }
     }
 
+    /// Whether the shard went back to a process that was superseded, in a cluster that moved it
+    /// there, given the epoch in that one's keys: they came from its successor, or that one never
+    /// began. A record may know of a beginning that nobody else has told (rule 3).
+    const fn went_back(&self, epoch: i64) -> bool {
+        self.epoch == epoch || (!self.begun && self.position_epoch < self.epoch)
+    }
+
     /// The same with another last place.
     pub(in crate::ledger) fn moved(&self, last: Place) -> Self {
         Self { position_epoch: last.epoch, position_seq: last.seq, ..self.clone() }
@@ -146,13 +153,13 @@ impl Escrow {
     }
 
     /// Gives the next epoch of a shard to a process (rules 2 and 3), unless the shard is not as it
-    /// was seen any more: then what it is now is returned. One that was superseded may return, or
-    /// not.
+    /// was seen any more: then what it is now is returned. One that was superseded may return in a
+    /// cluster alone; then the epoch in its keys is given.
     pub(in crate::ledger) async fn take(
         &self,
         (shard, replication_id): (i16, &str),
         seen: Option<i64>,
-        may_return: bool,
+        returning: Option<i64>,
         now: i64,
     ) -> Result<Taken, StoreError> {
         const TAKE: &str = "take a shard over";
@@ -176,7 +183,8 @@ impl Escrow {
         .await
         .map_err(failed(TAKE))?;
         let is_present = row.as_ref().is_some_and(|row| row.replication_id == replication_id);
-        if superseded && !is_present && !may_return {
+        let went_back = |row: &Authority| returning.is_some_and(|epoch| row.went_back(epoch));
+        if superseded && !is_present && !row.as_ref().is_some_and(went_back) {
             return Ok(Taken::Superseded);
         }
         // A process that goes on with the next epoch is not superseded by itself.
