@@ -2,7 +2,8 @@
 //! the same Postgres: `-- redis`.
 //!
 //! All loads of a level run once in every round, so that the ratios stay true. The bare script is
-//! the product's own, with one slice and one key each time, without server, leases or projector.
+//! the product's own, without server, leases or projector: once with the least that a decision is,
+//! and once with mandates like those of the server, which ratios are of.
 //! Not here: the naive design itself (`postgres`).
 
 use std::net::TcpListener;
@@ -138,7 +139,7 @@ async fn measure_at(
     // What nobody has spent from meanwhile has gone back.
     warm_up(&server, (&agents, &keys), extent, TOUCHES)?;
 
-    let mut rounds = vec![Vec::new(); LOADS.len() + 3];
+    let mut rounds = vec![Vec::new(); LOADS.len() + 4];
     let (mut disk, mut caught_up) = (Vec::new(), Vec::new());
     let mut postgres = PgConnection::connect(&owner).await?;
     for round in 0..extent.rounds {
@@ -162,8 +163,10 @@ async fn measure_at(
         }
         let echo = Load::new(Calls::Echo, Pace::InFlight(1), extent);
         rounds[LOADS.len()].push(Figures::from(&loader::run(&server.target(), &echo)?));
-        rounds[LOADS.len() + 1].push(bare(&redis, 64, extent.measured).await?);
-        rounds[LOADS.len() + 2].push(naive.run(64, true, extent.measured).await?);
+        for (place, what) in [(1, Bare::Least), (2, Bare::Alike)] {
+            rounds[LOADS.len() + place].push(bare(&redis, what, 64, extent.measured).await?);
+        }
+        rounds[LOADS.len() + 3].push(naive.run(64, true, extent.measured).await?);
     }
     disk.sort_unstable();
     report(level, &rounds, (&disk, &caught_up), table);
@@ -245,32 +248,84 @@ async fn held(
     Ok((Figures::from(&report), (entries as f64 / since.elapsed().as_secs_f64(), entries)))
 }
 
+/// What the bare script decides about.
+#[derive(Clone, Copy)]
+enum Bare {
+    /// One mandate with one slice: the least that a decision is.
+    Least,
+    /// As many mandates as the server has, of the same rules: standings, two slices, one window.
+    Alike,
+}
+
+impl Bare {
+    const fn mandates(self) -> usize {
+        if matches!(self, Self::Least) { 1 } else { MANDATES }
+    }
+
+    const fn slices(self) -> usize {
+        if matches!(self, Self::Least) { 1 } else { 2 }
+    }
+
+    const fn standing(self) -> &'static str {
+        if matches!(self, Self::Least) { "" } else { "0123456789abcdef active" }
+    }
+
+    /// Epoch and version, then the length, the kind and the bound of a window.
+    fn windows(self) -> Vec<u8> {
+        match self {
+            Self::Least => Vec::new(),
+            Self::Alike => [pack(&[1, 1, 3_600_000_000]), vec![0], pack(&[1_000_000])].concat(),
+        }
+    }
+}
+
+fn pack(numbers: &[i64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+}
+
 /// Runs the script alone, many callers at once.
-async fn bare(redis: &Redis, callers: usize, measured: Duration) -> anyhow::Result<Figures> {
+async fn bare(
+    redis: &Redis,
+    what: Bare,
+    callers: usize,
+    measured: Duration,
+) -> anyhow::Result<Figures> {
     let mut connection = redis.connect(1).await?;
     redis::cmd("FLUSHDB").query_async::<()>(&mut connection).await?;
-    let pack = |numbers: &[i64]| {
-        numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<_>>()
-    };
     let auth = [pack(&[1, 0]), b"bench".to_vec()].concat();
     // Its last byte, and that of the head: at `fast`.
     let slice = [pack(&[1, 1, 90_000_000_000_000, 0, 0, 90_000_000_000_001]), vec![0]].concat();
-    for (key, value) in [("v1:{s00}:auth", auth), ("v1:{s00}:b", slice)] {
-        redis::cmd("SET").arg(key).arg(value).query_async::<()>(&mut connection).await?;
+    let stands = [pack(&[1, 1]), what.standing().into()].concat();
+    let mut values = vec![("v1:{s00}:auth".to_owned(), auth)];
+    for mandate in 0..what.mandates() {
+        let windows = pack(&[1, 1, 0, 0, 0, 0]);
+        let kinds = [("o", &stands), ("a", &stands), ("m", &stands), ("w", &windows)];
+        let kinds = kinds.into_iter().chain([("b0", &slice), ("b1", &slice)]);
+        values.extend(kinds.map(|(kind, value)| (key(kind, mandate), value.clone())));
+    }
+    for (name, value) in values {
+        redis::cmd("SET").arg(name).arg(value).query_async::<()>(&mut connection).await?;
     }
     let load = redis::cmd("SCRIPT").arg("LOAD").arg(DECIDE).to_owned();
     let digest: String = load.query_async(&mut connection).await?;
-    let head = [pack(&[1, AMOUNT, 1, 0, 0]), vec![0, 2, 0, 0]].concat();
-    let (bounds, next) = (pack(&[0, 90_000_000_000_000]), Arc::new(AtomicU64::new(0)));
+    let bounds = pack(&[0, 90_000_000_000_000]).repeat(what.slices());
+    let next = Arc::new(AtomicU64::new(0));
     let one = move || {
         let mut connection = connection.clone();
         let number = next.fetch_add(1, Ordering::Relaxed);
+        let mandate = usize::try_from(number).unwrap_or_default() % what.mandates();
+        // Windows compare times; a microsecond each is as good as any.
+        let now = i64::try_from(number).unwrap_or_default() + 1;
+        let head = [pack(&[1, AMOUNT, now, 0, 0]), vec![0, 2, 0, 0]].concat();
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&digest).arg(8).arg("v1:{s00}:out").arg("v1:{s00}:w").arg("v1:{s00}:auth");
-        call.arg(format!("v1:{{s00}}:i:{number:032x}"));
-        call.arg("v1:{s00}:o").arg("v1:{s00}:a").arg("v1:{s00}:m").arg("v1:{s00}:b");
-        call.arg(&head).arg([7_u8; 16].as_slice()).arg("").arg("").arg("");
-        call.arg(&bounds).arg("").arg("").arg([b'x'; ENTRY].as_slice());
+        call.arg(&digest).arg(7 + what.slices()).arg("v1:{s00}:out").arg(key("w", mandate));
+        call.arg("v1:{s00}:auth").arg(format!("v1:{{s00}}:i:{number:032x}"));
+        for kind in ["o", "a", "m", "b0", "b1"].iter().take(3 + what.slices()) {
+            call.arg(key(kind, mandate));
+        }
+        let standing = what.standing();
+        call.arg(&head).arg([7_u8; 16].as_slice()).arg(standing).arg(standing).arg(standing);
+        call.arg(&bounds).arg(what.windows()).arg("").arg([b'x'; ENTRY].as_slice());
         async move {
             let said: Vec<Value> = call.query_async(&mut connection).await?;
             let word = said.first().context("the script says nothing")?;
@@ -279,6 +334,11 @@ async fn bare(redis: &Redis, callers: usize, measured: Duration) -> anyhow::Resu
         }
     };
     timed(callers, measured, one).await
+}
+
+/// A name as long as those of the product.
+fn key(kind: &str, mandate: usize) -> String {
+    format!("v1:{{s00}}:{kind}:{mandate:032x}")
 }
 
 fn report(
@@ -290,15 +350,16 @@ fn report(
     let append = "disk: append 4 KiB + fdatasync";
     table.add(append, &Figures::of_times(disk), "what `durable` waits for at least");
     let figures = rounds.iter().map(|round| Figures::median(round)).collect::<Vec<_>>();
-    let [one, some, many, hot, kept_up, hot_kept_up, echo, bare, naive] = figures.as_slice() else {
+    let [one, some, many, hot, kept_up, hot_kept_up, echo, least, bare, naive] = figures.as_slice()
+    else {
         return;
     };
-    let cost = bare.cost().map_or(0.0, |cost| cost.as_secs_f64() * 1e6);
-    table.add(
-        format!("{level}: the bare script, 64 in flight"),
-        bare,
-        &format!("{cost:.1} µs each"),
-    );
+    for (what, figures) in [("one mandate, one slice", least), ("mandates like the server's", bare)]
+    {
+        let cost = figures.cost().map_or(0.0, |cost| cost.as_secs_f64() * 1e6);
+        let name = format!("{level}: the bare script, 64 in flight, {what}");
+        table.add(name, figures, &format!("{cost:.1} µs each"));
+    }
     let of_bare = |figures| format!("{:.2} of the bare script", ratio(figures, bare));
     let (spread_target, hot_target) = match level {
         "fast" => ("targets ≥ 50,000 and ≥ 0.5", "targets ≥ 30,000 and ≥ 12 × naive"),
