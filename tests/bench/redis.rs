@@ -163,7 +163,7 @@ async fn measure_at(
         }
         let echo = Load::new(Calls::Echo, Pace::InFlight(1), extent);
         rounds[LOADS.len()].push(Figures::from(&loader::run(&server.target(), &echo)?));
-        for (place, what) in [(1, Bare::Least), (2, Bare::Alike)] {
+        for (place, what) in [(1, Bare::LEAST), (2, Bare::ALIKE)] {
             rounds[LOADS.len() + place].push(bare(&redis, what, 64, extent.measured).await?);
         }
         rounds[LOADS.len() + 3].push(naive.run(64, true, extent.measured).await?);
@@ -250,32 +250,29 @@ async fn held(
 
 /// What the bare script decides about.
 #[derive(Clone, Copy)]
-enum Bare {
-    /// One mandate with one slice: the least that a decision is.
-    Least,
-    /// As many mandates as the server has, of the same rules: standings, two slices, one window.
-    Alike,
+struct Bare {
+    mandates: usize,
+    slices: usize,
+    /// How organization, agent and mandate stand; empty: that is not compared.
+    standing: &'static str,
+    has_window: bool,
 }
 
 impl Bare {
-    const fn mandates(self) -> usize {
-        if matches!(self, Self::Least) { 1 } else { MANDATES }
-    }
-
-    const fn slices(self) -> usize {
-        if matches!(self, Self::Least) { 1 } else { 2 }
-    }
-
-    const fn standing(self) -> &'static str {
-        if matches!(self, Self::Least) { "" } else { "0123456789abcdef active" }
-    }
+    /// The least that a decision is.
+    const LEAST: Self = Self { mandates: 1, slices: 1, standing: "", has_window: false };
+    /// As many mandates as the server has, of the same rules.
+    const ALIKE: Self = Self {
+        mandates: MANDATES,
+        slices: 2,
+        standing: "0123456789abcdef active",
+        has_window: true,
+    };
 
     /// Epoch and version, then the length, the kind and the bound of a window.
     fn windows(self) -> Vec<u8> {
-        match self {
-            Self::Least => Vec::new(),
-            Self::Alike => [pack(&[1, 1, 3_600_000_000]), vec![0], pack(&[1_000_000])].concat(),
-        }
+        let one = || [pack(&[1, 1, 3_600_000_000]), vec![0], pack(&[1_000_000])].concat();
+        if self.has_window { one() } else { Vec::new() }
     }
 }
 
@@ -295,9 +292,9 @@ async fn bare(
     let auth = [pack(&[1, 0]), b"bench".to_vec()].concat();
     // Its last byte, and that of the head: at `fast`.
     let slice = [pack(&[1, 1, 90_000_000_000_000, 0, 0, 90_000_000_000_001]), vec![0]].concat();
-    let stands = [pack(&[1, 1]), what.standing().into()].concat();
+    let stands = [pack(&[1, 1]), what.standing.into()].concat();
     let mut values = vec![("v1:{s00}:auth".to_owned(), auth)];
-    for mandate in 0..what.mandates() {
+    for mandate in 0..what.mandates {
         let windows = pack(&[1, 1, 0, 0, 0, 0]);
         let kinds = [("o", &stands), ("a", &stands), ("m", &stands), ("w", &windows)];
         let kinds = kinds.into_iter().chain([("b0", &slice), ("b1", &slice)]);
@@ -308,23 +305,23 @@ async fn bare(
     }
     let load = redis::cmd("SCRIPT").arg("LOAD").arg(DECIDE).to_owned();
     let digest: String = load.query_async(&mut connection).await?;
-    let bounds = pack(&[0, 90_000_000_000_000]).repeat(what.slices());
+    let bounds = pack(&[0, 90_000_000_000_000]).repeat(what.slices);
     let next = Arc::new(AtomicU64::new(0));
     let one = move || {
         let mut connection = connection.clone();
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let mandate = usize::try_from(number).unwrap_or_default() % what.mandates();
+        let mandate = usize::try_from(number).unwrap_or_default() % what.mandates;
         // Windows compare times; a microsecond each is as good as any.
         let now = i64::try_from(number).unwrap_or_default() + 1;
         let head = [pack(&[1, AMOUNT, now, 0, 0]), vec![0, 2, 0, 0]].concat();
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&digest).arg(7 + what.slices()).arg("v1:{s00}:out").arg(key("w", mandate));
+        call.arg(&digest).arg(7 + what.slices).arg("v1:{s00}:out").arg(key("w", mandate));
         call.arg("v1:{s00}:auth").arg(format!("v1:{{s00}}:i:{number:032x}"));
-        for kind in ["o", "a", "m", "b0", "b1"].iter().take(3 + what.slices()) {
+        for kind in ["o", "a", "m", "b0", "b1"].iter().take(3 + what.slices) {
             call.arg(key(kind, mandate));
         }
-        let standing = what.standing();
-        call.arg(&head).arg([7_u8; 16].as_slice()).arg(standing).arg(standing).arg(standing);
+        call.arg(&head).arg([7_u8; 16].as_slice());
+        call.arg(what.standing).arg(what.standing).arg(what.standing);
         call.arg(&bounds).arg(what.windows()).arg("").arg([b'x'; ENTRY].as_slice());
         async move {
             let said: Vec<Value> = call.query_async(&mut connection).await?;

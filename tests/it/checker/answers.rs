@@ -41,24 +41,28 @@ pub(super) fn check(cases: &Cases<'_>, worth: Answers, found: &mut Findings) {
 /// Whether two answers for a key say the same. What Redis approves and a server that does not reach
 /// it approves at the same time is one approval, with the time and the budget of either.
 fn same(worth: Answers, one: &Decided, other: &Decided) -> bool {
-    let said = |answer: &Decided| (answer.id.clone(), answer.verdict.clone(), answer.version);
-    one == other
-        || (worth == Answers::Ahead && one.verdict == "approved" && said(one) == said(other))
+    let is_beside =
+        worth == Answers::Ahead && one.verdict == "approved" && one.decided_at != other.decided_at;
+    let Decided { decided_at, digest, .. } = *other;
+    one == other || (is_beside && Decided { decided_at, digest, ..one.clone() } == *other)
 }
 
 /// How an answer differs from its row.
 fn difference(worth: Answers, answer: &Decided, row: &Entry) -> Option<&'static str> {
-    // The record is what another server had begun to write. What was lost and decided again would
-    // be later than the answer.
-    let is_beside = worth == Answers::Ahead && answer.verdict == "approved";
-    let differs =
-        answer.decided_at != row.decided_at && !(is_beside && answer.decided_at > row.decided_at);
+    // The record may be what another server had begun to write. What was lost and decided again
+    // would be later than the answer.
+    let is_at_another_time = match worth {
+        Answers::Ahead if answer.verdict == "approved" => answer.decided_at < row.decided_at,
+        Answers::Ahead | Answers::Recorded | Answers::MayBeLost => {
+            answer.decided_at != row.decided_at
+        }
+    };
     let version = row.evidence.mandate.unwrap_or_default();
     let differences = [
         ("id", answer.id != row.id),
         ("verdict", answer.verdict != row.verdict),
         ("version", answer.version != version),
-        ("time", differs),
+        ("time", is_at_another_time),
     ];
     differences.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
 }
