@@ -290,7 +290,7 @@ async fn bare(
     let mut connection = redis.connect(1).await?;
     redis::cmd("FLUSHDB").query_async::<()>(&mut connection).await?;
     let auth = [pack(&[1, 0]), b"bench".to_vec()].concat();
-    // Its last byte, and that of the head: at `fast`.
+    // Its last byte, and the last but one of the head: at `fast`.
     let slice = [pack(&[1, 1, 90_000_000_000_000, 0, 0, 90_000_000_000_001]), vec![0]].concat();
     let stands = [pack(&[1, 1]), what.standing.into()].concat();
     let mut values = vec![("v1:{s00}:auth".to_owned(), auth)];
@@ -313,7 +313,7 @@ async fn bare(
         let mandate = usize::try_from(number).unwrap_or_default() % what.mandates;
         // Windows compare times; a microsecond each is as good as any.
         let now = i64::try_from(number).unwrap_or_default() + 1;
-        let head = [pack(&[1, AMOUNT, now, 0, 0]), vec![0, 2, 0, 0]].concat();
+        let head = [pack(&[1, AMOUNT, now, 0, 0]), vec![0, 2, 0, 0, 0]].concat();
         let mut call = redis::cmd("EVALSHA");
         call.arg(&digest).arg(7 + what.slices).arg("v1:{s00}:out").arg(key("w", mandate));
         call.arg("v1:{s00}:auth").arg(format!("v1:{{s00}}:i:{number:032x}"));

@@ -227,6 +227,7 @@ impl<'a> Deciding<'a> {
             looked(state.looked),
             u8::from(hold),
             level_byte(self.level),
+            u8::from(self.may_lack(&there.live)),
         ]);
         let windows = self.windows(&there.epoch);
         let [org, agent, mandate] = &self.stands;
@@ -285,15 +286,7 @@ impl<'a> Deciding<'a> {
         let facts = answer.bytes(2).and_then(Facts::parse);
         let facts = facts.ok_or(LinkError::Answer("no facts"))?;
         let (at, approved) = (facts.at, facts.approved);
-        let at_once = match self.level {
-            // One that came back with other settings keeps less than it did.
-            level @ (Durability::Fast | Durability::Durable) => {
-                // With `appendfsync always` Redis has flushed what it answers; a replica may lack.
-                let may_lack = level == Durability::Durable && there.live.may_have_replicas();
-                approved && !may_lack && there.live.unkept(level).is_none()
-            }
-            Durability::Strict => false,
-        };
+        let at_once = approved && !self.may_lack(&there.live);
         let is_approval = |draft: &mut TransactionRecord| draft.verdict == Verdict::Approved;
         if at_once && let Some(mut record) = self.draft.take_if(is_approval) {
             facts.conclude(&mut record);
@@ -306,6 +299,20 @@ impl<'a> Deciding<'a> {
             }
             Some(found) => Ok(found),
             None => Err(unavailable("a decision was not recorded")),
+        }
+    }
+
+    /// Whether Redis may lack an approval later, against its level: it is answered when it is
+    /// recorded.
+    fn may_lack(&self, live: &Live) -> bool {
+        match self.level {
+            // One that came back with other settings keeps less than it did. With `appendfsync
+            // always` Redis has flushed what it answers; a replica may not have it.
+            level @ (Durability::Fast | Durability::Durable) => {
+                let may_lose = level == Durability::Durable && live.may_have_replicas();
+                may_lose || live.unkept(level).is_some()
+            }
+            Durability::Strict => true,
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::outbox::Found;
+use self::pace::Pace;
 use super::link::{Link, LinkError, Live};
 use super::shards::{Shards, Trouble};
 use crate::ledger::sql::postgres::escrow::{Authority, Place};
@@ -22,6 +23,7 @@ use crate::store::postgres::classify;
 use crate::store::{StoreError, StoreErrorKind};
 
 pub(super) mod outbox;
+mod pace;
 
 /// How long a look into the outboxes waits for something to come.
 const WAIT: Duration = Duration::from_millis(40);
@@ -175,6 +177,7 @@ struct Worker<'a> {
     read_at: Option<Instant>,
     /// What was found behind these positions while they were being recorded.
     ahead: Option<Vec<Found>>,
+    pace: Pace,
 }
 
 impl<'a> Worker<'a> {
@@ -191,6 +194,7 @@ impl<'a> Worker<'a> {
             authorities: Vec::new(),
             read_at: None,
             ahead: None,
+            pace: Pace::new(shards.awaited.subscribe()),
         }
     }
 
@@ -278,7 +282,7 @@ impl<'a> Worker<'a> {
         Ok(ours.cloned().collect())
     }
 
-    /// Records what is there now, or comes soon; how many entries. Meanwhile it reads on.
+    /// Records what is there now, or comes soon; how many entries. Meanwhile it may read on.
     async fn step(&mut self, waits: bool) -> Result<usize, Trouble> {
         let redis = self.redis().await?;
         let ours = self.ours(&redis).await?;
@@ -301,16 +305,27 @@ impl<'a> Worker<'a> {
         }
         let found = match self.ahead.take() {
             Some(found) if !found.is_empty() => found,
-            _ => outbox::read(&redis, &ours, waits.then_some(WAIT)).await?,
+            _ => {
+                if waits {
+                    self.pace.gather().await;
+                }
+                outbox::read(&redis, &ours, waits.then_some(WAIT)).await?
+            }
         };
+        self.pace.begin(&found, Instant::now());
         let behind = |one: &Authority| {
             let last = found.iter().find(|found| found.shard == one.shard).and_then(Found::last);
             last.map_or_else(|| one.clone(), |last| one.moved(last))
         };
         let next = ours.iter().map(behind).collect::<Vec<_>>();
         let mut postgres = self.take_postgres().await?;
+        let reads_on = self.pace.reads_on();
+        let ahead = async {
+            if reads_on { outbox::read(&redis, &next, None).await.map(Some) } else { Ok(None) }
+        };
         let recording = self.record_all(&mut postgres, &redis, found);
-        let (recorded, ahead) = tokio::join!(recording, outbox::read(&redis, &next, None));
+        let (recorded, ahead) = tokio::join!(recording, ahead);
+        self.pace.end(Instant::now());
         self.postgres = Some(postgres);
         let recorded = recorded?;
         if recorded.is_complete {
@@ -320,7 +335,7 @@ impl<'a> Worker<'a> {
                     *authority = moved.clone();
                 }
             }
-            self.ahead = Some(ahead?);
+            self.ahead = ahead?;
         } else {
             self.look_again();
         }

@@ -97,6 +97,8 @@ pub(super) struct Shards {
     pub(super) nodes: Nodes,
     pub(super) escrow: Escrow,
     pub(super) clock: Arc<dyn Clock>,
+    /// Tells that somebody begins to wait for a row.
+    pub(super) awaited: watch::Sender<()>,
     /// Who asks Postgres about keys.
     pub(super) look_ups: Gather<OrgId, KeyName, Vec<TransactionRecord>>,
 }
@@ -121,7 +123,8 @@ impl Shards {
             moved: std::sync::Mutex::new(Instant::now()),
         };
         let shards = (0..SHARDS).map(shard).collect();
-        Self { shards, nodes, escrow, clock, look_ups: Gather::default() }
+        let (awaited, look_ups) = (watch::Sender::default(), Gather::default());
+        Self { shards, nodes, escrow, clock, awaited, look_ups }
     }
 
     fn shard(&self, shard: i16) -> Result<&Shard, Trouble> {
@@ -299,6 +302,9 @@ impl Shards {
     pub(super) async fn wait(&self, shard: i16, place: Place) -> Result<(), Trouble> {
         self.appended(shard, place)?;
         let mut position = self.shard(shard)?.position.subscribe();
+        if *position.borrow() < place {
+            self.awaited.send_replace(());
+        }
         let waited = timeout(RECORD_TIME, async {
             loop {
                 let there = position.wait_for(|position| *position >= place);

@@ -15,7 +15,7 @@ use tonic::Code;
 use super::operators::url;
 use super::{CUT, insist, refusal, server, spent};
 use crate::harness::postgres::as_owner;
-use crate::harness::redis::Redis;
+use crate::harness::redis::{Asker, Redis};
 use crate::harness::{Clients, FAST, STRICT, Server, ask, budget, refused, unique};
 
 /// How long an answer must not come that waits for Postgres.
@@ -100,6 +100,18 @@ async fn waits_for_postgres(pool: &PgPool, client: &Clients, agent: &str) -> Dur
     waiting.await.unwrap()
 }
 
+/// Of each decision that is not recorded: whether the projector is told that its answer waits.
+fn awaited(redis: &Redis) -> Vec<bool> {
+    let mut asker = Asker::new(&redis.url());
+    let mut ask = |words: &[&str]| asker.ask(redis::cmd(words[0]).arg(&words[1..]));
+    let outboxes: Vec<String> = redis::from_redis_value(ask(&["KEYS", "v1:*:out"])).unwrap();
+    let entries = outboxes.iter().flat_map(|outbox| {
+        let entries = ask(&["XRANGE", outbox, "-", "+"]);
+        redis::from_redis_value::<Vec<(String, Vec<Vec<u8>>)>>(entries).unwrap()
+    });
+    entries.map(|(_, fields)| fields.get(4).is_some_and(|name| name == b"w")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strict_mandate_waits_for_postgres_beside_a_fast_one_that_does_not() {
     let redis = Redis::start("everysec");
@@ -118,6 +130,9 @@ async fn a_strict_mandate_waits_for_postgres_beside_a_fast_one_that_does_not() {
     tokio::time::sleep(WAIT).await;
     assert_eq!(level(&mut admin, &fast).await, Durability::Fast);
     assert!(!waiting.is_finished(), "it was answered without Postgres");
+    let awaited = awaited(&redis);
+    assert_eq!(awaited.len(), 7, "{awaited:?}");
+    assert_eq!(awaited.iter().filter(|is_awaited| **is_awaited).count(), 1, "{awaited:?}");
     turn.rollback().await.unwrap();
     assert_eq!(waiting.await.unwrap(), Durability::Strict);
     assert_eq!(spent(&mut admin, &strict).await, 20);

@@ -63,7 +63,7 @@ impl Scripts {
         self.keys += 1;
         let mode = if proved_at.is_some() { 3 } else { 0 };
         let head = pack(&[1, amount, now, 0, proved_at.unwrap_or_default()]);
-        let head = [head, vec![mode, 2, 0, 2]].concat();
+        let head = [head, vec![mode, 2, 0, 2, 0]].concat();
         let mut windows = pack(&[1, 1]);
         for (length, is_sum) in WINDOWS {
             windows.extend(pack(&[length]));

@@ -31,6 +31,8 @@ const DECODED_AT_ONCE: usize = 32;
 /// What was found in an outbox behind a position.
 pub(super) struct Found {
     pub(super) shard: i16,
+    /// Whether an answer waits for a row of it.
+    pub(super) is_awaited: bool,
     /// Or why it cannot be recorded.
     pub(super) batch: Result<Batch, StoreError>,
 }
@@ -113,11 +115,20 @@ async fn read_together(
         let mut named = named.filter(|(_, name)| parts.bytes(0) == Some(name.as_bytes()));
         let authority = named.next().map(|(authority, _)| authority);
         if let (Some(authority), Some(entries)) = (authority, parts.0.pop()) {
-            let batch = decode(authority, list(entries)).await;
-            found.push(Found { shard: authority.shard, batch });
+            let entries = list(entries);
+            let is_awaited = entries.iter().any(says_awaited);
+            let batch = decode(authority, entries).await;
+            found.push(Found { shard: authority.shard, is_awaited, batch });
         }
     }
     Ok(found)
+}
+
+/// Whether a script says of an entry that its answer waits for the row.
+fn says_awaited(entry: &Value) -> bool {
+    let Value::Array(parts) = entry else { return false };
+    let Some(Value::Array(fields)) = parts.get(1) else { return false };
+    matches!(fields.get(4), Some(Value::BulkString(name)) if name == b"w")
 }
 
 /// Entries that follow the position of their shard without a hole.

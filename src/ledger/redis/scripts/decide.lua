@@ -15,13 +15,15 @@
 -- mode  0 decide  1 reject, the rules refuse  2 reject if a window does  3 reject, it is proved
 -- looked up  0 not yet  1 need not be, unless there is an older record  2 done
 -- level  0 fast  1 durable  2 strict: when an approval is answered
+-- waits  1: an approval is answered when it is recorded
 -- Returns a list: EPOCH epoch · RECORDED · REUSED · LOOK_UP has-older-record · ROLLOVER · STALE ·
 --       NEED_WINDOWS · PROVE · WINDOW · LOWERED index · NEED_LEASE index number rest ·
 --       APPROVED place facts rests · REJECTED place facts
 -- Rests: of each slice the number of its last lease, and what is left (>I8I8).
+-- An entry is what was decided (d) and its facts (f), and whether its answer waits for the row (w).
 -- Facts: when, approved (0 or 1), slices and windows, their levels before (>I8BBB, >I8I8, >I8I8I8).
-local epoch, amount, now, good_until, proved_at, mode, looked, hold, level =
-  struct.unpack('>I8I8I8I8I8BBBB', ARGV[1])
+local epoch, amount, now, good_until, proved_at, mode, looked, hold, level, waits =
+  struct.unpack('>I8I8I8I8I8BBBBB', ARGV[1])
 local got = redis.call('MGET', unpack(KEYS, 3))
 if not got[1] then return {'EPOCH', 0} end
 local mine, last = struct.unpack('>I8I8', got[1])
@@ -151,7 +153,7 @@ if rejects then
   redis.call('SET', KEYS[4], record, 'PX', 90000000)
   local said = struct.pack('>I8BBB', at, 0, n, #facts) .. ARGV[8] .. table.concat(facts)
   local place = redis.call('XADD', KEYS[1], string.format('%.0f-*', epoch),
-    'd', ARGV[9], 'f', said)
+    'd', ARGV[9], 'f', said, 'w', '')
   return {'REJECTED', place, said}
 end
 for i = 1, n do redis.call('SET', KEYS[i + 7], slices[i], 'KEEPTTL') end
@@ -172,6 +174,11 @@ if ARGV[7] ~= '' then
 end
 local said = struct.pack('>I8BBB', now, 1, n, #facts) .. table.concat(levels)
   .. table.concat(facts)
-local place = redis.call('XADD', KEYS[1], string.format('%.0f-*', epoch), 'd', ARGV[9], 'f', said)
+local place = string.format('%.0f-*', epoch)
+if waits == 1 or hold == 1 then
+  place = redis.call('XADD', KEYS[1], place, 'd', ARGV[9], 'f', said, 'w', '')
+else
+  place = redis.call('XADD', KEYS[1], place, 'd', ARGV[9], 'f', said)
+end
 redis.call('SET', KEYS[4], record, 'PX', 90000000)
 return {'APPROVED', place, said, table.concat(rests)}
