@@ -20,6 +20,7 @@ use crate::checker::books::Books;
 use crate::checker::escrow::{Answers, Escrow};
 use crate::checker::history::{Call, Outcome, Request, Switch};
 use crate::crash::load::{Client, Shared};
+use crate::dice::setting;
 use crate::faults::cluster::{Cluster, Site};
 use crate::harness::redis::Redis;
 use crate::harness::redis_cluster::RedisCluster;
@@ -27,6 +28,7 @@ use crate::process::Process;
 use crate::proxy::{Passage, Proxy};
 
 pub(super) const SERVERS: usize = 3;
+/// Clients that spend, if `QUETRA_CLIENTS` says nothing.
 const CLIENTS: u64 = 12;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long Redis is away when it is killed.
@@ -227,12 +229,13 @@ impl Scene {
             shared.give_up();
         }
         let (mut spenders, mut administrators) = (JoinSet::new(), JoinSet::new());
-        for name in 0..CLIENTS {
+        let clients = setting("QUETRA_CLIENTS", CLIENTS);
+        for name in 0..clients {
             spenders.spawn(Client::new(&shared, name).spend());
         }
-        administrators.spawn(Client::new(&shared, CLIENTS).administer());
+        administrators.spawn(Client::new(&shared, clients).administer());
         for name in 1..=controllers {
-            administrators.spawn(Client::new(&shared, CLIENTS + name).control());
+            administrators.spawn(Client::new(&shared, clients + name).control());
         }
         let made = Vec::new();
         Self { cluster, site, home, replicas, shared, spenders, administrators, made }

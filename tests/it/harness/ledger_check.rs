@@ -174,15 +174,17 @@ fn record_violations(mut books: Books) -> Vec<String> {
         let Some(mandate) = entry.mandate.as_deref().filter(|id| !id.is_empty()) else {
             continue;
         };
+        // Approvals may have come before a rejection that was recorded already.
+        if entry.verdict == "rejected" {
+            continue;
+        }
         let tally = tallies.entry(mandate).or_default();
         let before = (entry.approvals_before, entry.sum_before);
         if before != *tally {
             found.push(format!("{id} continues the tally {tally:?} with {before:?}"));
         }
-        if entry.verdict != "rejected" {
-            tally.0 += 1;
-            tally.1 += entry.amount;
-        }
+        tally.0 += 1;
+        tally.1 += entry.amount;
     }
     found
 }

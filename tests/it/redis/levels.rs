@@ -84,7 +84,7 @@ async fn owner(server: &Server) -> PgPool {
 }
 
 /// Has every organization's turn: nothing is leased or recorded until it is given back.
-async fn hold(pool: &PgPool) -> Transaction<'static, Postgres> {
+pub(super) async fn hold(pool: &PgPool) -> Transaction<'static, Postgres> {
     let mut turn = pool.begin().await.unwrap();
     sqlx::query("SELECT seq FROM ledger_head FOR UPDATE").execute(&mut *turn).await.unwrap();
     turn

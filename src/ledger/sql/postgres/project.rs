@@ -62,22 +62,24 @@ RETURNING limit_minor >= 0";
 const KEPT: &str = "SELECT mandate_id, subject, starts_at, ends_at, spent, held FROM counter
     WHERE mandate_id = ANY($1) AND ends_at > $2";
 
-/// The tally at the place in time that a record takes: of the first approval after it, else all.
-const PLACE: &str = "
-SELECT approvals_before, sum_before, 0, 0 FROM (
-    SELECT approvals_before, sum_before FROM spend
-    WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at > $2
-    ORDER BY decided_at, seq LIMIT 1) later
-UNION ALL
-SELECT approvals_before, sum_before, amount, 1 FROM (
-    SELECT approvals_before, sum_before, amount FROM spend
-    WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at <= $2
-    ORDER BY decided_at DESC, seq DESC LIMIT 1) earlier
-ORDER BY 4 LIMIT 1";
-
-const MAKE_ROOM: &str = "UPDATE spend
-    SET approvals_before = approvals_before + 1, sum_before = sum_before + $3
-    WHERE mandate_id = $1 AND decided_at > $2";
+/// Counts the approvals of a mandate again from a time on, in the order of time. Of a rejection
+/// nobody reads how much was approved before it, so there it stays what was known when it was
+/// written. A part of a mandate is read by its index, whatever the length of the record.
+const COUNT_AGAIN: &str = "
+WITH first AS (
+    SELECT approvals_before + 1 AS approvals, sum_before + amount AS total FROM spend
+    WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at < $2
+    ORDER BY decided_at DESC, seq DESC LIMIT 1),
+counted AS (
+    SELECT org_id, seq,
+        coalesce((SELECT approvals FROM first), 0) + row_number() OVER place - 1 AS approvals,
+        (coalesce((SELECT total FROM first), 0) + sum(amount) OVER place - amount)::bigint AS total
+    FROM spend
+    WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at >= $2
+    WINDOW place AS (ORDER BY decided_at, seq ROWS UNBOUNDED PRECEDING))
+UPDATE spend SET approvals_before = counted.approvals, sum_before = counted.total FROM counted
+WHERE spend.org_id = counted.org_id AND spend.seq = counted.seq
+    AND (spend.approvals_before, spend.sum_before) <> (counted.approvals, counted.total)";
 
 /// Who looks for a time in the record has to know.
 const NOTE_LATENESS: &str = "UPDATE ledger_head SET late_micros = $2
@@ -353,24 +355,28 @@ async fn insert(
         let tally = Tally { count, sum }.and(amount);
         tallies.insert(MandateId::from_bytes(id(&mandate)?), (tally, time(at)?));
     }
-    let mut is_late = false;
+    // Where something was decided in Redis' absence meanwhile, at a later time than these.
+    let mut late = BTreeMap::<MandateId, Timestamp>::new();
     for record in &mut new {
         let Some((mandate, _)) = record.mandate() else { continue };
         let (tally, last) = tallies.entry(mandate).or_default();
-        is_late |= record.decided_at < *last;
         record.tally_before = *tally;
         if record.verdict != Verdict::Rejected {
-            (*tally, *last) = (tally.and(record.spend.amount), record.decided_at);
+            if record.decided_at < *last {
+                let since = late.entry(mandate).or_insert(record.decided_at);
+                *since = record.decided_at.min(*since);
+            }
+            (*tally, *last) = (tally.and(record.spend.amount), record.decided_at.max(*last));
         }
     }
-    if is_late {
-        // Something was decided in Redis' absence meanwhile; each takes its place in time.
-        for record in new {
-            insert_late(connection, head, record).await?;
-        }
-        return Ok(());
+    append(connection, head, &new.iter().collect::<Vec<_>>()).await?;
+    for (mandate, since) in late {
+        let count = sqlx::query(COUNT_AGAIN)
+            .bind(mandate.as_bytes().as_slice())
+            .bind(since.as_microsecond());
+        count.execute(&mut *connection).await?;
     }
-    append(connection, head, &new.iter().collect::<Vec<_>>()).await
+    Ok(())
 }
 
 async fn append(
@@ -382,35 +388,6 @@ async fn append(
     let latest = records.iter().map(|record| record.decided_at).max();
     *head = head.after(records.len(), latest.map_or(head.floor, |at| at.max(head.floor)));
     Ok(())
-}
-
-async fn insert_late(
-    connection: &mut PgConnection,
-    head: &mut Head,
-    mut record: TransactionRecord,
-) -> Result<(), Failed> {
-    if let Some((mandate, _)) = record.mandate() {
-        let at = record.decided_at.as_microsecond();
-        let found = query_as::<_, (i64, i64, i64, i32)>(PLACE)
-            .bind(mandate.as_bytes().as_slice())
-            .bind(at)
-            .fetch_optional(&mut *connection)
-            .await?;
-        record.tally_before = match found {
-            None => Tally::default(),
-            Some((count, sum, amount, 1)) => Tally { count, sum }.and(amount),
-            Some((count, sum, ..)) => Tally { count, sum },
-        };
-        if record.verdict != Verdict::Rejected {
-            sqlx::query(MAKE_ROOM)
-                .bind(mandate.as_bytes().as_slice())
-                .bind(at)
-                .bind(record.spend.amount)
-                .execute(&mut *connection)
-                .await?;
-        }
-    }
-    append(connection, head, &[&record]).await
 }
 
 async fn spend(connection: &mut PgConnection, shard: i16, gone: &Gone) -> Result<(), Failed> {

@@ -213,11 +213,11 @@ pub(super) const SEEDS: &[Seed] = &[
         Some(())
     }),
     ("a tally that skips an approval", Parity, 2, |run| {
-        run.entry(|entry| entry.mandate.is_some())?.before.0 += 1;
+        run.entry(|entry| entry.before.0 > 0 && !entry.is_rejected())?.before.0 += 1;
         Some(())
     }),
     ("a tally that loses money", Parity, 2, |run| {
-        run.entry(|entry| entry.mandate.is_some())?.before.1 -= 1;
+        run.entry(|entry| entry.before.0 > 0 && !entry.is_rejected())?.before.1 -= 1;
         Some(())
     }),
 ];
