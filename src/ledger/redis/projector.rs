@@ -129,7 +129,7 @@ pub(super) async fn listen(shards: Arc<Shards>, stop: CancellationToken) {
     let hear_on = async {
         loop {
             if let Err(error) = hear(&shards).await {
-                tracing::warn!(%error, "positions are not heard now; answers look for themselves");
+                tracing::warn!(%error, "positions are not heard now; the watch looks for them");
             }
             tokio::time::sleep(PAUSE).await;
         }

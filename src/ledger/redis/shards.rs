@@ -26,9 +26,6 @@ use crate::store::{StoreError, StoreErrorKind};
 /// How long an answer waits for its row.
 const RECORD_TIME: Duration = Duration::from_secs(8);
 
-/// How often a wait looks for itself: a notification may be lost with its connection.
-const LOOK: Duration = Duration::from_millis(250);
-
 /// How long entries may wait for their rows before nothing more is decided: the records of their
 /// keys live a day, and Redis' memory is not without end (rule 16).
 const LAG_MAX: Duration = Duration::from_secs(60);
@@ -305,21 +302,16 @@ impl Shards {
         if *position.borrow() < place {
             self.awaited.send_replace(());
         }
-        let waited = timeout(RECORD_TIME, async {
-            loop {
-                let there = position.wait_for(|position| *position >= place);
-                if timeout(LOOK, there).await.is_ok() {
-                    return Ok::<(), Trouble>(());
-                }
-                if let Some(found) = self.escrow.authority(shard).await? {
-                    self.recorded(shard, found.position());
-                }
-            }
-        });
-        waited.await.map_err(|elapsed| {
+        // What is not heard the watch finds out.
+        let there = position.wait_for(|position| *position >= place);
+        match timeout(RECORD_TIME, there).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(unavailable("the server stops")),
             // It may be recorded later; the same key finds out.
-            StoreError::new(StoreErrorKind::Timeout, "wait for the record", elapsed)
-        })?
+            Err(elapsed) => {
+                Err(StoreError::new(StoreErrorKind::Timeout, "wait for the record", elapsed).into())
+            }
+        }
     }
 
     /// Waits until everything that is in the outbox now is recorded.

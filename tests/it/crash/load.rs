@@ -18,7 +18,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use crate::checker::history::{Call, Decided, Outcome, Request, bare};
-use crate::dice::Dice;
+use crate::dice::{Dice, setting};
 use crate::harness::{Clients, budget, link};
 use crate::process::Process;
 
@@ -31,10 +31,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long to ask for what may never be answered.
 const GIVE_UP: Duration = Duration::from_secs(3);
 const AMOUNT_MAX: i64 = 20;
+/// The budget of an agent that can spend all the time.
+const RICH: i64 = 1_000_000_000;
 
 /// What all clients share.
 pub(crate) struct Shared {
     agents: Vec<Target>,
+    /// Agents that nobody stops, with budgets that are never used up.
+    rich: Vec<Target>,
     admin_key: String,
     /// The admin's organization and the id of its key.
     org: String,
@@ -98,16 +102,19 @@ impl Shared {
     pub(crate) async fn new(urls: watch::Receiver<Vec<String>>, admin_key: &str) -> Arc<Self> {
         let first = urls.borrow()[0].clone();
         let mut admin = connect_within(PREPARATION, &first, admin_key);
+        let rich = usize::try_from(setting("QUETRA_RICH", 0)).unwrap();
         let mut agents = Vec::new();
-        for _ in 0..4 {
+        for limit in std::iter::repeat_n(RICH, rich).chain([500; 4]) {
             let (agent_id, mandate_id) =
-                admin.agent_with_mandate(budget(500, AMOUNT_MAX), Vec::new()).await;
+                admin.agent_with_mandate(budget(limit, AMOUNT_MAX), Vec::new()).await;
             agents.push(Target { agent_id, mandate_id });
         }
+        let rich = agents.drain(..rich).collect();
         let caller = admin.organization.get_caller(v1::GetCallerRequest {}).await;
         let caller = caller.unwrap().into_inner();
         Arc::new(Self {
             agents,
+            rich,
             admin_key: admin_key.to_owned(),
             org: bare(&caller.organization_id),
             by: bare(&caller.api_key_id),
@@ -258,7 +265,9 @@ impl Client {
     }
 
     fn request(&mut self) -> v1::EvaluateRequest {
-        let agent_id = self.dice.pick(&self.shared.agents).agent_id.clone();
+        let Shared { agents, rich, .. } = &*self.shared;
+        let is_rich = !rich.is_empty() && self.dice.chance(90);
+        let agent_id = self.dice.pick(if is_rich { rich } else { agents }).agent_id.clone();
         let vendor = (*self.dice.pick(&["openai.com", "firecrawl.dev"])).to_owned();
         v1::EvaluateRequest {
             agent_id,
