@@ -24,7 +24,7 @@ const WITHIN: usize = 8;
 
 /// How often it is stopped and started.
 fn toggles() -> usize {
-    usize::try_from(setting("QUETRA_CASES", 100_000) / 5_000).unwrap().clamp(8, 1_000)
+    usize::try_from(setting("QUETRA_CASES", 100_000) / 8_000).unwrap().clamp(8, 1_000)
 }
 
 /// What a call came to.

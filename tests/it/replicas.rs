@@ -45,7 +45,7 @@ async fn stop(one: Server, other: Server) {
 }
 
 fn calls() -> usize {
-    usize::try_from(setting("QUETRA_CASES", 80_000).clamp(20_000, 2_000_000) / 40).unwrap()
+    usize::try_from(setting("QUETRA_CASES", 80_000).clamp(20_000, 2_000_000) / 60).unwrap()
 }
 
 /// Half of the callers ask each server; every call is repeated until it is answered. How much was

@@ -26,6 +26,14 @@ use crate::store::{StoreError, StoreErrorKind};
 /// How long an answer waits for its row.
 const RECORD_TIME: Duration = Duration::from_secs(8);
 
+/// How often a wait looks whether it is in vain.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long Postgres says nothing before nobody waits for rows.
+const CUT_OFF: Duration = Duration::from_secs(2);
+
+const WAIT: &str = "wait for the record";
+
 /// How long entries may wait for their rows before nothing more is decided: the records of their
 /// keys live a day, and Redis' memory is not without end (rule 16).
 const LAG_MAX: Duration = Duration::from_secs(60);
@@ -94,6 +102,8 @@ pub(super) struct Shards {
     pub(super) nodes: Nodes,
     pub(super) escrow: Escrow,
     pub(super) clock: Arc<dyn Clock>,
+    /// When Postgres was asked that last said whose they are.
+    confirmed: std::sync::Mutex<Instant>,
     /// Tells that somebody begins to wait for a row.
     pub(super) awaited: watch::Sender<()>,
     /// Who asks Postgres about keys.
@@ -121,7 +131,8 @@ impl Shards {
         };
         let shards = (0..SHARDS).map(shard).collect();
         let (awaited, look_ups) = (watch::Sender::default(), Gather::default());
-        Self { shards, nodes, escrow, clock, awaited, look_ups }
+        let confirmed = std::sync::Mutex::new(Instant::now());
+        Self { shards, nodes, escrow, clock, confirmed, awaited, look_ups }
     }
 
     fn shard(&self, shard: i16) -> Result<&Shard, Trouble> {
@@ -138,6 +149,7 @@ impl Shards {
 
     /// Notes whose shards Postgres said they are, to who asked it at this time.
     pub(super) fn confirm(&self, present: &[Authority], asked: Instant) {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = asked;
         for one in present {
             self.recorded(one.shard, one.position());
             let Ok(shard) = self.shard(one.shard) else { continue };
@@ -302,16 +314,26 @@ impl Shards {
         if *position.borrow() < place {
             self.awaited.send_replace(());
         }
-        // What is not heard the watch finds out.
-        let there = position.wait_for(|position| *position >= place);
-        match timeout(RECORD_TIME, there).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(unavailable("the server stops")),
-            // It may be recorded later; the same key finds out.
-            Err(elapsed) => {
-                Err(StoreError::new(StoreErrorKind::Timeout, "wait for the record", elapsed).into())
+        let begun = Instant::now();
+        // What is not heard the watch finds out, as long as Postgres answers it.
+        loop {
+            match timeout(LOOK, position.wait_for(|position| *position >= place)).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(_)) => return Err(unavailable("the server stops")),
+                Err(elapsed)
+                    if begun.elapsed() > RECORD_TIME || self.confirmed().elapsed() > CUT_OFF =>
+                {
+                    // It may be recorded later; the same key finds out.
+                    return Err(StoreError::new(StoreErrorKind::Timeout, WAIT, elapsed).into());
+                }
+                Err(_) => {}
             }
         }
+    }
+
+    /// When Postgres was last asked whose the shards are, and said so.
+    fn confirmed(&self) -> Instant {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until everything that is in the outbox now is recorded.

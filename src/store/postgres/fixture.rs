@@ -14,6 +14,9 @@ pub(super) use support::{APPLICATION, as_application, as_owner, fresh_database};
 /// What a test keeps while it uses the store: the URL of the application.
 pub(super) type Kept = String;
 
+/// Mandates that are many here, where each statement crosses a connection.
+pub(super) const THOUSANDS: u32 = 2_000;
+
 /// The store as a server has it. Its tests' `writer` is the owner's.
 pub(super) async fn open() -> (PostgresStore, Kept) {
     let owner = fresh_database().await;

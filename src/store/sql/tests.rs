@@ -209,11 +209,11 @@ async fn every_statement_can_be_prepared() {
     }
 }
 
-/// Ten thousand mandates are written and read; how long it takes is for whoever watches.
+/// Thousands of mandates are written at once and read; how long it takes is for whoever watches.
 #[tokio::test]
-async fn ten_thousand_mandates_have_their_snapshots() {
+async fn thousands_of_mandates_have_their_snapshots() {
     let fixture = Fixture::seeded().await;
-    let numbers = 2..10_002;
+    let numbers = 2..2 + fixture::THOUSANDS;
     let mut changes = Vec::new();
     for number in numbers.clone() {
         changes.push(Change::CreateAgent(Agent {

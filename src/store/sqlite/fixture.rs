@@ -9,6 +9,9 @@ use super::SqliteStore;
 /// What a test keeps while it uses the store.
 pub(super) type Kept = TempDir;
 
+/// Mandates that are many here.
+pub(super) const THOUSANDS: u32 = 10_000;
+
 pub(super) async fn open() -> (SqliteStore, Kept) {
     let folder = tempfile::tempdir().unwrap();
     let store = again(&folder).await;

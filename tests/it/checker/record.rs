@@ -61,8 +61,8 @@ fn order(books: &Books, found: &mut Findings) {
     }
 }
 
-/// Every entry continues the tally of its mandate. Where two stores decide, approvals may come before
-/// a rejection that is recorded already, which keeps the tally that was known then.
+/// Every entry continues the tally of its mandate. Where two stores decide, approvals may come
+/// before a rejection that is recorded already, which keeps the tally that was known then.
 fn tallies(books: &Books, found: &mut Findings) {
     for entries in by_mandate(books).into_values() {
         let (mut tally, mut last) = ((0, 0), None::<&Entry>);
