@@ -85,7 +85,8 @@ pub(super) struct VerifyArgs {
     export: PathBuf,
     /// The organization's public key: 64 hexadecimal digits, or base64url; may be given several
     /// times
-    #[arg(long, required = true)]
+    // One of 64 keys begins with a hyphen in base64url.
+    #[arg(long, required = true, allow_hyphen_values = true)]
     public_key: Vec<String>,
     /// The file of checkpoints that the server keeps in a second place
     #[arg(long, value_name = "PATH")]

@@ -368,3 +368,10 @@ fn a_server_is_healthy_or_it_is_not() {
     let ran = quetra(&format!("health --url {}", server.url));
     assert_eq!((ran.code, ran.out), (0, format!("{}: serving\n", server.url)));
 }
+
+#[test]
+fn a_public_key_may_begin_with_a_hyphen() {
+    let key = "-VBmLFVADmCNEJ-k8kat9Os-loqjCLfcnJdRenmvWTE";
+    let words = ["quetra", "audit", "verify", "--public-key", key, "record.jsonl"];
+    Cli::command().try_get_matches_from(words).unwrap();
+}
