@@ -37,6 +37,7 @@ mod keeper;
 mod keys;
 mod leasing;
 mod link;
+mod memory;
 mod nodes;
 mod projector;
 pub mod rebase;

@@ -89,6 +89,12 @@ async fn three_servers_on_a_redis_keep_what_is_promised_at_durable() {
     three_servers_on_redis("durable", Answers::Ahead).await;
 }
 
+/// What was answered may be lost with the disk; what was leased must not be spent twice for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_on_a_redis_that_forgets_overspend_nothing_at_durable() {
+    three_servers_on_redis("durable", Answers::MayBeLost).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_servers_on_a_redis_keep_what_is_promised_at_fast() {
     three_servers_on_redis("fast", Answers::MayBeLost).await;

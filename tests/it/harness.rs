@@ -85,6 +85,7 @@ pub(crate) use on_shared;
 
 /// The levels that tests in Redis are run at.
 pub(crate) const FAST: DurabilityLevel = DurabilityLevel::Fast;
+pub(crate) const DURABLE: DurabilityLevel = DurabilityLevel::Durable;
 pub(crate) const STRICT: DurabilityLevel = DurabilityLevel::Strict;
 
 /// Adds a credential to every call.

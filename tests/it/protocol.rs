@@ -185,7 +185,7 @@ fn the_document_names_every_wrong_variant_and_its_steps() {
 #[test]
 fn what_the_rules_are_about_does_happen() {
     type Goal = fn(&World) -> bool;
-    let goals: [(&str, &str, Goal); 7] = [
+    let goals: [(&str, &str, Goal); 8] = [
         ("failover", "a rejection is answered", |world| {
             world.answered.iter().any(|answered| answered & REJECTED != 0)
         }),
@@ -204,6 +204,12 @@ fn what_the_rules_are_about_does_happen() {
         }),
         ("restart", "an approval is answered before Postgres has it", |world| {
             world.answered[0] == 1 && world.rows[0] == 0
+        }),
+        ("restart", "what an epoch had is released after a crash and spent again", |world| {
+            world.crashes == 1
+                && world.heard & 1 == 1
+                && world.granted == 2
+                && world.settled[0] == 1
         }),
         ("changed", "a lease is weakened by one of nothing, and spent from at once", |world| {
             let levels = world.grants().iter().map(|grant| (grant.amount, grant.level));

@@ -20,6 +20,7 @@ use crate::harness::redis::Redis;
 use crate::harness::{Clients, FAST, Folder, STRICT, Server, ask, budget, config, shared_database};
 
 mod cluster;
+mod ended;
 mod late;
 mod levels;
 mod operators;

@@ -286,8 +286,8 @@ impl<'a> Deciding<'a> {
         let facts = answer.bytes(2).and_then(Facts::parse);
         let facts = facts.ok_or(LinkError::Answer("no facts"))?;
         let (at, approved) = (facts.at, facts.approved);
-        let at_once = approved && !self.may_lack(&there.live);
         let is_approval = |draft: &mut TransactionRecord| draft.verdict == Verdict::Approved;
+        let at_once = approved && !self.may_lack(&there.live) && self.is_remembered(place)?;
         if at_once && let Some(mut record) = self.draft.take_if(is_approval) {
             facts.conclude(&mut record);
             return Ok(Decided::Ruled(Arc::new(record)));
@@ -314,6 +314,12 @@ impl<'a> Deciding<'a> {
             }
             Durability::Strict => true,
         }
+    }
+
+    /// Whether an approval that is answered before it is recorded would be missed if it never is.
+    /// At `fast` it need not be.
+    fn is_remembered(&self, place: Place) -> Result<bool, Trouble> {
+        Ok(self.level == Durability::Fast || self.shards.answers(self.shard, place)?)
     }
 
     /// What Postgres has under this key.

@@ -183,14 +183,16 @@ impl Live {
         }
     }
 
-    /// Finds out whether a connection still leads to the process that it was made to, as it was.
+    /// Finds out whether a connection still leads to the process that it was made to, as it was and
+    /// with the settings that it had.
     pub(super) async fn look(self: &Arc<Self>) -> Result<(), LinkError> {
         let began = Instant::now();
         let said = self.ask(redis::cmd("INFO").arg("replication")).await?;
         let said = String::from_redis_value(said).map_err(|_| LinkError::Answer("no text"))?;
+        let set = settings::settings(self.ask(&settings::question()).await?)?;
         let is_same = settings::identity(&said)
             .is_ok_and(|now| *now.id == *self.identity && (self.has_replicas || !now.has_replicas));
-        if is_same {
+        if is_same && settings::unkept(&set) == self.unkept {
             *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = began;
         } else {
             self.forget();

@@ -13,6 +13,7 @@ use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::endings::Endings;
 use self::outbox::Found;
 use self::pace::Pace;
 use super::link::{Link, LinkError, Live};
@@ -22,6 +23,7 @@ use crate::ledger::sql::postgres::project::{Batch, CHANNEL, Entry, project};
 use crate::store::postgres::classify;
 use crate::store::{StoreError, StoreErrorKind};
 
+mod endings;
 pub(super) mod outbox;
 mod pace;
 
@@ -178,6 +180,7 @@ struct Worker<'a> {
     /// What was found behind these positions while they were being recorded.
     ahead: Option<Vec<Found>>,
     pace: Pace,
+    endings: Endings,
 }
 
 impl<'a> Worker<'a> {
@@ -195,6 +198,7 @@ impl<'a> Worker<'a> {
             read_at: None,
             ahead: None,
             pace: Pace::new(shards.awaited.subscribe()),
+            endings: Endings::default(),
         }
     }
 
@@ -303,6 +307,7 @@ impl<'a> Worker<'a> {
             }
             return Ok(0);
         }
+        self.free_ended(&ours).await?;
         let found = match self.ahead.take() {
             Some(found) if !found.is_empty() => found,
             _ => {
@@ -340,6 +345,18 @@ impl<'a> Worker<'a> {
             self.look_again();
         }
         Ok(recorded.entries)
+    }
+
+    /// Frees what ended epochs had, where it is time for that.
+    async fn free_ended(&mut self, ours: &[Authority]) -> Result<(), Trouble> {
+        for (shard, epoch) in self.endings.due(ours, Instant::now()) {
+            let leases = self.shards.escrow.free_sound(shard, epoch).await?;
+            if leases > 0 {
+                tracing::info!(shard, epoch, leases, "freed what earlier epochs had at durable");
+            }
+            self.endings.done((shard, epoch));
+        }
+        Ok(())
     }
 
     /// Records what was found, a shard at a time.
@@ -391,7 +408,7 @@ impl<'a> Worker<'a> {
         let last = *last;
         let decided = |(_, entry): &(Place, Entry)| match entry {
             Entry::Decision(record) => Some(record.decided_at),
-            Entry::Begin | Entry::Recall(..) => None,
+            Entry::Begin(_) | Entry::Recall(..) => None,
         };
         let oldest = batch.entries.iter().find_map(decided);
         if !project(postgres, batch).await? {

@@ -166,12 +166,13 @@ fn shown(shard: i16, last: Place, entry: Value) -> Result<(Place, WaitingEntry),
     let entry = parse(entry).ok().map(|(_, entry)| entry);
     // In front of an epoch's first entry nothing can be missing but what is of an earlier epoch,
     // which nobody can tell.
-    let is_next = follows(last, place, entry.as_ref().is_none_or(|it| matches!(it, Entry::Begin)));
+    let is_next =
+        follows(last, place, entry.as_ref().is_none_or(|it| matches!(it, Entry::Begin(_))));
     let before = place.seq.checked_sub(1).map(|seq| Place { seq, ..place });
     let missing = if is_next { None } else { before };
     let says = match entry {
         None => EntrySays::Unknown,
-        Some(Entry::Begin) => EntrySays::Begin,
+        Some(Entry::Begin(_)) => EntrySays::Begin,
         Some(Entry::Decision(record)) => EntrySays::Decision(record),
         Some(Entry::Recall(.., amount)) => EntrySays::Recall(amount),
     };

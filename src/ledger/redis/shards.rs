@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::gather::{Answers, Gather};
 use super::keys::{Keys, SHARDS, packed};
 use super::link::{Link, LinkError, Live};
+use super::memory::Memory;
 use super::nodes::Nodes;
 use super::projector::outbox::list;
 use super::rebase::Held;
@@ -94,6 +95,7 @@ struct Shard {
     waiting: std::sync::Mutex<Option<(Place, Instant)>>,
     /// When something was last heard to be recorded.
     moved: std::sync::Mutex<Instant>,
+    memory: Memory,
 }
 
 /// All of them.
@@ -128,6 +130,7 @@ impl Shards {
             position: watch::Sender::new(Place::default()),
             waiting: std::sync::Mutex::new(None),
             moved: std::sync::Mutex::new(Instant::now()),
+            memory: Memory::default(),
         };
         let shards = (0..SHARDS).map(shard).collect();
         let (awaited, look_ups) = (watch::Sender::default(), Gather::default());
@@ -153,6 +156,7 @@ impl Shards {
         for one in present {
             self.recorded(one.shard, one.position());
             let Ok(shard) = self.shard(one.shard) else { continue };
+            shard.memory.hear(one);
             let mut known = shard.epoch.write().unwrap_or_else(PoisonError::into_inner);
             let Some(epoch) = known.as_mut() else { continue };
             if epoch.number == one.epoch && *epoch.identity == *one.replication_id {
@@ -292,6 +296,40 @@ impl Shards {
         let position = *shard.position.borrow();
         if waiting.is_none_or(|(first, _)| first <= position) {
             *waiting = Some((place, Instant::now()));
+        }
+        Ok(())
+    }
+
+    /// Notes an approval that is to be answered before it is recorded, so that it is missed if it
+    /// never is; `false` if it must not be.
+    pub(super) fn answers(&self, shard: i16, place: Place) -> Result<bool, Trouble> {
+        let shard = self.shard(shard)?;
+        let epoch = shard.epoch.read().unwrap_or_else(PoisonError::into_inner);
+        let is_believed = epoch
+            .as_ref()
+            .is_some_and(|epoch| epoch.number == place.epoch && epoch.confirmed.elapsed() < BELIEF);
+        Ok(is_believed && shard.memory.answers(place))
+    }
+
+    /// Looks for what was answered in epochs that are over among what is recorded.
+    pub(super) async fn look_for_answers(&self) -> Result<(), StoreError> {
+        for (number, shard) in (0..).zip(&self.shards) {
+            for answered in shard.memory.open() {
+                let Some(is_there) = self.escrow.was_recorded(number, answered).await? else {
+                    continue;
+                };
+                if !is_there {
+                    let Place { epoch, seq } = answered;
+                    tracing::error!(
+                        shard = number,
+                        epoch,
+                        seq,
+                        "an approval that was answered at durable is not in Redis' log any more: \
+                         what was leased stays counted as spent"
+                    );
+                }
+                shard.memory.close(answered);
+            }
         }
         Ok(())
     }

@@ -71,6 +71,7 @@ async fn ask(shards: &Shards) -> Result<(), Trouble> {
         |elapsed| StoreError::new(StoreErrorKind::Timeout, "ask whose the shards are", elapsed);
     let present = timeout(ANSWER_TIME, shards.escrow.authorities()).await.map_err(late)??;
     shards.confirm(&present, asked);
+    timeout(ANSWER_TIME, shards.look_for_answers()).await.map_err(late)??;
     Ok(())
 }
 

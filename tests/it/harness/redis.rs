@@ -175,6 +175,13 @@ impl Redis {
         copy(self.folder.path(), dump);
     }
 
+    /// Copies what it has on its disk at a moment while it runs.
+    pub(crate) fn copy_as_it_is_to(&self, dump: &Path) {
+        self.signal("STOP");
+        copy(self.folder.path(), dump);
+        self.signal("CONT");
+    }
+
     /// Puts such a copy back in place of what it has.
     pub(crate) fn put_back(&self, dump: &Path) {
         self.empty();

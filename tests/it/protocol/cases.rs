@@ -34,6 +34,7 @@ pub(super) const QUIET: Setup = Setup {
     fallback: false,
     voids: false,
     recalls: true,
+    forgets: false,
     recovers: true,
     flaw: None,
 };

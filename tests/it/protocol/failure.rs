@@ -84,13 +84,19 @@ pub(super) fn midnight(setup: &Setup, world: &World, found: &mut Found) {
     }
 }
 
-/// The fewest entries that remain.
-fn least(setup: &Setup, node: &Node) -> usize {
-    match setup.loss {
-        Loss::Nothing => node.length(),
-        Loss::Unsynced => usize::from(node.synced),
-        Loss::AnyTail => 0,
-    }
+/// How many entries may remain.
+fn remaining(setup: &Setup, world: &World, node: &Node) -> Vec<usize> {
+    let is_behind = |kept: usize| {
+        let last = node.entries().take(kept).map(|(_, place, _)| place).last();
+        last.unwrap_or_default() < world.position
+    };
+    let may_remain = |kept: &usize| match setup.loss {
+        Loss::Nothing => *kept == node.length(),
+        Loss::Unsynced => *kept >= usize::from(node.synced),
+        Loss::Behind => *kept >= usize::from(node.synced) || is_behind(*kept),
+        Loss::AnyTail => true,
+    };
+    (0..=node.length()).filter(may_remain).collect()
 }
 
 fn crash(setup: &Setup, world: &World, index: usize, found: &mut Found) {
@@ -99,7 +105,7 @@ fn crash(setup: &Setup, world: &World, index: usize, found: &mut Found) {
         return;
     }
     let of = node.length();
-    for kept in least(setup, node)..=of {
+    for kept in remaining(setup, world, node) {
         let is_known = setup.moves > 0 && node.holds != 0;
         if !node.serving && kept == of && node.given == node.epoch && !is_known {
             continue;
@@ -108,7 +114,6 @@ fn crash(setup: &Setup, world: &World, index: usize, found: &mut Found) {
         after.crashes += 1;
         let died = &mut after.nodes[index];
         died.whole = node.whole && kept == of;
-        died.sound = node.sound && kept >= usize::from(node.synced);
         died.truncate(kept);
         died.serving = setup.has(Flaw::RestartKeepsEpoch);
         died.given = died.epoch;
@@ -123,7 +128,7 @@ fn fork(setup: &Setup, world: &World, found: &mut Found) {
         return;
     }
     let of = node.length();
-    for kept in least(setup, node)..=of {
+    for kept in remaining(setup, world, node) {
         let mut after = *world;
         after.forks += 1;
         after.alive = 2;
@@ -135,7 +140,6 @@ fn fork(setup: &Setup, world: &World, found: &mut Found) {
         copy.holds = 0;
         // A replica cannot know that it has everything, unless replies waited for it.
         copy.whole = false;
-        copy.sound = node.sound && kept >= usize::from(node.synced);
         found.push((Step::Fork { kept, of }, after));
     }
 }
@@ -174,9 +178,6 @@ pub(super) fn claim(setup: &Setup, world: &World, index: usize) -> World {
         if earlier > node.epoch || (!node.whole && earlier == node.epoch) {
             after.lost |= 1 << earlier;
         }
-        if !node.sound && earlier >= node.epoch {
-            after.unsound |= 1 << earlier;
-        }
     }
     after
 }
@@ -187,7 +188,7 @@ pub(super) fn begin(setup: &Setup, world: &World, index: usize) -> World {
     let node = &mut after.nodes[index];
     node.append(Entry::Begin(node.given));
     (node.epoch, node.serving) = (node.given, true);
-    (node.whole, node.sound) = (true, true);
+    node.whole = true;
     let epoch = node.epoch;
     after.latest = world.latest.max(epoch);
     // In a cluster others may act on what Postgres does not know yet.

@@ -6,7 +6,7 @@ use super::redis::{Found, may_ask};
 use super::setup::{Flaw, Setup, each};
 use super::step::{Step, Transaction};
 use super::world::{
-    BUDGETS, Batch, Entry, GRANTS, Grant, Place, REJECTED, UNKNOWN, World, epoch_of, packed,
+    BUDGETS, Batch, Entry, GRANTS, Grant, Node, Place, REJECTED, UNKNOWN, World, epoch_of, packed,
     unpacked,
 };
 
@@ -181,12 +181,13 @@ fn projector(setup: &Setup, world: &World, found: &mut Found) {
         }
         let Some((place, entry)) = next_of(setup, world, node) else { continue };
         let mut after = *world;
-        project(setup, &mut after, place, entry);
+        let behind = behind(&world.nodes[node], (place, entry));
+        project(setup, &mut after, (place, entry), behind);
         found.push((Step::Transaction(Transaction::Project { node, place }), after));
         if setup.late_batches && world.batch.is_none() {
             let mut after = *world;
             let (position, epoch, entry) = (world.position, world.epoch, packed(entry));
-            after.batch = Some(Batch { position, epoch, place, entry });
+            after.batch = Some(Batch { position, epoch, place, entry, behind });
             if setup.has(Flaw::TrimBeforeCommit) {
                 after.nodes[node].trimmed = place;
             }
@@ -200,7 +201,7 @@ fn projector(setup: &Setup, world: &World, found: &mut Found) {
         found.push((Step::Transaction(Transaction::ProjectorDies), after));
     }
     if may_commit(setup, world, batch) {
-        project(setup, &mut after, batch.place, unpacked(batch.entry));
+        project(setup, &mut after, (batch.place, unpacked(batch.entry)), batch.behind);
         found.push((Step::Transaction(Transaction::CommitLate { place: batch.place }), after));
     }
 }
@@ -220,15 +221,29 @@ fn project_unordered(setup: &Setup, world: &World, node: usize, found: &mut Foun
         let begins = matches!(entry, Entry::Begin(_)) && place > world.position;
         if begins || entry.approval().is_some_and(|(key, _)| unknown(key)) {
             let mut after = *world;
-            project(setup, &mut after, place.max(world.position), entry);
+            let behind = behind(&world.nodes[node], (place, entry));
+            project(setup, &mut after, (place.max(world.position), entry), behind);
             after.position = place.max(world.position);
             found.push((Step::Transaction(Transaction::Project { node, place }), after));
         }
     }
 }
 
+/// The last place in front of an entry that begins an epoch.
+fn behind(node: &Node, (place, entry): (Place, Entry)) -> Place {
+    if matches!(entry, Entry::Begin(_)) { node.before(place) } else { 0 }
+}
+
 /// One entry, its money, and the position, in one transaction.
-fn project(setup: &Setup, world: &mut World, place: Place, entry: Entry) {
+fn project(setup: &Setup, world: &mut World, (place, entry): (Place, Entry), behind: Place) {
+    if let Entry::Begin(next) = entry {
+        // INVARIANT: a log that begins its next epoch in front of what is recorded was put back,
+        // and of an epoch in between nothing is known.
+        let is_whole = behind >= world.position || setup.has(Flaw::EndNotCompared);
+        let last = epoch_of(world.position);
+        let ended = (last..next).filter(|epoch| *epoch > last || !is_whole);
+        world.unsound |= ended.fold(0, |all, epoch| all | 1 << epoch);
+    }
     world.position = place;
     let epoch = usize::from(epoch_of(place));
     if let Some((key, budgets)) = entry.approval() {
@@ -296,6 +311,9 @@ fn release(setup: &Setup, world: &World, epoch: u8, found: &mut Found) {
         }
     }
     if after.leased != world.leased {
+        if setup.synchronizes() {
+            after.heard |= 1 << epoch;
+        }
         found.push((Step::Transaction(Transaction::Release { epoch }), after));
     }
 }
@@ -303,7 +321,8 @@ fn release(setup: &Setup, world: &World, epoch: u8, found: &mut Found) {
 /// What a recovery does that nobody hinders.
 pub(super) fn settle(setup: &Setup, world: &mut World, node: usize) {
     while let Some((place, entry)) = next_of(setup, world, node) {
-        project(setup, world, place, entry);
+        let behind = behind(&world.nodes[node], (place, entry));
+        project(setup, world, (place, entry), behind);
     }
     let mut found = Vec::new();
     for epoch in 0..world.epoch {

@@ -42,7 +42,7 @@ pub(super) fn broken(setup: &Setup, world: &World, watched: &[Broken]) -> Option
 fn keeps_record(setup: &Setup, key: usize) -> bool {
     match setup.level(key) {
         Level::Strict => true,
-        Level::Durable => setup.loss != Loss::AnyTail,
+        Level::Durable => !matches!(setup.loss, Loss::Behind | Loss::AnyTail),
         Level::Fast => setup.loss == Loss::Nothing && setup.forks == 0,
     }
 }
@@ -106,11 +106,12 @@ fn falsely_rejected(world: &World) -> bool {
     (0..KEYS).any(|key| world.answered[key] & REJECTED != 0 && world.misproved >> key & 1 == 1)
 }
 
-/// Whether what was answered may be missing from a log, and nobody can prove that it is not.
+/// Whether what was answered may be missing from a log, and nobody can prove that it is not. At
+/// `durable` a log that is behind the record proves nothing, though what it lacks was not synced.
 fn may_lose(setup: &Setup, budget: usize) -> bool {
     setup.levels_of(budget).any(|level| match level {
         Level::Strict => false,
-        Level::Durable => setup.loss == Loss::AnyTail,
+        Level::Durable => setup.loss != Loss::Nothing || setup.forks > 0,
         Level::Fast => setup.loss == Loss::AnyTail || setup.forks > 0,
     })
 }

@@ -5,7 +5,7 @@
 
 use super::setup::{Ask, Flaw, Level, Setup, each};
 use super::step::{Script, Step, Transaction};
-use super::world::{Entry, Node, REJECTED, UNKNOWN, View, World};
+use super::world::{Entry, Node, REJECTED, Record, UNKNOWN, View, World};
 
 pub(super) type Found = Vec<(Step, World)>;
 
@@ -190,10 +190,14 @@ fn committed(setup: &Setup, world: &World, budget: usize) -> i8 {
 }
 
 /// Whether an entry of a node may be answered at the level.
-fn answerable(level: Level, node: &Node, index: usize) -> bool {
+fn answerable(setup: &Setup, world: &World, level: Level, at: (&Node, Record)) -> bool {
+    let (node, record) = at;
+    // INVARIANT: whoever has not heard that an epoch is over when its leases are released does not
+    // answer in it.
+    let is_over = world.heard >> record.epoch & 1 == 1 && !setup.has(Flaw::AnswerAfterRelease);
     match level {
         Level::Fast => true,
-        Level::Durable => index < usize::from(node.synced),
+        Level::Durable => record.index < usize::from(node.synced) && !is_over,
         Level::Strict => false,
     }
 }
@@ -208,11 +212,14 @@ fn answer(setup: &Setup, world: &World, (index, view): At<'_>, key: usize, found
     let told = if record.budgets == 0 { REJECTED } else { record.budgets };
     if present
         && early
-        && answerable(setup.level(key), node, record.index)
+        && answerable(setup, world, setup.level(key), (node, record))
         && world.answered[key] & told == 0
     {
         let mut after = *world;
         after.answered[key] |= told;
+        if setup.level(key) == Level::Durable && !setup.forgets {
+            after.told_in[key] = record.epoch + 1;
+        }
         let approved = told != REJECTED;
         found.push((Step::Answer { key, approved, from: Some(index) }, after));
     }

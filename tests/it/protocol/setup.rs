@@ -24,6 +24,8 @@ pub(super) enum Loss {
     Nothing,
     /// Everything after the entries that were synchronized.
     Unsynced,
+    /// The same, or so much that what is left is behind the record.
+    Behind,
     /// Any tail of the log, and all of it: no fsync, an old dump, `FLUSHALL`.
     AnyTail,
 }
@@ -49,6 +51,9 @@ pub(super) enum Flaw {
     TakeoverReclaimsLeases,
     ReleaseAfterLoss,
     ReleaseBeforeDrain,
+    ReleaseUnheard,
+    AnswerAfterRelease,
+    EndNotCompared,
     GrantBeforeBegin,
     GrantChecksThenActs,
     InstallRepeats,
@@ -123,6 +128,8 @@ pub(super) struct Setup {
     pub(super) fallback: bool,
     pub(super) voids: bool,
     pub(super) recalls: bool,
+    /// Gateways die before they are asked what they have answered.
+    pub(super) forgets: bool,
     /// Also ask of each state that everything comes back once all is healthy.
     pub(super) recovers: bool,
     pub(super) flaw: Option<Flaw>,

@@ -142,9 +142,8 @@ pub(super) struct Node {
     /// on the other node.
     pub(super) holds: u8,
     pub(super) away: bool,
-    /// Nothing that a script did is missing from the log, and nothing that every disk had.
+    /// Nothing that a script did is missing from the log.
     pub(super) whole: bool,
-    pub(super) sound: bool,
     /// Entries on the disk of every configured node.
     pub(super) synced: u8,
     /// Entries up to here were trimmed from the outbox.
@@ -188,6 +187,12 @@ impl Node {
             }
             (index, place, entry)
         })
+    }
+
+    /// The last place in front of one.
+    pub(super) fn before(&self, place: Place) -> Place {
+        let earlier = self.entries().map(|(_, at, _)| at).take_while(|at| *at < place);
+        earlier.last().unwrap_or_default()
     }
 
     /// The first entry of the outbox after a place.
@@ -243,6 +248,8 @@ pub(super) struct Batch {
     pub(super) epoch: u8,
     pub(super) place: Place,
     pub(super) entry: u8,
+    /// The last place in front of it in its log, if it begins an epoch.
+    pub(super) behind: Place,
 }
 
 /// Everything.
@@ -255,7 +262,7 @@ pub(super) struct World {
     pub(super) begun: bool,
     /// A bit for each epoch whose log is not proved complete.
     pub(super) lost: u8,
-    /// The same, if only what every disk had is asked for.
+    /// A bit for each epoch whose log, when it was recorded, did not have all that is recorded.
     pub(super) unsound: u8,
     pub(super) settled: [i8; BUDGETS],
     pub(super) leased: [[i8; EPOCHS]; BUDGETS],
@@ -276,6 +283,10 @@ pub(super) struct World {
     pub(super) period: u8,
     /// What clients were told: a bit for each budget of an approval, and `REJECTED`.
     pub(super) answered: [u8; KEYS],
+    /// The epoch, plus one, in which a gateway said so at `durable` before Postgres had it.
+    pub(super) told_in: [u8; KEYS],
+    /// A bit for each epoch of which nothing is answered at `durable` any more but rows.
+    pub(super) heard: u8,
     /// Keys that were used, and the latest epoch that had begun when each was used first.
     pub(super) asked: u8,
     pub(super) asked_in: [u8; KEYS],
@@ -295,7 +306,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let first = Node { serving: true, holds: 1, whole: true, sound: true, ..Node::default() };
+        let first = Node { serving: true, holds: 1, whole: true, ..Node::default() };
         Self {
             epoch: 0,
             authority: 0,
@@ -315,6 +326,8 @@ impl World {
             recalled: [0; BUDGETS],
             period: 0,
             answered: [0; KEYS],
+            told_in: [0; KEYS],
+            heard: 0,
             asked: 0,
             asked_in: [0; KEYS],
             latest: 0,
@@ -363,10 +376,17 @@ impl World {
         let level = self.lease_level(budget, epoch).unwrap_or(setup.levels[budget]);
         let doubtful = match level {
             Level::Fast => self.lost,
-            Level::Durable => self.unsound,
+            Level::Durable => self.unsound | self.denied(setup),
             Level::Strict => 0,
         };
         doubtful >> epoch & 1 == 1
+    }
+
+    /// A bit for each epoch of which a gateway has answered what is not recorded.
+    fn denied(&self, setup: &Setup) -> u8 {
+        let told = self.told_in.iter().zip(self.rows).filter(|(_, row)| *row == UNKNOWN);
+        let told = told.filter_map(|(told, _)| told.checked_sub(1));
+        if setup.has(Flaw::ReleaseUnheard) { 0 } else { told.fold(0, |all, it| all | 1 << it) }
     }
 
     /// The weakest level that may have been answered from a budget in an epoch, as Postgres has it.

@@ -15,6 +15,9 @@ use super::setup::{Level, Loss, Setup};
 pub(super) type Wrong = (Flaw, Setup, Broken, usize);
 
 const SMALL: Setup = Setup { planned: false, ..LOSS_TWICE };
+const AT_DURABLE: Setup = Setup { levels: [Level::Durable; 2], ..SMALL };
+/// Nobody remembers what was answered, and a disk that is put back is an old one.
+const FORGOTTEN: Setup = Setup { loss: Loss::Behind, forgets: true, ..AT_DURABLE };
 const AWAY: Setup = Setup { fallback: true, ..QUIET };
 const BESIDE: Setup = Setup { rejections: true, voids: true, ..AWAY };
 const AGAIN: Setup =
@@ -31,7 +34,7 @@ const TWINS_ALIVE: Setup =
     Setup { levels: [Level::Fast; 2], loss: Loss::Nothing, forks: 0, ..TWINS };
 
 /// Takeovers, and what becomes of the leases of an epoch that has ended.
-const EPOCHS: [Wrong; 12] = [
+const EPOCHS: [Wrong; 15] = [
     (RestartKeepsEpoch, SMALL, Overspent, 7),
     (EpochChosenByRedis, SMALL, Overspent, 13),
     (SupersededReturns, Setup { planned: true, ..RETURNED }, Lost, 11),
@@ -42,6 +45,9 @@ const EPOCHS: [Wrong; 12] = [
     (TakeoverReclaimsLeases, SMALL, Overspent, 11),
     (ReleaseAfterLoss, SMALL, Overspent, 13),
     (ReleaseBeforeDrain, SMALL, Overspent, 12),
+    (ReleaseUnheard, AT_DURABLE, Overspent, 14),
+    (AnswerAfterRelease, AT_DURABLE, Overspent, 14),
+    (EndNotCompared, FORGOTTEN, Overspent, 18),
     (GrantBeforeBegin, Setup { crashes: 2, epochs: 2, ..QUIET }, Stranded, 4),
     (InstallIgnoresEpoch, SMALL, Overspent, 10),
 ];

@@ -8,6 +8,8 @@ use std::time::Duration;
 use quetra::proto::v1::Decision;
 use serde_json::Value;
 
+use super::ended::first_epoch;
+use super::levels::owner;
 use super::operators::{until, url};
 use super::{call, insist, server, spent};
 use crate::harness::redis::Redis;
@@ -109,6 +111,10 @@ async fn a_shard_goes_on_behind_a_hole_and_what_is_missing_counts_as_spent() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0]["missingUpTo"], lost.as_str());
     resume(&server, &redis, &shard, &lost).await;
+    // Nothing that the epoch has leased is ever freed by itself.
+    let pool = owner(&server).await;
+    assert_eq!(first_epoch(&pool).await.1, Some(false));
+    pool.close().await;
     // Three were answered; the one that is lost is not in the record, and cannot be spent again.
     assert_eq!(spent(&mut admin, &agent).await, 2);
     for _ in 0..7 {

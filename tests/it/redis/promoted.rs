@@ -18,10 +18,8 @@ use super::{
 };
 use crate::harness::postgres::as_owner;
 use crate::harness::redis::Redis;
-use crate::harness::{Clients, FAST, STRICT, ask, budget};
+use crate::harness::{Clients, DURABLE, FAST, STRICT, ask, budget};
 use crate::proxy::Proxy;
-
-const DURABLE: DurabilityLevel = DurabilityLevel::Durable;
 
 /// After this everybody has found out what happened.
 const A_WHILE: Duration = Duration::from_millis(1_200);

@@ -145,7 +145,7 @@ async fn decode(authority: &Authority, entries: Vec<Value>) -> Result<Batch, Sto
             tokio::task::yield_now().await;
         }
         let (place, entry) = parse(found)?;
-        if !follows(last, place, matches!(entry, Entry::Begin)) {
+        if !follows(last, place, matches!(entry, Entry::Begin(_))) {
             let hole = format!("shard {} has a hole after {last:?}", authority.shard);
             return Err(corrupt(hole));
         }
@@ -187,7 +187,7 @@ pub(in crate::ledger::redis) fn parse(value: Value) -> Result<(Place, Entry), St
         };
         let (place, fields) = (parse_place(&place)?, Answer(fields));
         let entry = match fields.bytes(0)? {
-            b"b" => Entry::Begin,
+            b"b" => Entry::Begin(fields.bytes(1).and_then(parse_place)),
             b"d" => {
                 let mut record = entry::decode(fields.bytes(1)?).ok()?;
                 Facts::parse(fields.bytes(3)?)?.conclude(&mut record);

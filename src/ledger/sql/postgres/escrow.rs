@@ -20,6 +20,7 @@ use crate::store::StoreError;
 use crate::store::postgres::{PostgresStore, failed, forgets};
 use crate::store::sql::spends::SpendRow;
 
+pub(super) mod endings;
 pub(in crate::ledger) mod grant;
 mod rebase;
 pub(in crate::ledger) mod survey;
@@ -35,6 +36,9 @@ INSERT INTO shard_authority (shard, epoch, replication_id, begun, position_epoch
 VALUES ($1, $2, $3, false, 0, 0, 0, $4)
 ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch, begun = false,
     replication_id = excluded.replication_id, taken_at = excluded.taken_at";
+
+const CLAIM_EPOCH: &str = "INSERT INTO shard_epoch (shard, epoch, replication_id, state)
+    VALUES ($1, $2, $3, 'claimed')";
 
 const BEGUN: &str = "
 WITH begun AS (UPDATE shard_authority SET begun = true WHERE shard = $1 AND epoch = $2
@@ -61,7 +65,7 @@ pub(in crate::ledger) struct Place {
 }
 
 /// Who a shard is spent from.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub(in crate::ledger) struct Authority {
     pub(in crate::ledger) shard: i16,
     pub(in crate::ledger) epoch: i64,
@@ -201,7 +205,7 @@ impl Escrow {
             .execute(&mut *writing)
             .await
             .map_err(failed(TAKE))?;
-        sqlx::query("INSERT INTO shard_epoch VALUES ($1, $2, $3, 'claimed')")
+        sqlx::query(CLAIM_EPOCH)
             .bind(shard)
             .bind(epoch)
             .bind(replication_id)

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, query_as};
 
+use super::escrow::endings::{self, Ended};
 use super::escrow::{Place, lock_head};
 use super::load::{id, time};
 use super::{Failed, save};
@@ -20,7 +21,7 @@ use crate::domain::ledger::{Book, CounterKey, Level, Tally};
 use crate::domain::transaction::TransactionRecord;
 use crate::ledger::sql::{Head, corrupt};
 use crate::store::StoreError;
-use crate::store::postgres::{ALL_ORGS, begin, failed_commit, forgets};
+use crate::store::postgres::{begin, failed_commit, forgets};
 use crate::store::sql::spends::{counter_key, subject_text};
 
 /// What is told to every server, with shard, epoch and number.
@@ -36,16 +37,7 @@ const TELL: &str = "SELECT pg_notify($1, $2), set_config('statement_timeout', '0
 
 const RECORD: &str = "record the outbox";
 
-const IN_THE_NAME_OF: &str = "SELECT set_config('quetra.org', $1, true)";
-
-/// Who has something leased to an epoch that is over.
-const OWED: &str = "SELECT DISTINCT org_id FROM lease
-    WHERE shard = $1 AND epoch < $2 AND leased > 0 AND level = 'strict' ORDER BY 1";
-
-/// What is leased to epochs that are over and drained: what was answered from it at this level is
-/// recorded, and what is missing nobody will record (rule 6).
-const RELEASE: &str = "UPDATE lease SET leased = 0
-    WHERE shard = $1 AND epoch < $2 AND leased > 0 AND level = 'strict' AND org_id = $3";
+pub(super) const IN_THE_NAME_OF: &str = "SELECT set_config('quetra.org', $1, true)";
 
 /// Takes what was spent from leases, each by its key: a join may read every lease of the shard. The
 /// row it would insert is one that was never leased, and told by its limit.
@@ -96,8 +88,9 @@ CROSS JOIN LATERAL (
 /// One entry of an outbox.
 #[derive(Debug)]
 pub(in crate::ledger) enum Entry {
-    /// An epoch begins.
-    Begin,
+    /// An epoch begins, behind this place of the log that it goes on in; an older server did not
+    /// say which.
+    Begin(Option<Place>),
     /// A decision.
     Decision(Box<TransactionRecord>),
     /// Money comes back from the slice of this counter: mandate, subject and start.
@@ -136,7 +129,7 @@ pub(in crate::ledger) async fn project(
 async fn write(connection: &mut PgConnection, batch: Batch, last: Place) -> Result<bool, Failed> {
     let times = batch.entries.iter().filter_map(|(_, entry)| match entry {
         Entry::Decision(record) => Some(record.decided_at.as_microsecond()),
-        Entry::Begin | Entry::Recall(..) => None,
+        Entry::Begin(_) | Entry::Recall(..) => None,
     });
     let keeps = sqlx::query_scalar::<_, bool>(MOVE)
         .bind(batch.shard)
@@ -153,20 +146,30 @@ async fn write(connection: &mut PgConnection, batch: Batch, last: Place) -> Resu
         Some(false) => return Err(forgets(RECORD).into()),
         Some(true) => {}
     }
-    let begins = |(place, entry): &(Place, Entry)| match entry {
-        Entry::Begin => Some(place.epoch),
-        Entry::Decision(_) | Entry::Recall(..) => None,
-    };
-    let (shard, begun) = (batch.shard, batch.entries.iter().filter_map(begins).max());
+    let (shard, ended) = (batch.shard, ended(batch.after, &batch.entries));
     for (org, part) in parts(batch.entries) {
         write_part(connection, (shard, org), part).await?;
     }
-    if let Some(begun) = begun {
-        release(connection, shard, begun).await?;
-    }
+    endings::end(connection, shard, &ended).await?;
     let told = format!("{shard} {} {}", last.epoch, last.seq);
     sqlx::query(TELL).bind(CHANNEL).bind(told).execute(&mut *connection).await?;
     Ok(true)
+}
+
+/// The epochs that end in a batch: nothing more of them is recorded.
+fn ended(after: Place, entries: &[(Place, Entry)]) -> Vec<Ended> {
+    let mut last = after;
+    let mut ended = Vec::new();
+    for (place, entry) in entries {
+        if let Entry::Begin(behind) = entry {
+            // INVARIANT: a log that begins its next epoch in front of what is recorded was put
+            // back.
+            let is_whole = behind.is_some_and(|behind| behind >= last);
+            ended.push(Ended { last, next: place.epoch, is_whole });
+        }
+        last = *place;
+    }
+    ended
 }
 
 /// What one organization has in a batch, in its order.
@@ -180,7 +183,7 @@ fn parts(entries: Vec<(Place, Entry)>) -> BTreeMap<OrgId, Part> {
     let mut parts = BTreeMap::<OrgId, Part>::new();
     for (place, entry) in entries {
         match entry {
-            Entry::Begin => {}
+            Entry::Begin(_) => {}
             Entry::Decision(record) => {
                 parts.entry(record.org_id).or_default().decisions.push((place, *record));
             }
@@ -211,18 +214,6 @@ async fn write_part(
     in_the_name_of(connection, org).await?;
     record(connection, org, &mut part).await?;
     spend(connection, shard, &part.gone).await
-}
-
-/// Frees what epochs before this one had, where it may be freed.
-async fn release(connection: &mut PgConnection, shard: i16, begun: i64) -> Result<(), Failed> {
-    sqlx::query(IN_THE_NAME_OF).bind(ALL_ORGS).execute(&mut *connection).await?;
-    let owed = sqlx::query_scalar::<_, Vec<u8>>(OWED).bind(shard).bind(begun);
-    for org in owed.fetch_all(&mut *connection).await? {
-        in_the_name_of(connection, OrgId::from_bytes(id(&org)?)).await?;
-        let free = sqlx::query(RELEASE).bind(shard).bind(begun).bind(org);
-        free.execute(&mut *connection).await?;
-    }
-    Ok(())
 }
 
 /// Everything that the decisions of an organization change beside its leases.

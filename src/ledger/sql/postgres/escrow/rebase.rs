@@ -3,10 +3,8 @@
 //! What Redis still has of earlier epochs was spent from leases that may be forgotten here, so none
 //! of it is recorded any more. Not here: how that is noticed (`ledger::redis`).
 
-use super::super::load;
-use super::super::project::in_the_name_of;
-use super::{Escrow, Failed};
-use crate::domain::id::OrgId;
+use super::endings::{self, Change};
+use super::{CLAIM_EPOCH, Escrow, Failed};
 use crate::store::StoreError;
 use crate::store::postgres::failed;
 
@@ -24,14 +22,8 @@ ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch, begun = false,
 const END: &str =
     "UPDATE shard_epoch SET state = 'ended' WHERE shard = $1 AND replication_id <> $2";
 
-const CLAIM: &str = "INSERT INTO shard_epoch VALUES ($1, $2, $3, 'claimed')";
-
-const OWED: &str = "SELECT DISTINCT org_id FROM lease
-    WHERE shard = $1 AND epoch < $2 AND leased > 0 ORDER BY 1";
-
 /// Of none of them it is known that all that was answered is recorded.
-const KEEP: &str = "UPDATE lease SET level = 'fast'
-    WHERE shard = $1 AND epoch < $2 AND leased > 0 AND org_id = $3";
+const KEEP: Change = Change { which: "epoch < $2 AND leased > 0", set: "level = 'fast'" };
 
 impl Escrow {
     /// Gives an epoch that is later than all others to the process that has the shard, which has to
@@ -55,15 +47,10 @@ impl Escrow {
         end.execute(&mut *writing).await.map_err(failed)?;
         let rebase = sqlx::query(REBASE).bind(shard).bind(epoch).bind(replication_id).bind(now);
         rebase.execute(&mut *writing).await.map_err(failed)?;
-        let claim = sqlx::query(CLAIM).bind(shard).bind(epoch).bind(replication_id);
+        let claim = sqlx::query(CLAIM_EPOCH).bind(shard).bind(epoch).bind(replication_id);
         claim.execute(&mut *writing).await.map_err(failed)?;
-        let owed = sqlx::query_scalar::<_, Vec<u8>>(OWED).bind(shard).bind(epoch);
-        for org in owed.fetch_all(&mut *writing).await.map_err(failed)? {
-            let id = load::id(&org).map(OrgId::from_bytes).map_err(Failed::into_error)?;
-            in_the_name_of(&mut writing, id).await.map_err(Failed::into_error)?;
-            let keep = sqlx::query(KEEP).bind(shard).bind(epoch).bind(org);
-            keep.execute(&mut *writing).await.map_err(failed)?;
-        }
+        KEEP.make(&mut writing, (shard, epoch)).await.map_err(Failed::into_error)?;
+        endings::deny(&mut writing, shard, (0, epoch.saturating_sub(1))).await.map_err(failed)?;
         self.store.finish(writing, REBASE_IT).await?;
         Ok(true)
     }

@@ -7,7 +7,8 @@
 use sqlx::query_as;
 
 use super::super::load;
-use super::super::project::{CHANNEL, in_the_name_of};
+use super::super::project::CHANNEL;
+use super::endings::{self, Change};
 use super::{Authority, Escrow, Failed, Place};
 use crate::domain::id::{MandateId, OrgId};
 use crate::store::StoreError;
@@ -37,11 +38,7 @@ ORDER BY lease.mandate_id, lease.subject, lease.starts_at LIMIT $4";
 
 const POSITION: &str = "SELECT position_epoch FROM shard_authority WHERE shard = $1 FOR KEY SHARE";
 
-const OWED: &str = "SELECT DISTINCT org_id FROM lease
-    WHERE shard = $1 AND epoch = $2 AND leased > 0 ORDER BY 1";
-
-const FREE: &str = "UPDATE lease SET leased = 0
-    WHERE shard = $1 AND epoch = $2 AND leased > 0 AND org_id = $3";
+const FREE: Change = Change { which: "epoch = $2 AND leased > 0", set: "leased = 0" };
 
 /// What is told to the servers that wait is that there is nothing more to wait for.
 const SKIP: &str = "
@@ -150,6 +147,10 @@ impl Escrow {
         if moved.is_none() {
             return Ok(false);
         }
+        // Somebody may have been told what is skipped.
+        let epochs = (from.position().epoch, to.epoch);
+        let deny = endings::deny(&mut writing, from.shard, epochs).await;
+        deny.map_err(failed(SKIP_THEM))?;
         self.store.finish(writing, SKIP_THEM).await?;
         Ok(true)
     }
@@ -170,15 +171,7 @@ impl Escrow {
         if position.is_none_or(|position| position <= epoch) {
             return Ok(None);
         }
-        let owed = sqlx::query_scalar::<_, Vec<u8>>(OWED).bind(shard).bind(epoch);
-        let mut freed = 0_u64;
-        for org in owed.fetch_all(&mut *writing).await.map_err(failed)? {
-            let id = load::id(&org).map(OrgId::from_bytes).map_err(Failed::into_error)?;
-            in_the_name_of(&mut writing, id).await.map_err(Failed::into_error)?;
-            let free = sqlx::query(FREE).bind(shard).bind(epoch).bind(org);
-            let done = free.execute(&mut *writing).await.map_err(failed)?;
-            freed = freed.saturating_add(done.rows_affected());
-        }
+        let freed = FREE.make(&mut writing, (shard, epoch)).await.map_err(Failed::into_error)?;
         self.store.finish(writing, FREE_THEM).await?;
         Ok(Some(freed))
     }
