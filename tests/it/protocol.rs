@@ -17,6 +17,7 @@ mod search;
 mod setup;
 mod slices;
 mod step;
+mod view;
 mod world;
 mod wrong;
 

@@ -5,7 +5,8 @@
 
 use super::setup::{Ask, Flaw, Level, Setup, each};
 use super::step::{Script, Step, Transaction};
-use super::world::{Entry, Node, REJECTED, Record, UNKNOWN, View, World};
+use super::view::{Record, View};
+use super::world::{Entry, Node, REJECTED, UNKNOWN, World};
 
 pub(super) type Found = Vec<(Step, World)>;
 
