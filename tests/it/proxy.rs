@@ -39,6 +39,30 @@ struct Wires {
     down: watch::Sender<Passage>,
     /// Counts how often all connections were ended.
     ends: watch::Sender<u64>,
+    /// How many more pieces of what clients send are delivered before nothing comes back; 0 for no
+    /// end.
+    left: watch::Sender<usize>,
+}
+
+impl Wires {
+    fn passage(&self, way: Way) -> &watch::Sender<Passage> {
+        match way {
+            Way::Up => &self.up,
+            Way::Down => &self.down,
+        }
+    }
+
+    /// Counts a piece that clients sent; behind the last one nothing comes back.
+    fn delivered(&self) {
+        self.left.send_if_modified(|left| {
+            if *left == 1 {
+                self.down.send_replace(Passage::Cut);
+            }
+            let counts = *left > 0;
+            *left = left.saturating_sub(1);
+            counts
+        });
+    }
 }
 
 /// A proxy to one address at a time; it ends when it is dropped.
@@ -48,11 +72,8 @@ pub(crate) struct Proxy {
     task: JoinHandle<()>,
 }
 
-async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut passage: watch::Receiver<Passage>,
-) {
+async fn pump(wires: &Wires, way: Way, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    let mut passage = wires.passage(way).subscribe();
     let mut buffer = vec![0; 16 * 1_024];
     loop {
         let count = from.read(&mut buffer).await.unwrap_or_default();
@@ -67,6 +88,9 @@ async fn pump(
             drop(to.shutdown().await);
             return;
         }
+        if way == Way::Up {
+            wires.delivered();
+        }
     }
 }
 
@@ -78,8 +102,8 @@ async fn carry(client: TcpStream, wires: Arc<Wires>, mut ends: watch::Receiver<u
         (client.into_split(), server.into_split());
     let both = async {
         tokio::join!(
-            pump(from_client, to_server, wires.up.subscribe()),
-            pump(from_server, to_client, wires.down.subscribe())
+            pump(&wires, Way::Up, from_client, to_server),
+            pump(&wires, Way::Down, from_server, to_client)
         )
     };
     tokio::select! {
@@ -97,6 +121,7 @@ impl Proxy {
             up: watch::Sender::new(Passage::Open),
             down: watch::Sender::new(Passage::Open),
             ends: watch::Sender::new(0),
+            left: watch::Sender::new(0),
         });
         let carried = Arc::clone(&wires);
         let task = tokio::spawn(async move {
@@ -119,10 +144,16 @@ impl Proxy {
     }
 
     pub(crate) fn set(&self, way: Way, passage: Passage) {
-        match way {
-            Way::Up => self.wires.up.send_replace(passage),
-            Way::Down => self.wires.down.send_replace(passage),
-        };
+        self.wires.passage(way).send_replace(passage);
+    }
+
+    /// Delivers so many pieces more of what clients send, and then lets nothing come back, until the
+    /// way down is opened; waits for that at most as long.
+    pub(crate) async fn cut_behind(&self, pieces: usize, longest: Duration) {
+        let mut left = self.wires.left.subscribe();
+        self.wires.left.send_replace(pieces);
+        drop(tokio::time::timeout(longest, left.wait_for(|left| *left == 0)).await);
+        self.wires.left.send_replace(0);
     }
 
     /// Ends every connection, whatever was on its way.
@@ -207,4 +238,22 @@ async fn a_slow_direction_delays_and_an_end_reaches_both_sides() {
     client.write_u8(9).await.unwrap();
     assert_eq!(tokio::time::timeout(SOON, client.read_u8()).await.unwrap().unwrap(), 10);
     assert_eq!(*counted.borrow(), 1);
+}
+
+#[tokio::test]
+async fn behind_the_last_piece_nothing_comes_back() {
+    let (server, mut counted) = counting().await;
+    let proxy = Proxy::to(server).await;
+    let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+    let send = async {
+        client.write_u8(1).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), 2);
+        client.write_u8(5).await.unwrap();
+        // It arrived, and its answer does not.
+        counted.wait_for(|count| *count == 2).await.unwrap();
+        assert!(tokio::time::timeout(A_WHILE, client.read_u8()).await.is_err());
+    };
+    tokio::join!(proxy.cut_behind(2, SOON), tokio::time::timeout(SOON, send)).1.unwrap();
+    proxy.set(Way::Down, Passage::Open);
+    assert_eq!(tokio::time::timeout(SOON, client.read_u8()).await.unwrap().unwrap(), 6);
 }

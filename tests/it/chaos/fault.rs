@@ -11,6 +11,9 @@ use crate::proxy::Way;
 /// How wrong a clock may be: two servers are apart by no more than may be believed of each other.
 const SHIFT_MS: i64 = 25_000;
 
+/// The most pieces that arrive before a server is killed behind one.
+const PIECES: usize = 60;
+
 /// Which wire of a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wire {
@@ -29,6 +32,9 @@ pub(super) enum Fault {
     Kill(usize),
     /// Killed while a client has a decision in its hands and nobody has anything else.
     KillOnDecision(usize),
+    /// Killed when so many pieces more of what it sends to a store have arrived there: what the last
+    /// one asked for is done, and nobody is told.
+    KillBehind(usize, Wire, usize),
     /// All killed at once.
     KillAll,
     /// Stopped, and let go on with what it believed before.
@@ -68,13 +74,13 @@ pub(super) enum RedisFault {
 
 impl Fault {
     /// Those of servers and Postgres.
-    pub(super) const KINDS: usize = 13;
+    pub(super) const KINDS: usize = 14;
 
     /// Those with a Redis too, that keeps what its disk has.
-    pub(super) const KINDS_WITH_REDIS: usize = 19;
+    pub(super) const KINDS_WITH_REDIS: usize = 21;
 
     /// All of them.
-    pub(super) const KINDS_WITH_LOSS: usize = 22;
+    pub(super) const KINDS_WITH_LOSS: usize = 24;
 
     /// A shard that moves to another node of its cluster before each fault of servers and Postgres:
     /// a server that is killed with a decision, and so many more.
@@ -95,6 +101,7 @@ impl Fault {
         let way = if dice.chance(50) { Way::Up } else { Way::Down };
         let ms = u64::try_from(dice.between(longest / 3, longest)).unwrap();
         let time = Duration::from_millis(ms);
+        let pieces = 1 + dice.below(PIECES);
         match kind {
             0 => Self::Kill(server),
             1 => Self::KillOnDecision(server),
@@ -114,14 +121,16 @@ impl Fault {
             10 => Self::End(server, Wire::Front),
             11 => Self::End(server, Wire::Back),
             12 => Self::Clock(server, dice.between(-SHIFT_MS, SHIFT_MS)),
-            13 => Self::Redis(RedisFault::Kill),
-            14 => Self::Redis(RedisFault::Freeze(time)),
-            15 => Self::Cut(server, Wire::Redis, way, time),
-            16 => Self::Slow(server, Wire::Redis, way, time),
-            17 => Self::Redis(RedisFault::Promote(server, time)),
-            18 => Self::End(server, Wire::Redis),
-            19 => Self::Redis(RedisFault::Flush),
-            20 => Self::Redis(RedisFault::Empty),
+            13 => Self::KillBehind(server, Wire::Back, pieces),
+            14 => Self::KillBehind(server, Wire::Redis, pieces),
+            15 => Self::Redis(RedisFault::Kill),
+            16 => Self::Redis(RedisFault::Freeze(time)),
+            17 => Self::Cut(server, Wire::Redis, way, time),
+            18 => Self::Slow(server, Wire::Redis, way, time),
+            19 => Self::Redis(RedisFault::Promote(server, time)),
+            20 => Self::End(server, Wire::Redis),
+            21 => Self::Redis(RedisFault::Flush),
+            22 => Self::Redis(RedisFault::Empty),
             _ => Self::Redis(RedisFault::Old),
         }
     }

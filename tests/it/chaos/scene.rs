@@ -25,7 +25,7 @@ use crate::faults::cluster::{Cluster, Site};
 use crate::harness::redis::Redis;
 use crate::harness::redis_cluster::RedisCluster;
 use crate::process::Process;
-use crate::proxy::{Passage, Proxy};
+use crate::proxy::{Passage, Proxy, Way};
 
 pub(super) const SERVERS: usize = 3;
 /// Clients that spend, if `QUETRA_CLIENTS` says nothing.
@@ -300,6 +300,14 @@ impl Scene {
             }
             Fault::KillOnDecision(which) => {
                 self.shared.kill_on_decision(&self.replicas[which].process);
+                self.recover(which, meanwhile).await;
+            }
+            Fault::KillBehind(which, wire, pieces) => {
+                let wire = self.replicas[which].wire(wire);
+                wire.cut_behind(pieces, A_WHILE * 4).await;
+                self.replicas[which].process.lock().unwrap().kill();
+                self.end(which).await;
+                wire.set(Way::Down, Passage::Open);
                 self.recover(which, meanwhile).await;
             }
             Fault::KillAll => {

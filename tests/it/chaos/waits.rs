@@ -87,7 +87,10 @@ fn questions(history: &[Call]) -> Vec<(u64, u64)> {
 /// How many processes a fault ends.
 const fn kills(fault: Fault) -> usize {
     match fault {
-        Fault::Kill(_) | Fault::KillOnDecision(_) | Fault::StopPostgres(_) => 1,
+        Fault::Kill(_)
+        | Fault::KillOnDecision(_)
+        | Fault::KillBehind(..)
+        | Fault::StopPostgres(_) => 1,
         Fault::KillAll => super::scene::SERVERS,
         Fault::Redis(RedisFault::Kill | RedisFault::Empty | RedisFault::Promote(..)) => 1,
         Fault::Redis(RedisFault::Old) => 2,

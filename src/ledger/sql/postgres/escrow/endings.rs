@@ -21,7 +21,10 @@ UPDATE shard_epoch SET end_seq = CASE WHEN epoch = $2 THEN $3 ELSE -1 END,
     is_sound = coalesce(is_sound, true) AND epoch = $2 AND $5
 WHERE shard = $1 AND epoch >= $2 AND epoch < $4";
 
-const ENDED_AT: &str = "SELECT end_seq, is_sound FROM shard_epoch WHERE shard = $1 AND epoch = $2";
+/// The last of it: whether something of a later epoch is recorded.
+const ENDED_AT: &str = "SELECT end_seq, is_sound, position_epoch > $2
+    FROM shard_epoch JOIN shard_authority USING (shard)
+    WHERE shard = $1 AND shard_epoch.epoch = $2";
 
 const DENY: &str = "UPDATE shard_epoch SET is_sound = false
     WHERE shard = $1 AND epoch BETWEEN $2 AND $3";
@@ -146,13 +149,15 @@ impl Escrow {
     ) -> Result<Option<bool>, StoreError> {
         const COMPARE: &str = "compare what was answered with what is recorded";
         let mut writing = self.store.writing(None, COMPARE).await?;
-        let end = query_as::<_, (Option<i64>, Option<bool>)>(ENDED_AT);
+        let end = query_as::<_, (Option<i64>, Option<bool>, bool)>(ENDED_AT);
         let end = end.bind(shard).bind(answered.epoch).fetch_optional(&mut *writing).await;
         match end.map_err(failed(COMPARE))? {
-            Some((_, Some(false))) => return Ok(Some(false)),
-            Some((Some(end), _)) if end >= answered.seq => return Ok(Some(true)),
-            Some((Some(_), _)) => {}
-            Some((None, _)) | None => return Ok(None),
+            Some((_, Some(false), _)) => return Ok(Some(false)),
+            Some((Some(end), ..)) if end >= answered.seq => return Ok(Some(true)),
+            Some((Some(_), ..)) => {}
+            // A server of an earlier version has recorded it, and nothing of it is ever freed.
+            Some((None, _, true)) => return Ok(Some(true)),
+            Some((None, _, false)) | None => return Ok(None),
         }
         let epochs = (answered.epoch, answered.epoch);
         deny(&mut writing, shard, epochs).await.map_err(failed(COMPARE))?;
