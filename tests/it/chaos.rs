@@ -14,6 +14,8 @@ mod waits;
 use std::ops::Range;
 use std::time::Duration;
 
+use quetra::proto::v1::Durability;
+
 use self::fault::Fault;
 use self::scene::{Home, Scene};
 use crate::checker::escrow::Answers;
@@ -69,6 +71,10 @@ async fn three_servers_keep_every_invariant_whatever_fails() {
 
 /// Each fault of a Redis once at one level, and in the long form every fault at each.
 async fn three_servers_on_redis(level: &'static str, answers: Answers) {
+    three_servers_on_any_redis(Home::redis(level, answers), answers).await;
+}
+
+async fn three_servers_on_any_redis(home: Home, answers: Answers) {
     let (once, all) = match answers {
         Answers::Recorded => (Fault::KINDS..Fault::KINDS_WITH_LOSS, Fault::KINDS_WITH_LOSS),
         Answers::Ahead => (Fault::KINDS..Fault::KINDS_WITH_REDIS - 1, Fault::KINDS_WITH_REDIS),
@@ -76,7 +82,7 @@ async fn three_servers_on_redis(level: &'static str, answers: Answers) {
             (Fault::KINDS_WITH_REDIS - 2..Fault::KINDS_WITH_LOSS, Fault::KINDS_WITH_LOSS)
         }
     };
-    three_servers_on(Home::redis(level, answers), once, all).await;
+    three_servers_on(home, once, all).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,10 +95,13 @@ async fn three_servers_on_a_redis_keep_what_is_promised_at_durable() {
     three_servers_on_redis("durable", Answers::Ahead).await;
 }
 
-/// What was answered may be lost with the disk; what was leased must not be spent twice for that.
+/// What was answered may be lost with the disk; what was leased must not be spent twice for that,
+/// whatever the levels of mandates beside each other.
 #[tokio::test(flavor = "multi_thread")]
-async fn three_servers_on_a_redis_that_forgets_overspend_nothing_at_durable() {
-    three_servers_on_redis("durable", Answers::MayBeLost).await;
+async fn three_servers_on_a_redis_that_forgets_overspend_nothing_at_mixed_levels() {
+    let levels = &[Durability::Unspecified, Durability::Strict, Durability::Fast];
+    let home = Home::redis("durable", Answers::MayBeLost).asked_for(levels);
+    three_servers_on_any_redis(home, Answers::MayBeLost).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

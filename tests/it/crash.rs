@@ -61,7 +61,7 @@ impl Scene {
         let preload = preload(&folder);
         let process = Process::start_with(folder.path(), preload.as_deref());
         let (address, url) = watch::channel(vec![process.url.clone()]);
-        let shared = Shared::new(url, &admin_key(&folder)).await;
+        let shared = Shared::new(url, &admin_key(&folder), &[]).await;
         let mut spenders = JoinSet::new();
         for name in 0..CLIENTS {
             spenders.spawn(Client::new(&shared, name).spend());

@@ -56,7 +56,7 @@ impl Scene {
         let servers = LOGS.map(|log| Arc::new(Mutex::new(site.serve(log))));
         let urls = servers.iter().map(|server| server.lock().unwrap().url.clone()).collect();
         let (addresses, urls) = watch::channel(urls);
-        let shared = Shared::new(urls, &site.key).await;
+        let shared = Shared::new(urls, &site.key, &[]).await;
         let mut spenders = JoinSet::new();
         for name in 0..CLIENTS {
             spenders.spawn(Client::new(&shared, name).spend());

@@ -393,11 +393,28 @@ impl Clients {
         budget: v1::Budget,
         rules: Vec<v1::Rule>,
     ) -> (String, String) {
+        self.agent_asking(v1::Durability::Unspecified, budget, rules).await
+    }
+
+    /// The same, with a mandate that asks for a level.
+    pub(crate) async fn agent_asking(
+        &mut self,
+        durability: v1::Durability,
+        budget: v1::Budget,
+        rules: Vec<v1::Rule>,
+    ) -> (String, String) {
         let name = format!("agent {}", unique());
         let request = v1::RegisterAgentRequest { name, ..Default::default() };
         let agent = self.agents.register_agent(request).await.unwrap().into_inner();
         let agent_id = agent.agent.unwrap().id;
-        let mandate_id = self.mandate(&agent_id, budget, rules).await;
+        let request = v1::CreateMandateRequest {
+            budget: Some(budget),
+            rules,
+            durability: durability.into(),
+            ..a_mandate(&agent_id)
+        };
+        let created = self.mandates.create_mandate(request).await.unwrap().into_inner();
+        let mandate_id = created.mandate.unwrap().id;
         let request = v1::ActivateMandateRequest { mandate_id: mandate_id.clone() };
         self.mandates.activate_mandate(request).await.unwrap();
         (agent_id, mandate_id)
@@ -410,13 +427,8 @@ impl Clients {
         budget: v1::Budget,
         rules: Vec<v1::Rule>,
     ) -> String {
-        let request = v1::CreateMandateRequest {
-            agent_id: agent_id.to_owned(),
-            name: "a mandate".to_owned(),
-            budget: Some(budget),
-            rules,
-            ..Default::default()
-        };
+        let budget = Some(budget);
+        let request = v1::CreateMandateRequest { budget, rules, ..a_mandate(agent_id) };
         let created = self.mandates.create_mandate(request).await.unwrap().into_inner();
         created.mandate.unwrap().id
     }
@@ -425,6 +437,11 @@ impl Clients {
     pub(crate) async fn spend(&mut self, request: v1::EvaluateRequest) -> v1::EvaluateResponse {
         self.evaluate.evaluate(request).await.unwrap().into_inner()
     }
+}
+
+fn a_mandate(agent_id: &str) -> v1::CreateMandateRequest {
+    let (agent_id, name) = (agent_id.to_owned(), "a mandate".to_owned());
+    v1::CreateMandateRequest { agent_id, name, ..Default::default() }
 }
 
 /// A number that no other call in this process gets.

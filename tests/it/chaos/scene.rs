@@ -9,6 +9,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use quetra::proto::v1;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -39,6 +40,8 @@ const A_WHILE: Duration = Duration::from_millis(400);
 pub(super) struct Home {
     redis: Option<RedisHome>,
     cluster: Option<ClusterHome>,
+    /// What mandates ask for, in turn.
+    levels: &'static [v1::Durability],
 }
 
 /// A Redis Cluster that money is leased to.
@@ -67,14 +70,20 @@ impl Home {
     pub(super) fn redis(level: &'static str, answers: Answers) -> Self {
         let fsync = if level == "durable" { "always" } else { "everysec" };
         let redis = Mutex::new(Redis::start(fsync));
-        Self { redis: Some(RedisHome { redis, level, answers }), cluster: None }
+        Self { redis: Some(RedisHome { redis, level, answers }), ..Self::default() }
     }
 
     /// A Redis Cluster beside it.
     pub(super) fn redis_cluster(level: &'static str, answers: Answers) -> Self {
         let fsync = if level == "durable" { "always" } else { "everysec" };
         let (nodes, at) = (RedisCluster::start(fsync), Mutex::new(None));
-        Self { redis: None, cluster: Some(ClusterHome { nodes, at, level, answers }) }
+        Self { cluster: Some(ClusterHome { nodes, at, level, answers }), ..Self::default() }
+    }
+
+    /// The same with mandates that ask for these levels.
+    pub(super) const fn asked_for(mut self, levels: &'static [v1::Durability]) -> Self {
+        self.levels = levels;
+        self
     }
 
     /// When an answer counts.
@@ -224,7 +233,7 @@ impl Scene {
         }
         let urls = replicas.iter().map(|replica| format!("http://{}", replica.front.address()));
         let (_, urls) = watch::channel(urls.collect());
-        let shared = Shared::new(urls, &site.key).await;
+        let shared = Shared::new(urls, &site.key, home.levels).await;
         if home.answers() != Answers::Recorded {
             shared.give_up();
         }

@@ -9,6 +9,9 @@ use std::fmt;
 use super::fault::{Fault, RedisFault};
 use crate::checker::history::{Call, Outcome, Request};
 
+/// How soon a question that has no answer is asked again, in milliseconds.
+const AT_ONCE: u64 = 500;
+
 /// A fault, from when until when it was made, in milliseconds since the run began.
 pub(super) struct Made {
     pub(super) fault: Fault,
@@ -69,19 +72,28 @@ impl Told {
     }
 }
 
-/// When each question was first asked, and when it was first answered.
+/// When each question was asked, and when it was answered or refused. A question that is given up
+/// and asked again much later, as an old one, is another one then.
 fn questions(history: &[Call]) -> Vec<(u64, u64)> {
-    let mut questions = BTreeMap::<&str, (u64, u64)>::new();
+    let mut keys = BTreeMap::<&str, Vec<&Call>>::new();
     for call in history {
         if let Request::Evaluate { key, .. } = &call.request {
-            let (asked, told) = questions.entry(key).or_insert((u64::MAX, u64::MAX));
-            *asked = call.ms.0.min(*asked);
-            if matches!(call.outcome, Outcome::Decided(_)) {
-                *told = call.ms.1.min(*told);
-            }
+            keys.entry(key).or_default().push(call);
         }
     }
-    questions.into_values().filter(|(_, told)| *told < u64::MAX).collect()
+    let mut questions = Vec::new();
+    for calls in keys.values_mut() {
+        calls.sort_unstable_by_key(|call| call.ms);
+        let mut asked = None;
+        for (call, before) in calls.iter().zip([None].into_iter().chain(calls.iter().map(Some))) {
+            let is_again = before.is_some_and(|before| call.ms.0 < before.ms.1 + AT_ONCE);
+            let since = asked.filter(|_| is_again).unwrap_or(call.ms.0);
+            let is_told = call.outcome != Outcome::Unknown;
+            asked = (!is_told).then_some(since);
+            questions.extend(is_told.then_some((since, call.ms.1)));
+        }
+    }
+    questions
 }
 
 /// How many processes a fault ends.

@@ -98,15 +98,21 @@ fn outcome_of(error: &Status) -> Outcome {
 }
 
 impl Shared {
-    /// Makes agents with mandates, on a server that runs.
-    pub(crate) async fn new(urls: watch::Receiver<Vec<String>>, admin_key: &str) -> Arc<Self> {
+    /// Makes agents with mandates, on a server that runs; they ask for these levels in turn, or for
+    /// none.
+    pub(crate) async fn new(
+        urls: watch::Receiver<Vec<String>>,
+        admin_key: &str,
+        levels: &[v1::Durability],
+    ) -> Arc<Self> {
         let first = urls.borrow()[0].clone();
         let mut admin = connect_within(PREPARATION, &first, admin_key);
         let rich = usize::try_from(setting("QUETRA_RICH", 0)).unwrap();
         let mut agents = Vec::new();
-        for limit in std::iter::repeat_n(RICH, rich).chain([500; 4]) {
-            let (agent_id, mandate_id) =
-                admin.agent_with_mandate(budget(limit, AMOUNT_MAX), Vec::new()).await;
+        let levels = levels.iter().copied().cycle().map(Some).chain(std::iter::repeat(None));
+        for (limit, level) in std::iter::repeat_n(RICH, rich).chain([500; 4]).zip(levels) {
+            let (level, budget) = (level.unwrap_or_default(), budget(limit, AMOUNT_MAX));
+            let (agent_id, mandate_id) = admin.agent_asking(level, budget, Vec::new()).await;
             agents.push(Target { agent_id, mandate_id });
         }
         let rich = agents.drain(..rich).collect();
