@@ -167,9 +167,12 @@ impl<'a> Case<'a> {
     }
 
     /// When it was decided, as seen from outside: after the first of these and before the second.
+    /// An answer that is earlier than the row tells of what was lost, where that may be.
     fn span(&self) -> Option<(&'a Call, u64)> {
         let first = self.calls.iter().min_by_key(|call| call.invoked)?;
-        let end = self.answers().map(|(call, _)| call.completed).min();
+        let row = self.rows.first().map_or(i64::MIN, |row| row.decided_at);
+        let of_row = self.answers().filter(|(_, answer)| answer.decided_at >= row);
+        let end = of_row.map(|(call, _)| call.completed).min();
         Some((first, end.unwrap_or(u64::MAX)))
     }
 }
