@@ -147,8 +147,8 @@ impl Proxy {
         self.wires.passage(way).send_replace(passage);
     }
 
-    /// Delivers so many pieces more of what clients send, and then lets nothing come back, until the
-    /// way down is opened; waits for that at most as long.
+    /// Delivers so many pieces more of what clients send, and then lets nothing come back, until
+    /// the way down is opened; waits for that at most as long.
     pub(crate) async fn cut_behind(&self, pieces: usize, longest: Duration) {
         let mut left = self.wires.left.subscribe();
         self.wires.left.send_replace(pieces);

@@ -32,8 +32,8 @@ pub(super) enum Fault {
     Kill(usize),
     /// Killed while a client has a decision in its hands and nobody has anything else.
     KillOnDecision(usize),
-    /// Killed when so many pieces more of what it sends to a store have arrived there: what the last
-    /// one asked for is done, and nobody is told.
+    /// Killed when so many pieces more of what it sends to a store have arrived there: what the
+    /// last one asked for is done, and nobody is told.
     KillBehind(usize, Wire, usize),
     /// All killed at once.
     KillAll,
