@@ -159,6 +159,8 @@ impl Findings {
 struct Case<'a> {
     calls: Vec<&'a Call>,
     rows: Vec<&'a Entry>,
+    /// Whether what was answered may not be what is recorded.
+    may_be_lost: bool,
 }
 
 impl<'a> Case<'a> {
@@ -167,10 +169,11 @@ impl<'a> Case<'a> {
     }
 
     /// When it was decided, as seen from outside: after the first of these and before the second.
-    /// An answer that is earlier than the row tells of what was lost, where that may be.
+    /// Where answers may be lost, one that is earlier than the row tells of what was.
     fn span(&self) -> Option<(&'a Call, u64)> {
         let first = self.calls.iter().min_by_key(|call| call.invoked)?;
-        let row = self.rows.first().map_or(i64::MIN, |row| row.decided_at);
+        let row = self.rows.first().filter(|_| self.may_be_lost);
+        let row = row.map_or(i64::MIN, |row| row.decided_at);
         let of_row = self.answers().filter(|(_, answer)| answer.decided_at >= row);
         let end = of_row.map(|(call, _)| call.completed).min();
         Some((first, end.unwrap_or(u64::MAX)))
@@ -188,6 +191,10 @@ fn cases<'a>(history: &'a [Call], books: &'a Books) -> Cases<'a> {
     }
     for row in &books.entries {
         cases.entry((row.agent.clone(), row.key.clone())).or_default().rows.push(row);
+    }
+    let answers = books.escrow.as_ref().map(|escrow| escrow.answers);
+    if answers == Some(Answers::MayBeLost) {
+        cases.values_mut().for_each(|case| case.may_be_lost = true);
     }
     cases
 }

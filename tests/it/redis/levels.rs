@@ -26,10 +26,7 @@ const LOOKED: std::time::Duration = std::time::Duration::from_millis(1_500);
 
 /// A new agent whose mandate asks for a level; the ids of both.
 async fn asking(admin: &mut Clients, durability: Durability) -> (String, String) {
-    let (agent, draft) = drafted(admin, durability).await;
-    let request = v1::ActivateMandateRequest { mandate_id: draft.clone() };
-    admin.mandates.activate_mandate(request).await.unwrap();
-    (agent, draft)
+    admin.agent_asking(durability, budget(400, 10), Vec::new()).await
 }
 
 /// The same, not in force.
@@ -260,6 +257,7 @@ async fn a_level_that_redis_cannot_keep_is_refused_with_the_setting_to_change() 
     assert!(said.contains("appendfsync = everysec, and durable needs always"), "{said}");
     // Whoever runs already keeps the promise by another way, as soon as it has looked.
     tokio::time::sleep(LOOKED).await;
+    assert_eq!(level(&mut admin, &agent).await, Durability::Durable);
     let pool = owner(&server).await;
     assert_eq!(waits_for_postgres(&pool, &admin, &agent).await, Durability::Durable);
     pool.close().await;
