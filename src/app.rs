@@ -209,14 +209,17 @@ impl Parts {
         });
     }
 
-    /// Forgets the answers to mutations that nobody repeats any more.
+    /// Forgets the answers to mutations that nobody repeats any more, and makes room in time.
     fn start_forgetting(&self) {
-        let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+        let (engine, database) = (Arc::clone(&self.engine), self.database.clone());
+        let stop = self.stop.clone();
         self.tasks.spawn(async move {
+            database.part_record().await;
             while stop.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_some() {
                 if let Err(error) = engine.forget_receipts().await {
                     tracing::warn!(%error, "old receipts could not be forgotten");
                 }
+                database.part_record().await;
             }
         });
     }

@@ -31,7 +31,8 @@ pub(super) const fn level(redis: &RedisConfig) -> Durability {
     }
 }
 
-/// An open database.
+/// An open database; clones share its connections.
+#[derive(Clone)]
 pub(super) enum Database {
     Sqlite(SqliteStore),
     Postgres(PostgresStore),
@@ -80,6 +81,24 @@ impl Database {
         match self {
             Self::Sqlite(store) => store.check().await,
             Self::Postgres(store) => store.check().await,
+        }
+    }
+
+    /// Makes room in time for the decisions of next year; says in the log where it cannot.
+    pub(super) async fn part_record(&self) {
+        let Self::Postgres(store) = self else { return };
+        match store.part_record().await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(
+                "next year's decisions are recorded in `spend_later`, as there are such already; \
+                 is the clock of a server ahead?"
+            ),
+            Err(error) => tracing::warn!(
+                %error,
+                "no part could be made for next year's decisions: they would be recorded in \
+                 `spend_later`; if the server's role may not, run `quetra migrate \
+                 --application-role` again"
+            ),
         }
     }
 

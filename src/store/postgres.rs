@@ -22,10 +22,12 @@ mod catalogue;
 mod dialect;
 mod failure;
 mod lists;
+mod parts;
 mod roles;
 
 use failure::{OLDEST, Refused};
 pub(crate) use failure::{classify, failed, failed_commit, forgets, may_repeat};
+pub(crate) use parts::rows_at;
 
 /// This home and its driver, for what is included from `sql`.
 use PostgresStore as Store;

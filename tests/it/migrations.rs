@@ -35,8 +35,15 @@ const EXPANSIONS: [(&str, &str, bool); 4] = [
         false,
     ),
     ("validate check", "ALTER TABLE spend VALIDATE CONSTRAINT known_channel", false),
-    ("make index", "CREATE INDEX CONCURRENTLY spend_by_vendor ON spend (org_id, vendor)", true),
+    ("make index", "CREATE INDEX CONCURRENTLY act_by_subject ON act (org_id, subject)", true),
 ];
+
+/// An index on the record is made part by part: the whole is valid once it has one of each.
+const INDEX_OF_ALL: &str = "CREATE INDEX spend_by_vendor ON ONLY spend (org_id, vendor)";
+const PARTS: &str = "SELECT inhrelid::regclass::text FROM pg_inherits
+    WHERE inhparent = 'spend'::regclass";
+const IS_VALID: &str =
+    "SELECT indisvalid FROM pg_index WHERE indexrelid = 'spend_by_vendor'::regclass";
 
 fn expansions() -> Migrator {
     let migrations = (9_001..).zip(EXPANSIONS).map(|(version, (name, sql, no_transaction))| {
@@ -60,6 +67,22 @@ async fn spend(mut client: Clients, agent: String, stop: Arc<AtomicBool>) -> i64
     approved
 }
 
+async fn index_parts(owner: &mut PgConnection) {
+    sqlx::query(INDEX_OF_ALL).execute(&mut *owner).await.unwrap();
+    let parts = sqlx::query_scalar::<_, String>(PARTS).fetch_all(&mut *owner).await.unwrap();
+    assert!(parts.len() > 1, "{parts:?}");
+    for part in parts {
+        for statement in [
+            format!("CREATE INDEX CONCURRENTLY {part}_by_vendor ON {part} (org_id, vendor)"),
+            format!("ALTER INDEX spend_by_vendor ATTACH PARTITION {part}_by_vendor"),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *owner).await.unwrap();
+        }
+    }
+    let is_valid = sqlx::query_scalar::<_, bool>(IS_VALID).fetch_one(owner).await.unwrap();
+    assert!(is_valid, "the index of the whole record");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_decide_while_the_schema_is_expanded_and_refuse_to_start_on_it() {
     let one = Server::on(Engine::Postgres).await;
@@ -78,6 +101,7 @@ async fn servers_decide_while_the_schema_is_expanded_and_refuse_to_start_on_it()
     let url = url.expose().to_owned();
     let mut owner = PgConnection::connect(&as_owner(&url)).await.unwrap();
     expansions().run(&mut owner).await.unwrap();
+    index_parts(&mut owner).await;
     // Written by a later release, read by this one.
     let written = sqlx::query("UPDATE spend SET channel = 'api'").execute(&mut owner).await;
     assert!(written.unwrap().rows_affected() > 0);

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 
-use super::{PostgresStore, failed};
+use super::{PostgresStore, failed, rows_at};
 use crate::domain::id::{AgentId, OrgId, TransactionId};
 use crate::domain::transaction::TransactionRecord;
 use crate::store::sql::spends::{COLUMNS, DUE, SpendRow, due};
@@ -18,12 +18,12 @@ use crate::store::{StoreError, TOTAL_MAX, TransactionFilter, TransactionPage, Tr
 /// The sequence number of the first entry at or after a time, found by halving.
 const FIRST_AT: &str = "
 WITH RECURSIVE search (low, high) AS (
-    SELECT 1::bigint, coalesce(max(seq), 0) + 1 FROM spend WHERE org_id = $1
+    SELECT 1::bigint, coalesce(max(seq), 0) + 1 FROM spend_by_id WHERE org_id = $1
     UNION ALL
     SELECT CASE WHEN found.decided_at < $2 THEN halved.middle + 1 ELSE halved.low END,
         CASE WHEN found.decided_at < $2 THEN halved.high ELSE halved.middle END
     FROM (SELECT low, high, (low + high) / 2 AS middle FROM search WHERE low < high) halved
-    JOIN spend found ON found.org_id = $1 AND found.seq = halved.middle)
+    JOIN spend_by_id found ON found.org_id = $1 AND found.seq = halved.middle)
 SELECT max(low) FROM search";
 
 const LATENESS: &str = "SELECT late_micros FROM ledger_head WHERE org_id = $1";
@@ -105,7 +105,7 @@ impl TransactionStore for PostgresStore {
         id: TransactionId,
     ) -> Result<Option<TransactionRecord>, StoreError> {
         const READ: &str = "read a transaction";
-        let sql = format!("SELECT {COLUMNS} FROM spend WHERE id = $1 AND org_id = $2");
+        let sql = rows_at("SELECT * FROM spend_by_id WHERE id = $1 AND org_id = $2");
         let row = sqlx::query_as::<_, SpendRow>(AssertSqlSafe(sql))
             .bind(id.as_bytes().as_slice())
             .bind(org.as_bytes().as_slice())
@@ -122,10 +122,11 @@ impl TransactionStore for PostgresStore {
         (agent, key): (AgentId, &str),
     ) -> Result<Option<TransactionRecord>, StoreError> {
         const READ: &str = "read a transaction";
-        let sql = format!(
-            "SELECT {COLUMNS} FROM spend WHERE id >= $1 AND id <= $2 AND org_id = $3
-            AND agent_id = $4 AND idempotency_key = $5 ORDER BY id LIMIT 16"
+        let used = rows_at(
+            "SELECT * FROM spend_by_id WHERE id >= $1 AND id <= $2 AND org_id = $3
+            ORDER BY id LIMIT 16",
         );
+        let sql = format!("{used} WHERE agent_id = $4 AND idempotency_key = $5");
         let ends = [0, u8::MAX].map(|end| [id.key_part(), [end; 8]].concat());
         let [low, high] = ends;
         let rows = sqlx::query_as::<_, SpendRow>(AssertSqlSafe(sql))

@@ -10,7 +10,7 @@ use super::{PostgresStore, Refused, failed, refuse};
 use crate::store::StoreError;
 
 /// Everything that a server does with each table.
-const PRIVILEGES: [(&str, &str); 22] = [
+const PRIVILEGES: [(&str, &str); 23] = [
     ("organization", "SELECT, INSERT, UPDATE"),
     ("ledger_head", "SELECT, INSERT, UPDATE"),
     ("signing_key", "SELECT, INSERT"),
@@ -27,6 +27,8 @@ const PRIVILEGES: [(&str, &str); 22] = [
         UPDATE (state, settled, refunded, updated_at, due_at, paid, repaid, followup,
             approvals_before, sum_before)",
     ),
+    // Written by deciding.
+    ("spend_by_id", "SELECT"),
     // Appended to, and nothing else.
     ("act", "SELECT, INSERT"),
     ("journal", "SELECT, INSERT"),
@@ -81,7 +83,8 @@ impl PostgresStore {
             // What an earlier version allowed and this one does not need ends.
             format!("REVOKE ALL ON {table} FROM {role}; GRANT {privileges} ON {table} TO {role}")
         });
-        for statement in std::iter::once(usage).chain(tables) {
+        let part = format!("GRANT EXECUTE ON FUNCTION part_record() TO {role}");
+        for statement in std::iter::once(usage).chain(tables).chain([part]) {
             let granted = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *granting).await;
             granted.map_err(failed(GRANT))?;
         }

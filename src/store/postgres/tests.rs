@@ -7,6 +7,7 @@ use super::*;
 use crate::store::sql::explain;
 use crate::store::{CatalogueWriter, TransactionFilter, TransactionStore};
 
+mod parts;
 mod wall;
 
 #[tokio::test]

@@ -207,6 +207,10 @@ pub(crate) struct Indexes {
     pub(crate) approvals: Vec<(String, i64, i64, i64, i64, i64)>,
 }
 
+/// Where the decision of an id is, as a table beside the record in parts has it: id, organization,
+/// place and time.
+pub(crate) type Name = (String, String, i64, i64);
+
 /// Everything, after the last call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Books {
@@ -217,6 +221,8 @@ pub(crate) struct Books {
     pub(crate) counters: Vec<Counter>,
     pub(crate) heads: Vec<Head>,
     pub(crate) indexes: Option<Indexes>,
+    /// Of Postgres alone.
+    pub(crate) names: Option<Vec<Name>>,
     pub(crate) agents: HashMap<String, Agent>,
     /// Whether each organization is frozen.
     pub(crate) orgs: HashMap<String, bool>,

@@ -17,7 +17,7 @@ use quetra::domain::period::parse_zone;
 use quetra::domain::transaction::TransactionRecord;
 use quetra::store::Change;
 
-use super::books::{Agent, Books, Counter, Entry, Head, Indexes, Seen, Terms};
+use super::books::{Agent, Books, Counter, Entry, Head, Indexes, Name, Seen, Terms};
 use super::escrow::{Escrow, Lease, Shard};
 use super::history::{self, Call, Outcome, Request, Switch};
 use super::{acquit, violations};
@@ -323,6 +323,7 @@ impl Maker {
         let orgs = self.catalogue.orgs.iter();
         let books = Books {
             indexes: self.is_shared.then(|| indexes(&entries)),
+            names: (!self.is_shared).then(|| names(&entries)),
             counters: self.counters(),
             heads: heads.collect(),
             terms: versions.collect(),
@@ -461,6 +462,11 @@ fn indexes(entries: &[Entry]) -> Indexes {
         by_agent: entries.iter().map(|entry| (entry.agent.clone(), entry.seq)).collect(),
         approvals: approved.collect(),
     }
+}
+
+fn names(entries: &[Entry]) -> Vec<Name> {
+    let name = |entry: &Entry| (entry.id.clone(), entry.org.clone(), entry.seq, entry.decided_at);
+    entries.iter().map(name).collect()
 }
 
 /// How many stories the normal run tells.

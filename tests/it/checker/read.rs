@@ -218,6 +218,12 @@ impl Books {
         let heads =
             heads.into_iter().map(|(org, seq, floor)| Head { org: hex::encode(org), seq, floor });
         books.heads = heads.collect();
+        let names: Vec<(Bytes, Bytes, i64, i64)> =
+            rows!(&pool, "SELECT id, org_id, seq, decided_at FROM spend_by_id");
+        let name = |(id, org, seq, at): (Bytes, Bytes, i64, i64)| {
+            (hex::encode(id), hex::encode(org), seq, at)
+        };
+        books.names = Some(names.into_iter().map(name).collect());
         pool.close().await;
         books
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::books::{Books, Entry, Indexes};
+use super::books::{Books, Entry, Indexes, Name};
 use super::caps::counts;
 use super::{Findings, Invariant, by_mandate};
 
@@ -23,6 +23,9 @@ pub(super) fn check(books: &Books, found: &mut Findings) {
     heads(books, found);
     if let Some(indexes) = &books.indexes {
         check_indexes(indexes, books, found);
+    }
+    if let Some(names) = &books.names {
+        check_names(names, books, found);
     }
     bounds(books, found);
     secrets(books, found);
@@ -165,6 +168,24 @@ fn check_indexes(indexes: &Indexes, books: &Books, found: &mut Findings) {
         (format!("{mandate} {at} {:?} {amount}", (count, sum)), *seq)
     });
     compare("mandate", indexed.collect(), approved.collect());
+}
+
+/// Each decision of a record in parts is found by its id, and by no other.
+fn check_names(names: &[Name], books: &Books, found: &mut Findings) {
+    let entries = books
+        .entries
+        .iter()
+        .map(|entry| ((entry.id.clone(), entry.org.clone(), entry.seq, entry.decided_at), entry));
+    let entries = entries.collect::<BTreeMap<_, _>>();
+    for name in names.iter().filter(|name| !entries.contains_key(*name)) {
+        let what = format!("{} is said to be in place {} and is not", name.0, name.2);
+        found.rows(Invariant::Convergence, what, &[]);
+    }
+    let names = names.iter().collect::<BTreeSet<_>>();
+    for (name, entry) in entries.iter().filter(|(name, _)| !names.contains(name)) {
+        let what = format!("{} is not found by its id", name.0);
+        found.rows(Invariant::Convergence, what, &[*entry]);
+    }
 }
 
 /// Nothing is stored that is larger than the contract allows.

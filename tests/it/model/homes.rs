@@ -66,7 +66,7 @@ const POSTGRES_STATE: &str = "SELECT json_build_object(
 const EMPTY: &str = "DELETE FROM lease; DELETE FROM shard_authority; DELETE FROM shard_epoch;
     DELETE FROM act; DELETE FROM journal; DELETE FROM journal_head;
     DELETE FROM journal_checkpoint; DELETE FROM budget_mark;
-    DELETE FROM spend; DELETE FROM counter; DELETE FROM receipt;
+    DELETE FROM spend; DELETE FROM spend_by_id; DELETE FROM counter; DELETE FROM receipt;
     DELETE FROM api_key; DELETE FROM mandate_version; DELETE FROM mandate; DELETE FROM agent;
     DELETE FROM signing_key; DELETE FROM ledger_head; DELETE FROM organization";
 

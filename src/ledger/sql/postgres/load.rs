@@ -19,7 +19,8 @@ use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
 use crate::domain::ledger::{Approval, Book, Charge, CounterKey, Level, Tally};
 use crate::domain::mandate::MandateStatus;
 use crate::domain::transaction::TransactionRecord;
-use crate::store::sql::spends::{COLUMNS, SpendRow, counter_key, subject_text};
+use crate::store::postgres::rows_at;
+use crate::store::sql::spends::{SpendRow, counter_key, subject_text};
 
 const STANDINGS: &str = "
 SELECT 'o', id, version, frozen, NULL, NULL FROM organization WHERE id = ANY($1)
@@ -29,15 +30,15 @@ UNION ALL
 SELECT 'm', id, version, NULL, status, NULL FROM mandate WHERE id = ANY($3)";
 
 pub(super) static KNOWN: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {COLUMNS} FROM spend WHERE id = ANY($1)"));
+    LazyLock::new(|| rows_at("SELECT * FROM spend_by_id WHERE id = ANY($1)"));
 
 /// The records of keys: a few, as a key may have been used for two requests, and parts of digests
 /// may be the same. The limit keeps the plan at one look into the index for each.
 static OF_KEYS: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "SELECT found.* FROM unnest($1::bytea[], $2::bytea[]) AS asked (low, high)
-        CROSS JOIN LATERAL (SELECT {COLUMNS} FROM spend
-            WHERE id >= asked.low AND id <= asked.high ORDER BY id LIMIT 16) found"
+    rows_at(
+        "SELECT used.* FROM unnest($1::bytea[], $2::bytea[]) AS asked (low, high)
+        CROSS JOIN LATERAL (SELECT * FROM spend_by_id
+            WHERE id >= asked.low AND id <= asked.high ORDER BY id LIMIT 16) used",
     )
 });
 

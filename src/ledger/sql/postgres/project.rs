@@ -63,14 +63,15 @@ WITH first AS (
     WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at < $2
     ORDER BY decided_at DESC, seq DESC LIMIT 1),
 counted AS (
-    SELECT org_id, seq,
+    SELECT org_id, seq, decided_at,
         coalesce((SELECT approvals FROM first), 0) + row_number() OVER place - 1 AS approvals,
         (coalesce((SELECT total FROM first), 0) + sum(amount) OVER place - amount)::bigint AS total
     FROM spend
     WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at >= $2
     WINDOW place AS (ORDER BY decided_at, seq ROWS UNBOUNDED PRECEDING))
 UPDATE spend SET approvals_before = counted.approvals, sum_before = counted.total FROM counted
-WHERE spend.org_id = counted.org_id AND spend.seq = counted.seq
+WHERE (spend.org_id, spend.seq, spend.decided_at)
+        = (counted.org_id, counted.seq, counted.decided_at)
     AND (spend.approvals_before, spend.sum_before) <> (counted.approvals, counted.total)";
 
 /// Who looks for a time in the record has to know.
@@ -260,7 +261,7 @@ async fn known(
 ) -> Result<HashSet<TransactionId>, Failed> {
     let ids = decisions.iter().map(|(_, record)| record.id.as_bytes().to_vec());
     let ids = ids.collect::<HashSet<_>>().into_iter().collect::<Vec<_>>();
-    let rows = sqlx::query_scalar::<_, Vec<u8>>("SELECT id FROM spend WHERE id = ANY($1)");
+    let rows = sqlx::query_scalar::<_, Vec<u8>>("SELECT id FROM spend_by_id WHERE id = ANY($1)");
     let rows = rows.bind(ids).fetch_all(connection).await?;
     rows.iter().map(|found| Ok(TransactionId::from_bytes(id(found)?))).collect()
 }

@@ -43,7 +43,8 @@ UPDATE spend SET state = now.state, settled = now.settled, refunded = now.refund
 FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
     $7::bigint[], $8::bigint[], $9::text[])
     AS now (id, state, settled, refunded, updated_at, due_at, paid, repaid, followup)
-WHERE spend.id = now.id";
+JOIN spend_by_id place ON place.id = now.id
+WHERE (spend.org_id, spend.seq, spend.decided_at) = (place.org_id, place.seq, place.decided_at)";
 
 /// Numbers them behind the last one, in order.
 const ACTS: &str = "

@@ -80,6 +80,14 @@ pub(super) const SEEDS: &[Seed] = &[
         run.books.indexes.as_mut()?.by_agent.push(("0".repeat(32), 1));
         Some(())
     }),
+    ("a decision without a name", Convergence, 1, |run| {
+        run.books.names.as_mut()?.pop()?;
+        Some(())
+    }),
+    ("a name that leads into the part of another year", Convergence, 0, |run| {
+        run.books.names.as_mut()?.first_mut()?.3 += 1;
+        Some(())
+    }),
     ("an outbox that is not recorded to its end", Convergence, 0, |run| {
         shard(run)?.position = (2, 1);
         Some(())
