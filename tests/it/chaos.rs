@@ -79,7 +79,7 @@ async fn three_servers_on_any_redis(home: Home, answers: Answers) {
         Answers::Recorded => (Fault::KINDS..Fault::KINDS_WITH_LOSS, Fault::KINDS_WITH_LOSS),
         Answers::Ahead => (Fault::KINDS..Fault::KINDS_WITH_REDIS - 1, Fault::KINDS_WITH_REDIS),
         Answers::MayBeLost => {
-            (Fault::KINDS_WITH_REDIS - 2..Fault::KINDS_WITH_LOSS, Fault::KINDS_WITH_LOSS)
+            (Fault::KINDS_WITH_REDIS - 3..Fault::KINDS_WITH_LOSS, Fault::KINDS_WITH_LOSS)
         }
     };
     three_servers_on(home, once, all).await;

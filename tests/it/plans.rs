@@ -54,8 +54,8 @@ SELECT pg_stat_force_next_flush()";
 
 /// Tables that grow; those with a row or two for each organization are small here.
 const READ_WHOLE: &str = "SELECT relname::text FROM pg_stat_user_tables
-    WHERE seq_scan > 0 AND (relname LIKE 'spend%' OR relname IN ('agent', 'mandate', 'mandate_version', 'api_key',
-        'receipt', 'counter', 'organization')) ORDER BY 1";
+    WHERE seq_scan > 0 AND (relname LIKE 'spend%' OR relname IN ('agent', 'mandate',
+        'mandate_version', 'api_key', 'receipt', 'counter', 'organization')) ORDER BY 1";
 
 async fn run(owner: &mut PgConnection, sql: &str) {
     for statement in sql.split(";\n") {

@@ -4,7 +4,8 @@
 //! What is sent into a cut is kept and delivered when it heals, as TCP would send it again, unless
 //! the connection is ended meanwhile. Not here: loss of single packets, which TCP hides.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,6 +46,16 @@ struct Wires {
 }
 
 impl Wires {
+    fn to(upstream: SocketAddr) -> Arc<Self> {
+        Arc::new(Self {
+            upstream: Mutex::new(upstream),
+            up: watch::Sender::new(Passage::Open),
+            down: watch::Sender::new(Passage::Open),
+            ends: watch::Sender::new(0),
+            left: watch::Sender::new(0),
+        })
+    }
+
     fn passage(&self, way: Way) -> &watch::Sender<Passage> {
         match way {
             Way::Up => &self.up,
@@ -69,6 +80,15 @@ impl Wires {
 pub(crate) struct Proxy {
     address: SocketAddr,
     wires: Arc<Wires>,
+    task: JoinHandle<()>,
+}
+
+/// A proxy whose clients come from addresses of their own, each with wires that are cut apart from
+/// those of the others.
+pub(crate) struct Exchange {
+    address: SocketAddr,
+    upstream: SocketAddr,
+    wires: Arc<Mutex<HashMap<IpAddr, Arc<Wires>>>>,
     task: JoinHandle<()>,
 }
 
@@ -116,13 +136,7 @@ impl Proxy {
     pub(crate) async fn to(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let wires = Arc::new(Wires {
-            upstream: Mutex::new(upstream),
-            up: watch::Sender::new(Passage::Open),
-            down: watch::Sender::new(Passage::Open),
-            ends: watch::Sender::new(0),
-            left: watch::Sender::new(0),
-        });
+        let wires = Wires::to(upstream);
         let carried = Arc::clone(&wires);
         let task = tokio::spawn(async move {
             loop {
@@ -159,6 +173,52 @@ impl Proxy {
     /// Ends every connection, whatever was on its way.
     pub(crate) fn end_all(&self) {
         self.wires.ends.send_modify(|ends| *ends += 1);
+    }
+}
+
+impl Exchange {
+    pub(crate) async fn to(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let wires = Arc::<Mutex<HashMap<_, Arc<Wires>>>>::default();
+        let carried = Arc::clone(&wires);
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((client, from)) = listener.accept().await else { continue };
+                let wires = Self::of(&carried, from.ip(), upstream);
+                let ends = wires.ends.subscribe();
+                tokio::spawn(carry(client, wires, ends));
+            }
+        });
+        Self { address, upstream, wires, task }
+    }
+
+    fn of(
+        wires: &Mutex<HashMap<IpAddr, Arc<Wires>>>,
+        client: IpAddr,
+        upstream: SocketAddr,
+    ) -> Arc<Wires> {
+        let mut wires = wires.lock().unwrap();
+        Arc::clone(wires.entry(client).or_insert_with(|| Wires::to(upstream)))
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Of the connections of one client, those that it makes later too.
+    pub(crate) fn set(&self, client: IpAddr, way: Way, passage: Passage) {
+        let wires = Self::of(&self.wires, client, self.upstream);
+        wires.passage(way).send_replace(passage);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.task.abort();
+        for wires in self.wires.lock().unwrap().values() {
+            wires.ends.send_modify(|ends| *ends += 1);
+        }
     }
 }
 

@@ -52,6 +52,20 @@ async fn server_at(url: &str, level: DurabilityLevel) -> Server {
     Server::with(change, Arc::new(SystemClock)).await
 }
 
+/// Spends one unit at a time until nothing is had in several calls; what that was, which may not be
+/// more than this.
+async fn spend_what_can_be(client: &mut Clients, agent: &str, most: i64) -> i64 {
+    let (mut sum, mut in_vain) = (0, 0);
+    while in_vain < 5 {
+        match call(client, &ask(agent, 1)).await {
+            Some(answer) if answer.decision() == Decision::Approved => sum += 1,
+            Some(_) | None => in_vain += 1,
+        }
+        assert!(sum <= most, "overspent");
+    }
+    sum
+}
+
 /// What came of a call; a failure that may be repeated is `None`.
 async fn call(client: &mut Clients, request: &v1::EvaluateRequest) -> Option<v1::EvaluateResponse> {
     match client.evaluate.evaluate(request.clone()).await {

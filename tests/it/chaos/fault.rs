@@ -62,6 +62,9 @@ pub(super) enum RedisFault {
     /// A replica of it is promoted and this server led to it; for so long the others still reach
     /// the old master, which serves on.
     Promote(usize, Duration),
+    /// Its machine loses power: it starts again on what its disk has, and what it had written
+    /// without a sync may not be there. The number says how much of that is.
+    Power(u64),
     /// Everything in it is deleted while it runs.
     Flush,
     /// It is killed, and starts again with nothing.
@@ -77,10 +80,10 @@ impl Fault {
     pub(super) const KINDS: usize = 14;
 
     /// Those with a Redis too, that keeps what its disk has.
-    pub(super) const KINDS_WITH_REDIS: usize = 21;
+    pub(super) const KINDS_WITH_REDIS: usize = 22;
 
     /// All of them.
-    pub(super) const KINDS_WITH_LOSS: usize = 24;
+    pub(super) const KINDS_WITH_LOSS: usize = 25;
 
     /// A shard that moves to another node of its cluster before each fault of servers and Postgres:
     /// a server that is killed with a decision, and so many more.
@@ -128,9 +131,10 @@ impl Fault {
             17 => Self::Cut(server, Wire::Redis, way, time),
             18 => Self::Slow(server, Wire::Redis, way, time),
             19 => Self::Redis(RedisFault::Promote(server, time)),
-            20 => Self::End(server, Wire::Redis),
-            21 => Self::Redis(RedisFault::Flush),
-            22 => Self::Redis(RedisFault::Empty),
+            20 => Self::Redis(RedisFault::Power(dice.next())),
+            21 => Self::End(server, Wire::Redis),
+            22 => Self::Redis(RedisFault::Flush),
+            23 => Self::Redis(RedisFault::Empty),
             _ => Self::Redis(RedisFault::Old),
         }
     }

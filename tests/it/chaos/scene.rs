@@ -21,7 +21,8 @@ use crate::checker::books::Books;
 use crate::checker::escrow::{Answers, Escrow};
 use crate::checker::history::{Call, Outcome, Request, Switch};
 use crate::crash::load::{Client, Shared};
-use crate::dice::setting;
+use crate::crash::power;
+use crate::dice::{Dice, setting};
 use crate::faults::cluster::{Cluster, Site};
 use crate::harness::redis::Redis;
 use crate::harness::redis_cluster::RedisCluster;
@@ -69,7 +70,7 @@ impl Home {
     /// A Redis beside it, as it has to be for a level.
     pub(super) fn redis(level: &'static str, answers: Answers) -> Self {
         let fsync = if level == "durable" { "always" } else { "everysec" };
-        let redis = Mutex::new(Redis::start(fsync));
+        let redis = Mutex::new(power::noted(fsync));
         Self { redis: Some(RedisHome { redis, level, answers }), ..Self::default() }
     }
 
@@ -379,6 +380,10 @@ impl Scene {
                     replica.lead_to(&new);
                 }
                 *self.home.its_redis() = new;
+            }
+            RedisFault::Power(seed) => {
+                let unsynced = power::fail_redis(&mut self.home.its_redis(), &mut Dice::new(seed));
+                println!("{unsynced} writes were not synced");
             }
             RedisFault::Flush => drop(self.home.its_redis().ask("FLUSHALL")),
             RedisFault::Empty => {

@@ -104,7 +104,9 @@ const fn kills(fault: Fault) -> usize {
         | Fault::KillBehind(..)
         | Fault::StopPostgres(_) => 1,
         Fault::KillAll => super::scene::SERVERS,
-        Fault::Redis(RedisFault::Kill | RedisFault::Empty | RedisFault::Promote(..)) => 1,
+        Fault::Redis(
+            RedisFault::Kill | RedisFault::Power(_) | RedisFault::Empty | RedisFault::Promote(..),
+        ) => 1,
         Fault::Redis(RedisFault::Old) => 2,
         Fault::Redis(RedisFault::Freeze(_) | RedisFault::Flush | RedisFault::MoveSlot(_))
         | Fault::Freeze(..)

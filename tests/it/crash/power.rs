@@ -7,8 +7,10 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use crate::dice::Dice;
+use crate::harness::redis::{self, Redis};
 
 /// Builds what is to be preloaded; a C compiler is there, because SQLite needed one.
 pub(crate) fn build(folder: &Path) -> PathBuf {
@@ -44,6 +46,29 @@ fn replaced(undo: &[u8]) -> Vec<Replaced> {
     entries
 }
 
+/// A new and empty Redis, with this `appendfsync`, of which it is noted what is not synced.
+pub(crate) fn noted(fsync: &str) -> Redis {
+    static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
+        // Not in a folder of a Redis, which may be emptied; in one that outlives each.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+        fs::create_dir_all(&folder).unwrap();
+        let (built, library) = (build(&folder), folder.with_file_name("power.so"));
+        // Whoever has it loaded keeps the one it has.
+        fs::rename(built, &library).unwrap();
+        fs::remove_dir(folder).unwrap();
+        library
+    });
+    Redis::start_as(&redis::settings(fsync), Some(&LIBRARY))
+}
+
+/// Its machine loses power, and it starts again; how many writes were not synced.
+pub(crate) fn fail_redis(redis: &mut Redis, dice: &mut Dice) -> usize {
+    redis.kill();
+    let unsynced = redis.logs().iter().map(|log| fail_file(log, dice)).sum();
+    redis.again();
+    unsynced
+}
+
 /// Whether something was written to one of the database's files that is not synced yet.
 pub(crate) fn is_due(database: &Path, name: &str) -> bool {
     let undo = database.with_file_name(format!("{name}.undo"));
@@ -58,7 +83,7 @@ pub(crate) fn fail(database: &Path, dice: &mut Dice) -> usize {
 }
 
 /// The same of one file.
-pub(crate) fn fail_file(path: &Path, dice: &mut Dice) -> usize {
+fn fail_file(path: &Path, dice: &mut Dice) -> usize {
     let name = path.file_name().unwrap().to_str().unwrap();
     let undo = path.with_file_name(format!("{name}.undo"));
     let Ok(bytes) = fs::read(&undo) else { return 0 };

@@ -112,18 +112,16 @@ impl Redis {
 
     /// A new and empty one, with these settings.
     pub(crate) fn start_with(settings: &[String]) -> Self {
-        let folder = tempfile::Builder::new().prefix("quetra-redis-").tempdir().unwrap();
-        let port = free_port();
-        let settings = settings.to_owned();
-        let mut redis = Self { folder, port, settings, preloaded: None, child: None };
-        redis.again();
-        redis
+        Self::start_as(settings, None)
     }
 
-    /// From its next start on it runs with a library in front of all others, which is built into
-    /// its folder.
-    pub(crate) fn preload(&mut self, build: impl FnOnce(&Path) -> PathBuf) {
-        self.preloaded = Some(build(self.folder.path()));
+    /// The same, with a library in front of all others, each time it runs.
+    pub(crate) fn start_as(settings: &[String], preloaded: Option<&Path>) -> Self {
+        let folder = tempfile::Builder::new().prefix("quetra-redis-").tempdir().unwrap();
+        let (settings, preloaded) = (settings.to_owned(), preloaded.map(Path::to_owned));
+        let mut redis = Self { folder, port: free_port(), settings, preloaded, child: None };
+        redis.again();
+        redis
     }
 
     /// The files that it appends what is written to.
@@ -133,9 +131,9 @@ impl Redis {
         logs.filter(|path| path.to_str().unwrap().ends_with(".incr.aof")).collect()
     }
 
-    /// A replica of another one, with the same settings, that has everything it has.
+    /// A replica of another one, that runs in the same way and has everything it has.
     pub(crate) fn replica_of(master: &Self) -> Self {
-        let replica = Self::start_with(&master.settings);
+        let replica = Self::start_as(&master.settings, master.preloaded.as_deref());
         replica.follow(master);
         replica
     }

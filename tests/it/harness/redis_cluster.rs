@@ -1,13 +1,15 @@
-//! A Redis Cluster of a test's own, whose nodes can be killed and whose slots can be moved as an
-//! operator moves them.
+//! A Redis Cluster of a test's own, whose nodes can be killed or cut off from each other, and whose
+//! slots can be moved as an operator moves them.
 //!
 //! Not here: a single node (`redis`).
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::redis::{Redis, free_port, settings};
+use crate::proxy::{Exchange, Passage, Way};
 
 /// How long nodes may take to know of each other.
 const START_TIME: Duration = Duration::from_secs(20);
@@ -31,16 +33,24 @@ pub(crate) fn fresh_redis_cluster() -> String {
 /// Masters, and behind them the replica of each, if there are any.
 pub(crate) struct RedisCluster {
     pub(crate) nodes: Vec<Redis>,
+    /// What is in front of the bus of each, if something is.
+    buses: Vec<Exchange>,
 }
 
-/// A node that knows no other one.
-fn node(fsync: &str) -> Redis {
+/// Where a node's own connections come from, where nodes are told apart.
+fn source(node: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 10 + u8::try_from(node).unwrap()))
+}
+
+/// A node that knows no other one, whose bus has this port, and more settings.
+fn node(fsync: &str, port: u16, more: &[String]) -> Redis {
     let mut settings = settings(fsync);
-    let port = free_port().to_string();
+    let port = port.to_string();
     let cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT];
     // Nodes serve what they have while others are away.
     let cluster = cluster.into_iter().chain(["--cluster-require-full-coverage", "no"]);
     settings.extend(cluster.chain(["--cluster-port", &port]).map(str::to_owned));
+    settings.extend_from_slice(more);
     Redis::start_with(&settings)
 }
 
@@ -61,7 +71,29 @@ impl RedisCluster {
 
     /// The same, each with a replica.
     pub(crate) fn with_replicas(fsync: &str) -> Self {
-        let cluster = Self::of(fsync, MASTERS * 2);
+        Self::replicated(Self::of(fsync, MASTERS * 2))
+    }
+
+    /// The same, with proxies between the nodes: what they say of each other can be cut, each way
+    /// for itself. Clients, and replicas that get their data, reach them as before.
+    pub(crate) async fn with_a_bus(fsync: &str) -> Self {
+        let (mut nodes, mut buses) = (Vec::new(), Vec::new());
+        for number in 0..MASTERS * 2 {
+            let port = free_port();
+            let bus = Exchange::to(SocketAddr::from(([127, 0, 0, 1], port))).await;
+            let (from, said) = (source(number).to_string(), bus.address().port().to_string());
+            let more = ["--bind-source-addr", &from, "--cluster-announce-ip", "127.0.0.1"];
+            let more = more.into_iter().chain(["--cluster-announce-bus-port", &said]);
+            // Of all loopback addresses only one counts as local.
+            let more = more.chain(["--protected-mode", "no"]);
+            nodes.push(node(fsync, port, &more.map(str::to_owned).collect::<Vec<_>>()));
+            buses.push(bus);
+        }
+        // The proxies work meanwhile.
+        tokio::task::block_in_place(|| Self::replicated(Self::meet(Self { nodes, buses })))
+    }
+
+    fn replicated(cluster: Self) -> Self {
         for master in 0..MASTERS {
             let follow = format!("CLUSTER REPLICATE {}", cluster.id(master));
             cluster.nodes[master + MASTERS].ask(&follow);
@@ -79,7 +111,12 @@ impl RedisCluster {
     }
 
     fn of(fsync: &str, count: usize) -> Self {
-        let cluster = Self { nodes: (0..count).map(|_| node(fsync)).collect() };
+        let nodes = (0..count).map(|_| node(fsync, free_port(), &[])).collect();
+        Self::meet(Self { nodes, buses: Vec::new() })
+    }
+
+    fn meet(cluster: Self) -> Self {
+        let count = cluster.nodes.len();
         for (number, node) in cluster.nodes.iter().enumerate() {
             node.ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1));
             if number < MASTERS {
@@ -104,6 +141,18 @@ impl RedisCluster {
             })
         });
         cluster
+    }
+
+    /// Whether a node hears the others, and whether they hear it.
+    pub(crate) fn cut_off(&self, node: usize, hears: bool, is_heard: bool) {
+        let passage = |is_open| if is_open { Passage::Open } else { Passage::Cut };
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            // Each has a connection to the other.
+            self.buses[node].set(source(other), Way::Up, passage(hears));
+            self.buses[node].set(source(other), Way::Down, passage(is_heard));
+            self.buses[other].set(source(node), Way::Up, passage(is_heard));
+            self.buses[other].set(source(node), Way::Down, passage(hears));
+        }
     }
 
     fn wait(&self, what: &str, is_so: impl Fn(&Self) -> bool) {

@@ -12,7 +12,10 @@ use sqlx::postgres::PgPool;
 use tokio::time::sleep;
 
 use super::operators::url;
-use super::{CALLERS, all_are_there, call, count, insist, refusal, server_at, spent, under_load};
+use super::{
+    CALLERS, all_are_there, call, count, insist, refusal, server_at, spend_what_can_be, spent,
+    under_load,
+};
 use crate::harness::postgres::as_owner;
 use crate::harness::redis::Redis;
 use crate::harness::redis_cluster::RedisCluster;
@@ -145,6 +148,18 @@ async fn a_slot_that_moves_again_and_again_never_lets_a_budget_be_overspent() {
     place.stop().await;
 }
 
+fn is_master(node: &Redis) -> bool {
+    node.info("replication").contains("role:master")
+}
+
+async fn until_promoted(replica: &Redis) {
+    let since = Instant::now();
+    while !is_master(replica) {
+        assert!(since.elapsed() < PATIENCE, "no replica takes its place");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// What a node loses when it is killed has a successor in its replica.
 async fn a_failover(level: DurabilityLevel) {
     let fsync = if level == DurabilityLevel::Durable { "always" } else { "everysec" };
@@ -155,11 +170,7 @@ async fn a_failover(level: DurabilityLevel) {
     let (approved, rejected) = under_load(&clients, &agent, 40, async {
         sleep(Duration::from_millis(100)).await;
         cluster.nodes[home].kill();
-        let since = Instant::now();
-        while !cluster.nodes[replica].info("replication").contains("role:master") {
-            assert!(since.elapsed() < PATIENCE, "no replica takes its place");
-            sleep(Duration::from_millis(50)).await;
-        }
+        until_promoted(&cluster.nodes[replica]).await;
         place.until(2, &cluster.nodes[replica]).await;
     })
     .await;
@@ -181,6 +192,77 @@ async fn a_master_that_is_killed_loses_no_answer_at_strict() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_is_killed_loses_no_answer_at_durable() {
     a_failover(DurabilityLevel::Durable).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_is_killed_lets_no_budget_be_overspent_at_fast() {
+    let mut cluster = RedisCluster::with_replicas("everysec");
+    let mut place = Place::on(&cluster, FAST, 100).await;
+    let (home, replica) = (place.home, place.home + 3);
+    let mut sum = 1;
+    for _ in 0..20 {
+        let answer = insist(&mut place.admin, &ask(&place.agent, 1)).await;
+        assert_eq!(answer.decision(), Decision::Approved, "{}", answer.explanation);
+        sum += 1;
+    }
+    // Its replica may not have the last of these.
+    cluster.nodes[home].kill();
+    until_promoted(&cluster.nodes[replica]).await;
+    place.until(2, &cluster.nodes[replica]).await;
+    let rest = spend_what_can_be(&mut place.admin, &place.agent, 100 - sum).await;
+    assert!(rest > 0, "nothing was left but what the old epoch had");
+    place.stop().await;
+}
+
+/// For how long a node is cut off from the others: they agree that it failed, and who comes next.
+const APART: Duration = Duration::from_secs(6);
+
+/// The master of the shard is cut off from the other nodes, not from the server; whether a replica
+/// takes its place meanwhile.
+async fn a_cut(hears: bool, is_heard: bool) -> bool {
+    let cluster = RedisCluster::with_a_bus("always").await;
+    let mut place = Place::on(&cluster, DurabilityLevel::Durable, 10_000).await;
+    let (home, replica) = (place.home, place.home + 3);
+    let (clients, agent) = ([place.admin.clone()], place.agent.clone());
+    let mut is_replaced = false;
+    let (approved, rejected) = under_load(&clients, &agent, 60, async {
+        sleep(Duration::from_millis(100)).await;
+        cluster.cut_off(home, hears, is_heard);
+        let since = Instant::now();
+        while since.elapsed() < APART && !is_replaced {
+            sleep(Duration::from_millis(50)).await;
+            is_replaced = is_master(&cluster.nodes[replica]);
+        }
+        // The old one goes on as it believes, for a moment.
+        sleep(Duration::from_millis(300)).await;
+        cluster.cut_off(home, true, true);
+    })
+    .await;
+    assert_eq!((approved.len(), rejected), (CALLERS * 60, 0), "nothing is falsely rejected");
+    if is_replaced {
+        place.until(2, &cluster.nodes[replica]).await;
+    }
+    all_are_there(&mut place.admin, &approved).await;
+    assert_eq!(spent(&mut place.admin, &place.agent).await, 1 + count(&approved));
+    place.stop().await;
+    is_replaced
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_the_others_do_not_hear_is_replaced_and_no_answer_is_lost() {
+    assert!(a_cut(true, false).await, "no replica took its place");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_does_not_hear_the_others_loses_no_answer() {
+    // Whether they hear it in time not to replace it depends on how they connect again.
+    let is_replaced = a_cut(false, true).await;
+    println!("replaced: {is_replaced}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_is_cut_off_serves_beside_its_successor_and_no_answer_is_lost() {
+    assert!(a_cut(false, false).await, "no replica took its place");
 }
 
 #[tokio::test(flavor = "multi_thread")]

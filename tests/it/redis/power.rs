@@ -10,28 +10,10 @@ use quetra::config::DurabilityLevel;
 use quetra::proto::v1::Decision;
 use tokio::time::sleep;
 
-use super::{all_are_there, call, count, insist, server, spent, under_load};
-use crate::crash::power;
+use super::{all_are_there, count, insist, server, spend_what_can_be, spent, under_load};
+use crate::crash::power::{fail_redis as fail, noted};
 use crate::dice::{Dice, setting};
-use crate::harness::redis::Redis;
 use crate::harness::{FAST, ask, budget};
-
-/// A new one that runs with what notes what is not synced.
-fn noted(fsync: &str) -> Redis {
-    let mut redis = Redis::start(fsync);
-    redis.kill();
-    redis.preload(power::build);
-    redis.again();
-    redis
-}
-
-/// Its machine loses power; how many writes were not synced.
-fn fail(redis: &mut Redis, dice: &mut Dice) -> usize {
-    redis.kill();
-    let unsynced = redis.logs().iter().map(|log| power::fail_file(log, dice)).sum();
-    redis.again();
-    unsynced
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_failure_takes_no_answer_at_durable() {
@@ -71,13 +53,6 @@ async fn a_power_failure_takes_records_at_fast_and_never_money() {
         unsynced += fail(&mut redis, &mut dice);
     }
     assert!(unsynced > 0, "everything was synced, so nothing was tested");
-    let mut in_vain = 0;
-    while in_vain < 5 {
-        match call(&mut admin, &ask(&agent, 1)).await {
-            Some(answer) if answer.decision() == Decision::Approved => sum += 1,
-            Some(_) | None => in_vain += 1,
-        }
-        assert!(sum <= 100, "overspent");
-    }
+    spend_what_can_be(&mut admin, &agent, 100 - sum).await;
     server.stop().await;
 }
