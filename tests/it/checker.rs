@@ -204,7 +204,7 @@ pub(crate) fn violations(history: &[Call], books: &Books) -> Vec<Violation> {
     let mut found = Findings(of_books(books));
     let cases = cases(history, books);
     let worth = books.escrow.as_ref().map_or(Answers::Recorded, |escrow| escrow.answers);
-    answers::check(&cases, worth, &mut found);
+    answers::check(&cases, books, worth, &mut found);
     if worth == Answers::Recorded {
         answers::order(&cases, &mut found);
     }

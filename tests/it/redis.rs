@@ -192,7 +192,7 @@ async fn a_redis_that_is_killed_under_load_loses_no_answer_at_any_level() {
         let mut redis = Redis::start("everysec");
         let server = server(&redis, level).await;
         let mut admin = server.admin().await;
-        // Enough although each death may strand a slice, a quarter of what is left, at `fast`.
+        // Enough although each death may strand a slice, up to a quarter of what is left.
         let (agent, _) = admin.agent_with_mandate(budget(10_000, 1), vec![]).await;
         let clients = [admin.clone()];
         let (approved, rejected) = under_load(&clients, &agent, 40, async {
@@ -209,6 +209,23 @@ async fn a_redis_that_is_killed_under_load_loses_no_answer_at_any_level() {
         assert_eq!(spent(&mut admin, &agent).await, count(&approved));
         server.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_forgets_at_fast_again_and_again_strands_little_of_a_budget() {
+    let redis = Redis::start("everysec");
+    let server = server(&redis, FAST).await;
+    let mut admin = server.admin().await;
+    let (agent, _) = admin.agent_with_mandate(budget(64_000, 64_000), vec![]).await;
+    for _ in 0..6 {
+        let answer = insist(&mut admin, &ask(&agent, 1)).await;
+        assert_eq!(answer.decision(), Decision::Approved, "{}", answer.explanation);
+        redis.ask("FLUSHALL");
+    }
+    // Nobody knows what was spent of those leases, and they are a tenth of it together.
+    let answer = insist(&mut admin, &ask(&agent, 57_600)).await;
+    assert_eq!(answer.decision(), Decision::Approved, "{}", answer.explanation);
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError};
 
 use futures::StreamExt;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -37,14 +38,39 @@ pub(super) struct Leasing {
     ahead: mpsc::Sender<Refill>,
 }
 
+/// A lease is about what is spent in this time: so much is stranded when an epoch ends without a
+/// proof, and in less time nothing more is leased.
+const PACE_MS: u128 = 60_000;
+
 /// The turn to fill one slice, and what came of the last one.
 #[derive(Default)]
 pub(super) struct Turn {
-    pub(super) gate: Mutex<Option<Outcome>>,
+    pub(super) gate: Mutex<Gate>,
     /// How often Postgres was asked.
     pub(super) asked: AtomicU64,
     /// When less than this is left, it is filled ahead of need; 0: it is not.
     low: AtomicI64,
+}
+
+/// What those who fill a slice tell each other.
+#[derive(Default)]
+pub(super) struct Gate {
+    pub(super) last: Option<Outcome>,
+    /// The last lease of this server: in which epoch, how much, and when.
+    filled: Option<(i64, i64, Instant)>,
+}
+
+impl Gate {
+    /// How much is spent of the slice in [`PACE_MS`], as its last lease lasted; 0 if that is not
+    /// known. Other servers spend of it and fill it too, so it is a guess.
+    pub(super) fn pace(&self, epoch: i64, rest: i64) -> i64 {
+        let filled = self.filled.filter(|(then, ..)| *then == epoch);
+        let Some((_, amount, since)) = filled else { return 0 };
+        let lasted_ms = since.elapsed().as_millis().max(1);
+        let gone = u128::try_from(amount.saturating_sub(rest)).unwrap_or_default();
+        let gone = gone.saturating_mul(PACE_MS).checked_div(lasted_ms);
+        gone.and_then(|pace| i64::try_from(pace).ok()).unwrap_or(i64::MAX)
+    }
 }
 
 /// What Postgres said to the last who asked.
@@ -138,7 +164,7 @@ impl Leasing {
     async fn refill(&self, shards: &Shards, refill: Refill) -> Result<(), Trouble> {
         let Refill { turn, holder, ask } = refill;
         // Somebody who needs it is filling it already.
-        let Ok(_alone) = turn.gate.try_lock() else { return Ok(()) };
+        let Ok(mut gate) = turn.gate.try_lock() else { return Ok(()) };
         let live = shards.nodes.live(holder.shard).await?;
         let epoch = shards.epoch(holder.shard, &live).await?;
         if epoch.number != holder.epoch {
@@ -146,9 +172,10 @@ impl Leasing {
         }
         let charge = ask.claim.0.charges.get(ask.index).cloned();
         let charge = charge.ok_or(LinkError::Answer("no such slice"))?;
+        let ask = Ask { pace: gate.pace(epoch.number, ask.slice.1), ..ask };
         if let Granted::Lease(lease) = self.ask(shards, holder, ask).await? {
             shards.install((holder.shard, &live, &epoch), &charge, &lease).await?;
-            turn.filled(&lease);
+            turn.filled(&mut gate, epoch.number, &lease);
         }
         Ok(())
     }
@@ -177,7 +204,8 @@ pub(super) async fn run(
 
 impl Turn {
     /// Notes what was filled in: half of it later the next is asked for.
-    pub(super) fn filled(&self, lease: &Lease) {
+    pub(super) fn filled(&self, gate: &mut Gate, epoch: i64, lease: &Lease) {
+        gate.filled = Some((epoch, lease.amount, Instant::now()));
         self.low.store(lease.amount.checked_div(2).unwrap_or_default(), Ordering::Relaxed);
     }
 }

@@ -437,8 +437,10 @@ impl Scene {
             let text = fs::read_to_string(self.site.log(&replica.log)).unwrap();
             books.texts.push((replica.log.clone(), text));
         }
+        books.note_beside();
         let history = self.shared.history();
         println!("{}{} rows", Told::new(&history, &self.made), books.entries.len());
+        println!("{} decided in Redis too", books.beside.len());
         for (why, count) in self.shared.unknown() {
             println!("{count} times: {why}");
         }

@@ -3,12 +3,12 @@
 //!
 //! Not here: whether an answer was right (`money`, `words`, `control`).
 
-use super::books::Entry;
+use super::books::{Books, Entry};
 use super::escrow::Answers;
 use super::history::{Call, Decided, Outcome, Request};
 use super::{Case, Cases, Findings, Invariant};
 
-pub(super) fn check(cases: &Cases<'_>, worth: Answers, found: &mut Findings) {
+pub(super) fn check(cases: &Cases<'_>, books: &Books, worth: Answers, found: &mut Findings) {
     // A key whose decision is lost is decided again.
     let may_be_lost = worth == Answers::MayBeLost;
     for ((_, key), case) in cases {
@@ -33,7 +33,7 @@ pub(super) fn check(cases: &Cases<'_>, worth: Answers, found: &mut Findings) {
                     found.add(Invariant::Audit, what, &[call], &[]);
                 }
             }
-            Some(row) => recorded(key, (case, row), worth, found),
+            Some(row) => recorded(key, (case, row), (books, worth), found),
         }
     }
 }
@@ -48,11 +48,19 @@ fn same(worth: Answers, one: &Decided, other: &Decided) -> bool {
 }
 
 /// How an answer differs from its row.
-fn difference(worth: Answers, answer: &Decided, row: &Entry) -> Option<&'static str> {
+fn difference(
+    books: &Books,
+    worth: Answers,
+    answer: &Decided,
+    row: &Entry,
+) -> Option<&'static str> {
     // The record may be what another server had begun to write. What was lost and decided again
-    // would be later than the answer.
+    // would be later than the answer, and so is what a server that does not reach Redis writes when
+    // it is asked again; but of that Redis still has the other, and a server has met it there.
     let is_at_another_time = match worth {
-        Answers::Ahead if answer.verdict == "approved" => answer.decided_at < row.decided_at,
+        Answers::Ahead if answer.verdict == "approved" => {
+            answer.decided_at < row.decided_at && !books.beside.contains(&row.id)
+        }
         Answers::Ahead | Answers::Recorded | Answers::MayBeLost => {
             answer.decided_at != row.decided_at
         }
@@ -82,7 +90,12 @@ fn asks_for(call: &Call, row: &Entry) -> bool {
     }
 }
 
-fn recorded(key: &str, (case, row): (&Case<'_>, &Entry), worth: Answers, found: &mut Findings) {
+fn recorded(
+    key: &str,
+    (case, row): (&Case<'_>, &Entry),
+    (books, worth): (&Books, Answers),
+    found: &mut Findings,
+) {
     let may_be_lost = worth == Answers::MayBeLost;
     if case.calls.is_empty() {
         let what = format!("{key} is in the record and was never asked");
@@ -90,7 +103,8 @@ fn recorded(key: &str, (case, row): (&Case<'_>, &Entry), worth: Answers, found: 
         return;
     }
     for (call, answer) in case.answers() {
-        if let Some(what) = difference(worth, answer, row).filter(|_| !may_be_lost) {
+        let differs = difference(books, worth, answer, row);
+        if let Some(what) = differs.filter(|_| !may_be_lost) {
             let what = format!("{key} was answered with another {what} than is recorded");
             found.add(Invariant::Audit, what, &[call], &[row]);
             break;

@@ -4,7 +4,7 @@
 //! hexadecimal digits, times microseconds since 1970, money minor units. Not here: how rows are
 //! read (`read`), and what must hold between them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -231,6 +231,8 @@ pub(crate) struct Books {
     /// Public keys by organization and name.
     pub(crate) public_keys: HashMap<(String, String), Vec<u8>>,
     pub(crate) escrow: Option<Escrow>,
+    /// Ids that were found in an outbox after another server had recorded them in Redis' absence.
+    pub(crate) beside: HashSet<String>,
     /// What must be nowhere, and everywhere it could be: name and text.
     pub(crate) secrets: Vec<String>,
     pub(crate) texts: Vec<(String, String)>,
@@ -364,5 +366,20 @@ impl Terms {
             "approval" => self.approval = Some(number("threshold")),
             _ => self.others = true,
         }
+    }
+}
+
+/// What a server's log says of a decision in the outbox whose row is of another server.
+const BESIDE: &str = "decided in Redis too;";
+
+impl Books {
+    /// Reads in the logs what was decided twice and recorded once.
+    pub(crate) fn note_beside(&mut self) {
+        let lines = self.texts.iter().flat_map(|(_, text)| text.lines());
+        let ids = lines.filter(|line| line.contains(BESIDE)).filter_map(|line| {
+            let (_, rest) = line.split_once("tx_")?;
+            rest.get(..32).map(str::to_owned)
+        });
+        self.beside = ids.collect();
     }
 }

@@ -13,6 +13,7 @@ mod stores;
 use std::collections::BTreeSet;
 
 use super::books::{Books, Entry};
+use super::escrow::Answers;
 use super::generated::{Run, run};
 use super::history::{Call, Decided, Outcome, Request};
 use super::money::{place, situations};
@@ -56,6 +57,13 @@ impl Run {
                 None
             }
         })
+    }
+
+    /// An entry is of a later time than it was answered with.
+    fn decide_later(&mut self, index: usize) {
+        let entry = &mut self.books.entries[index];
+        entry.decided_at += 1;
+        entry.updated_at = entry.updated_at.max(entry.decided_at);
     }
 
     /// A call that returned just before the first call about an entry began.
@@ -178,6 +186,33 @@ fn every_seeded_bug_is_named_with_a_short_story_and_every_check_names_one() {
     }
     assert!(missed.is_empty(), "{} of them:\n{}", missed.len(), missed.join("\n"));
     assert_eq!(idle, BTreeSet::new(), "these checks have named nothing");
+}
+
+#[test]
+fn what_is_decided_beside_redis_is_no_loss_if_redis_still_has_the_other() {
+    const LOST: &str = "was answered with another time than is recorded";
+    let mut tried = 0;
+    for mut story in (0..STORIES).map(|seed| run(seed, OPERATIONS)) {
+        let Some(escrow) = story.books.escrow.as_mut() else { continue };
+        escrow.answers = Answers::Ahead;
+        let is_like = |entry: &Entry| is_approved(entry) && entry.due_at.is_none();
+        let Some(index) = story.find(is_like) else { continue };
+        tried += 1;
+        story.decide_later(index);
+        let id = story.books.entries[index].id.clone();
+        for (text, is_lost) in [
+            (String::new(), true),
+            (format!("{{\"transaction\":\"tx_{id}\"}} decided in Redis"), true),
+            (format!("transaction=tx_{} decided in Redis too;", "0".repeat(32)), true),
+            (format!("decided in Redis too; transaction=tx_{id}"), false),
+        ] {
+            story.books.texts = vec![("a log".to_owned(), text)];
+            story.books.note_beside();
+            let said = report(&violations(&story.history, &story.books));
+            assert_eq!(said.contains(LOST), is_lost, "{said}");
+        }
+    }
+    assert!(tried > 5, "only {tried} stories");
 }
 
 #[test]

@@ -57,9 +57,10 @@ impl Deciding<'_> {
         let (claim, index, charge) = self.charge(answer)?;
         let turn = self.leasing.turn(&Keys(self.shard).slice(charge));
         let came = turn.asked.load(Ordering::Acquire);
-        let mut last = turn.gate.lock().await;
+        let mut gate = turn.gate.lock().await;
         // What others of this server were told meanwhile is as good as if this one had asked.
-        if let Some(outcome) = last
+        if let Some(outcome) = gate
+            .last
             .as_ref()
             .filter(|outcome| outcome.number > came && outcome.epoch == there.epoch.number)
         {
@@ -75,13 +76,15 @@ impl Deciding<'_> {
         // Beside the list of turns everybody who has this one wants the same.
         let callers = i64::try_from(Arc::strong_count(&turn)).unwrap_or(i64::MAX);
         let slice = (answer.number(2)?, answer.number(3)?);
-        let ask = self.ask_for(claim, index, slice, callers.saturating_sub(1).max(1));
+        let pace = gate.pace(there.epoch.number, slice.1);
+        let callers = callers.saturating_sub(1).max(1);
+        let ask = Ask { pace, ..self.ask_for(claim, index, slice, callers) };
         let mut said = Said::Other;
         match self.leasing.ask(self.shards, self.holder(&there.epoch), ask).await? {
             Granted::Lease(lease) => {
                 let at = (self.shard, &there.live, &there.epoch);
                 self.shards.install(at, charge, &lease).await?;
-                turn.filled(&lease);
+                turn.filled(&mut gate, there.epoch.number, &lease);
                 state.short_since = None;
                 said = Said::Filled;
             }
@@ -91,7 +94,7 @@ impl Deciding<'_> {
             }
             Granted::Short => {
                 // What is leased and not spent may turn out to be spent; then there is a proof.
-                drop(last);
+                drop(gate);
                 let since = *state.short_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > SHORT_TIME {
                     return Err(unavailable("what is left of a budget is leased and not spent"));
@@ -103,7 +106,7 @@ impl Deciding<'_> {
             Granted::Forgotten => return Err(unavailable(PUT_BACK)),
             Granted::Epoch => self.shards.doubt(self.shard, &there.epoch)?,
         }
-        *last = Some(Outcome { number, epoch: there.epoch.number, said });
+        gate.last = Some(Outcome { number, epoch: there.epoch.number, said });
         Ok(None)
     }
 
@@ -128,6 +131,6 @@ impl Deciding<'_> {
     fn ask_for(&self, claim: &Claim, index: usize, slice: (i64, i64), callers: i64) -> Ask {
         let (claim, amount) = ((claim.clone(), self.version()), self.command.spend.amount);
         let now = self.shards.clock.now().as_microsecond();
-        Ask { claim, index, amount, callers, slice, level: self.level, now }
+        Ask { claim, index, amount, callers, pace: 0, slice, level: self.level, now }
     }
 }

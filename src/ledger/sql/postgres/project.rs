@@ -37,6 +37,9 @@ const TELL: &str = "SELECT pg_notify($1, $2), set_config('statement_timeout', '0
 
 const RECORD: &str = "record the outbox";
 
+/// What the log says of a decision in the outbox whose row is of another server.
+const DECIDED_BESIDE: &str = "decided in Redis too; the row from Redis' absence stays";
+
 pub(super) const IN_THE_NAME_OF: &str = "SELECT set_config('quetra.org', $1, true)";
 
 /// Takes what was spent from leases, each by its key: a join may read every lease of the shard. The
@@ -238,6 +241,7 @@ async fn record(connection: &mut PgConnection, org: OrgId, part: &mut Part) -> R
         if known.insert(record.id) {
             new.push(record);
         } else {
+            tracing::info!(transaction = %record.id, "{DECIDED_BESIDE}");
             metrics::counter!("quetra_redis_duplicates_total").increment(1);
         }
     }

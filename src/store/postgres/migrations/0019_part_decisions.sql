@@ -97,14 +97,19 @@ BEGIN
                 IF begin_of_year(year) > until THEN
                     RETURN true;
                 END IF;
+                -- One after the other, and each looks again when it is its turn: two who have
+                -- looked into a part would wait for each other.
+                IF NOT has_turn THEN
+                    PERFORM pg_advisory_xact_lock(7403, 1);
+                    has_turn := true;
+                    CONTINUE;
+                END IF;
                 IF EXISTS (SELECT FROM spend_later) THEN
                     RETURN false;
                 END IF;
-                -- One after the other, and each looks again when it is its turn.
-                IF NOT has_turn THEN
-                    LOCK TABLE spend IN ACCESS EXCLUSIVE MODE;
-                    has_turn := true;
-                    CONTINUE;
+                LOCK TABLE spend IN ACCESS EXCLUSIVE MODE;
+                IF EXISTS (SELECT FROM spend_later) THEN
+                    RETURN false;
                 END IF;
                 ALTER TABLE spend DETACH PARTITION spend_later;
                 EXECUTE format(''CREATE TABLE spend_%%s PARTITION OF spend

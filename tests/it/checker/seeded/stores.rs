@@ -116,9 +116,8 @@ pub(super) const SEEDS: &[Seed] = &[
     }),
     ("an approval that Redis lost and decided again", Audit, 2, |run| {
         escrow(run)?.answers = Answers::Ahead;
-        let entry = run.entry(|entry| is_approved(entry) && entry.due_at.is_none())?;
-        entry.decided_at += 1;
-        entry.updated_at = entry.updated_at.max(entry.decided_at);
+        let index = run.find(|entry| is_approved(entry) && entry.due_at.is_none())?;
+        run.decide_later(index);
         Some(())
     }),
     ("an outbox with a hole", Audit, 0, |run| {
