@@ -38,8 +38,8 @@ pub(super) struct Leasing {
     ahead: mpsc::Sender<Refill>,
 }
 
-/// A lease is about what is spent in this time: so much is stranded when an epoch ends without a
-/// proof, and in less time nothing more is leased.
+/// A lease is about what is spent in this time: so much is stranded where an epoch ends without a
+/// proof, and each half of it Postgres is asked for more.
 const PACE_MS: u128 = 60_000;
 
 /// The turn to fill one slice, and what came of the last one.
@@ -283,5 +283,27 @@ impl Shards {
             "EPOCH" => self.doubt(slice.shard, epoch).map(|()| None),
             _ => Err(LinkError::Answer("no word of recall").into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_that_of_the_last_lease_in_the_same_epoch() {
+        let filled = |ago: u64| {
+            let at = Instant::now().checked_sub(std::time::Duration::from_secs(ago)).unwrap();
+            Gate { last: None, filled: Some((3, 1_000, at)) }
+        };
+        assert_eq!(Gate::default().pace(3, 0), 0);
+        assert_eq!(filled(60).pace(4, 0), 0);
+        // Of 1,000 a half went in 15 s; all of it in a minute; nothing, and more than there was.
+        let near = |pace: i64, wanted: i64| (wanted * 99 / 100..=wanted).contains(&pace);
+        assert!(near(filled(15).pace(3, 500), 2_000));
+        assert!(near(filled(60).pace(3, 0), 1_000));
+        assert_eq!(filled(60).pace(3, 1_000), 0);
+        assert_eq!(filled(60).pace(3, 2_000), 0);
+        assert!(filled(0).pace(3, 0) > 1_000_000);
     }
 }
