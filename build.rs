@@ -1,9 +1,11 @@
-//! Compiles `proto/` into Rust: messages, services and the descriptor set.
+//! Compiles `proto/` into Rust: messages, services and the descriptor set; and lists migrations.
 //!
 //! No system protoc is needed (protox is a compiler in Rust) and nothing is written
 //! outside `OUT_DIR`.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 /// Every file with a service or a message of the product; imports are found from these.
 const FILES: [&str; 9] = [
@@ -18,11 +20,19 @@ const FILES: [&str; 9] = [
     "quetra/v1/webhooks_service.proto",
 ];
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// The databases that have migrations.
+const STORES: [&str; 2] = ["sqlite", "postgres"];
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rerun-if-changed=src/store/sqlite/migrations");
     #[expect(clippy::disallowed_methods, reason = "cargo hands OUT_DIR over this way")]
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
+
+    for store in STORES {
+        let folder = format!("src/store/{store}/migrations");
+        println!("cargo:rerun-if-changed={folder}");
+        std::fs::write(out.join(format!("{store}_migrations.rs")), listed(Path::new(&folder))?)?;
+    }
 
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true);
@@ -41,4 +51,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_fds_with_config(compiler.file_descriptor_set(), messages)?;
 
     Ok(())
+}
+
+/// A slice of version, description and text of each migration in a folder, as Rust's source.
+fn listed(folder: &Path) -> Result<String, Box<dyn Error>> {
+    let files = folder.canonicalize()?.read_dir()?;
+    let mut files = files.map(|file| Ok(file?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
+    files.sort();
+    let mut source = String::from("&[");
+    for file in files {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        let named = name.split_once('_').ok_or_else(|| format!("{name}: NUMBER_what.sql?"))?;
+        let (version, what) = (named.0.parse::<i64>()?, named.1.replace('_', " "));
+        write!(source, "({version}, {what:?}, include_str!({file:?})), ")?;
+    }
+    source.push(']');
+    Ok(source)
 }

@@ -27,6 +27,8 @@ use super::vendor::Vendor;
 const STEPS_PER_CASE: u32 = 10;
 /// Sources that a case compiles, on the average, where these are what is counted.
 const SOURCES_PER_CASE: u32 = 4;
+/// Neighbours of a random case that are compared with it, where these are what is counted.
+pub(crate) const NEIGHBOURS: usize = 4;
 /// Histories, and cases of everything else, for every save of a file.
 const CASES: u32 = 256;
 
@@ -43,6 +45,11 @@ pub(crate) fn histories() -> ProptestConfig {
 /// The same for a property that compiles sources, several in each case: these are counted.
 pub(crate) fn sources() -> ProptestConfig {
     in_parts(SOURCES_PER_CASE)
+}
+
+/// The same for a property that compares each case with [`NEIGHBOURS`] of it: these are counted.
+pub(crate) fn neighbours() -> ProptestConfig {
+    in_parts(u32::try_from(NEIGHBOURS).unwrap())
 }
 
 fn in_parts(parts_per_case: u32) -> ProptestConfig {

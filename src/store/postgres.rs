@@ -5,7 +5,7 @@
 //! the other, on whichever server. Not here: what is stored (`sql/catalogue`, `lists`), what an
 //! error of the driver means (`failure`), and budgets, which `ledger::sql` writes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, Migrator};
@@ -13,7 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, Transaction};
 use tokio::time::timeout;
 
-use super::sql::{migration_failed, migration_name};
+use super::sql::{migration_failed, migration_name, migrator};
 use super::{StoreError, StoreErrorKind};
 use crate::domain::id::OrgId;
 
@@ -34,7 +34,8 @@ use PostgresStore as Store;
 type Driver = Postgres;
 
 /// The schema this server knows; embedded, so that the binary is all there is to install.
-static MIGRATOR: Migrator = sqlx::migrate!("src/store/postgres/migrations");
+static MIGRATOR: LazyLock<Migrator> =
+    LazyLock::new(|| migrator(include!(concat!(env!("OUT_DIR"), "/postgres_migrations.rs"))));
 
 /// Connections of the catalogue; the ledger has its own.
 const CONNECTIONS: u32 = 8;

@@ -5,12 +5,23 @@
 //! a trait over both drivers would say everything twice. Not here: connections, transactions and
 //! locks, which are the homes' own.
 
-use sqlx::Error;
-use sqlx::migrate::{MigrateError, Migration};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Error, SqlStr};
 
 use super::{StoreError, StoreErrorKind};
 
+mod row;
 pub(crate) mod spends;
+
+/// The migrations of a database, as the build lists them: version, description and text of each.
+pub(super) fn migrator(listed: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migration = |(version, what, text): &(i64, &'static str, &'static str)| {
+        let alone = text.starts_with("-- no-transaction");
+        let text = SqlStr::from_static(text);
+        Migration::new(*version, (*what).into(), MigrationType::Simple, text, alone)
+    };
+    Migrator::with_migrations(listed.iter().map(migration).collect())
+}
 
 /// The name of a migration, as its file has it.
 pub(super) fn migration_name(migration: &Migration) -> String {

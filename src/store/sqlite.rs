@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, Migrator};
@@ -19,7 +19,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::sql::{migration_failed, migration_name};
+use super::sql::{migration_failed, migration_name, migrator};
 use super::{StoreError, StoreErrorKind};
 use crate::domain::id::OrgId;
 
@@ -40,7 +40,8 @@ pub(crate) use failure::{classify, classify_lane};
 use tail::Tail;
 
 /// The schema this server knows; embedded, so that the binary is all there is to install.
-static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
+static MIGRATOR: LazyLock<Migrator> =
+    LazyLock::new(|| migrator(include!(concat!(env!("OUT_DIR"), "/sqlite_migrations.rs"))));
 
 /// Readers at once. More would only wait for the same disk.
 const READERS: u32 = 4;

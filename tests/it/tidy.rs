@@ -191,7 +191,7 @@ fn cases(file: &SourceFile) -> Vec<String> {
     let ours = concat!("proptest", "! {");
     let uncounted = |start: &usize| {
         let after = file.text[start + ours.len()..].trim_start();
-        let counted = ["config()", "histories()", "sources()"]
+        let counted = ["config()", "histories()", "neighbours()", "sources()"]
             .map(|one| format!("#![proptest_config({one})]"));
         !counted.iter().any(|counted| after.starts_with(counted))
     };

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use super::{Head, Home, Needs, Rule, Writer, corrupt};
@@ -74,7 +74,7 @@ impl Home for PostgresHome {
         let writer = || PostgresWriter {
             options: self.store.options().clone(),
             connection: None,
-            runtime: Handle::current(),
+            runtime: None,
             approves_only: self.approves_only,
         };
         Ok(std::iter::repeat_with(writer).take(WRITERS).collect())
@@ -133,7 +133,9 @@ impl Failed {
 pub(crate) struct PostgresWriter {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
-    runtime: Handle,
+    /// Made by the lane that calls, which waits for the database itself: threads of the server that
+    /// are busy with calls would hear of its answers milliseconds later.
+    runtime: Option<Runtime>,
     approves_only: bool,
 }
 
@@ -147,8 +149,14 @@ impl Writer for PostgresWriter {
         clock: &dyn Clock,
         rule: &mut Rule<'_>,
     ) -> Result<(), StoreError> {
-        let runtime = self.runtime.clone();
-        runtime.block_on(async {
+        let runtime = match self.runtime.take() {
+            Some(runtime) => runtime,
+            None => Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| StoreError::new(StoreErrorKind::Unavailable, BATCH, error))?,
+        };
+        let done = runtime.block_on(async {
             let mut done = self.attempt(needs, clock, rule).await;
             for _ in 1..ATTEMPTS {
                 match &done {
@@ -159,7 +167,9 @@ impl Writer for PostgresWriter {
                 }
             }
             done.map_err(Failed::into_error)
-        })
+        });
+        self.runtime = Some(runtime);
+        done
     }
 }
 

@@ -127,33 +127,35 @@ pub(crate) fn counter_key(mandate: MandateId, text: &str, starts_at: i64) -> Opt
     Some(CounterKey { mandate, subject, period, starts_at })
 }
 
-/// One row as it is stored, whichever driver read it.
-#[derive(Debug, sqlx::FromRow)]
-pub(crate) struct SpendRow {
-    pub(crate) seq: i64,
-    id: Vec<u8>,
-    org_id: Vec<u8>,
-    agent_id: Vec<u8>,
-    mandate_id: Option<Vec<u8>>,
-    decided_at: i64,
-    updated_at: i64,
-    verdict: String,
-    state: String,
-    amount: i64,
-    settled: Option<i64>,
-    refunded: Option<i64>,
-    currency: String,
-    vendor: String,
-    category: Option<String>,
-    idempotency_key: String,
-    request_hash: Vec<u8>,
-    approvals_before: i64,
-    sum_before: i64,
-    evidence: String,
-    due_at: Option<i64>,
-    paid: Option<i64>,
-    repaid: Option<i64>,
-    followup: Option<String>,
+crate::from_row! {
+    /// One row as it is stored, whichever driver read it.
+    #[derive(Debug)]
+    pub(crate) struct SpendRow {
+        pub(crate) seq: i64,
+        id: Vec<u8>,
+        org_id: Vec<u8>,
+        agent_id: Vec<u8>,
+        mandate_id: Option<Vec<u8>>,
+        decided_at: i64,
+        updated_at: i64,
+        verdict: String,
+        state: String,
+        amount: i64,
+        settled: Option<i64>,
+        refunded: Option<i64>,
+        currency: String,
+        vendor: String,
+        category: Option<String>,
+        idempotency_key: String,
+        request_hash: Vec<u8>,
+        approvals_before: i64,
+        sum_before: i64,
+        evidence: String,
+        due_at: Option<i64>,
+        paid: Option<i64>,
+        repaid: Option<i64>,
+        followup: Option<String>,
+    }
 }
 
 type RowError = Box<dyn std::error::Error + Send + Sync>;

@@ -8,7 +8,7 @@ use quetra::config::DatabaseUrl;
 use serde_json::Value;
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use sqlx::{AssertSqlSafe, FromRow, query_as, query_scalar};
+use sqlx::{AssertSqlSafe, query_as, query_scalar};
 
 use super::books::{Agent, Books, Counter, Entry, Head, Indexes, Terms};
 use crate::harness::postgres::as_owner;
@@ -26,30 +26,31 @@ const TERMS: &str = "SELECT id, version, document FROM mandate
 const COUNTERS: &str = "SELECT mandate_id, subject, starts_at, ends_at, spent, held,
   THROUGH AS through FROM counter";
 
-#[derive(FromRow)]
-struct EntryRow {
-    chain: Vec<u8>,
-    seq: i64,
-    id: Vec<u8>,
-    org_id: Vec<u8>,
-    agent_id: Vec<u8>,
-    mandate_id: Option<Vec<u8>>,
-    idempotency_key: String,
-    amount: i64,
-    settled: Option<i64>,
-    refunded: Option<i64>,
-    currency: String,
-    vendor: String,
-    category: Option<String>,
-    verdict: String,
-    state: String,
-    decided_at: i64,
-    updated_at: i64,
-    approvals_before: i64,
-    sum_before: i64,
-    evidence: String,
-    due_at: Option<i64>,
-    followup: Option<String>,
+quetra::from_row! {
+    struct EntryRow {
+        chain: Vec<u8>,
+        seq: i64,
+        id: Vec<u8>,
+        org_id: Vec<u8>,
+        agent_id: Vec<u8>,
+        mandate_id: Option<Vec<u8>>,
+        idempotency_key: String,
+        amount: i64,
+        settled: Option<i64>,
+        refunded: Option<i64>,
+        currency: String,
+        vendor: String,
+        category: Option<String>,
+        verdict: String,
+        state: String,
+        decided_at: i64,
+        updated_at: i64,
+        approvals_before: i64,
+        sum_before: i64,
+        evidence: String,
+        due_at: Option<i64>,
+        followup: Option<String>,
+    }
 }
 
 impl EntryRow {
@@ -82,15 +83,16 @@ impl EntryRow {
     }
 }
 
-#[derive(FromRow)]
-struct CounterRow {
-    mandate_id: Vec<u8>,
-    subject: String,
-    starts_at: i64,
-    ends_at: i64,
-    spent: i64,
-    held: i64,
-    through: i64,
+quetra::from_row! {
+    struct CounterRow {
+        mandate_id: Vec<u8>,
+        subject: String,
+        starts_at: i64,
+        ends_at: i64,
+        spent: i64,
+        held: i64,
+        through: i64,
+    }
 }
 
 impl CounterRow {

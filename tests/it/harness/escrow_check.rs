@@ -5,7 +5,7 @@
 
 use redis::Value;
 use sqlx::postgres::PgPool;
-use sqlx::{FromRow, query_as};
+use sqlx::query_as;
 
 use super::redis::Asker;
 
@@ -22,22 +22,24 @@ JOIN counter USING (mandate_id, subject, starts_at)
 GROUP BY lease.mandate_id, lease.subject, lease.starts_at, counter.spent, counter.held
 HAVING counter.spent + counter.held + sum(lease.leased) > max(lease.limit_minor)";
 
-#[derive(FromRow)]
-struct Authority {
-    shard: i16,
-    epoch: i64,
-    position_epoch: i64,
-    position_seq: i64,
+quetra::from_row! {
+    struct Authority {
+        shard: i16,
+        epoch: i64,
+        position_epoch: i64,
+        position_seq: i64,
+    }
 }
 
-#[derive(FromRow)]
-struct Lease {
-    mandate: String,
-    subject: String,
-    starts_at: i64,
-    number: i64,
-    amount: i64,
-    leased: i64,
+quetra::from_row! {
+    struct Lease {
+        mandate: String,
+        subject: String,
+        starts_at: i64,
+        number: i64,
+        amount: i64,
+        leased: i64,
+    }
 }
 
 /// Everything that is wrong between a Postgres database and a Redis; empty if nothing is.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use quetra::config::DatabaseUrl;
 use quetra::domain::vendor::Vendor;
 use sqlx::postgres::PgPool;
-use sqlx::{AssertSqlSafe, FromRow, query_as, query_scalar};
+use sqlx::{AssertSqlSafe, query_as, query_scalar};
 
 use super::escrow_check;
 
@@ -36,37 +36,40 @@ WHERE head.seq <> (SELECT count(*) FROM spend WHERE spend.org_id = head.org_id)
   OR head.floor < (SELECT coalesce(max(updated_at), 0) FROM spend
     WHERE spend.org_id = head.org_id)";
 
-#[derive(FromRow)]
-struct Counter {
-    mandate: String,
-    subject: String,
-    starts_at: i64,
-    ends_at: i64,
-    spent: i64,
-    held: i64,
+quetra::from_row! {
+    struct Counter {
+        mandate: String,
+        subject: String,
+        starts_at: i64,
+        ends_at: i64,
+        spent: i64,
+        held: i64,
+    }
 }
 
-#[derive(FromRow)]
-struct Load {
-    mandate: String,
-    decided_at: i64,
-    vendor: String,
-    category: Option<String>,
-    spent: i64,
-    held: i64,
+quetra::from_row! {
+    struct Load {
+        mandate: String,
+        decided_at: i64,
+        vendor: String,
+        category: Option<String>,
+        spent: i64,
+        held: i64,
+    }
 }
 
-#[derive(FromRow)]
-struct Entry {
-    chain: String,
-    seq: i64,
-    id: String,
-    mandate: Option<String>,
-    decided_at: i64,
-    verdict: String,
-    amount: i64,
-    approvals_before: i64,
-    sum_before: i64,
+quetra::from_row! {
+    struct Entry {
+        chain: String,
+        seq: i64,
+        id: String,
+        mandate: Option<String>,
+        decided_at: i64,
+        verdict: String,
+        amount: i64,
+        approvals_before: i64,
+        sum_before: i64,
+    }
 }
 
 /// Everything that is held against each other, from whichever database.

@@ -9,7 +9,9 @@ use super::*;
 use crate::domain::mandate::Policy;
 use crate::domain::money::AMOUNT_MAX;
 use crate::domain::rule::CustomEngine;
-use crate::domain::samples::{VENDORS, config, policies, repaired, rules, situations};
+use crate::domain::samples::{
+    NEIGHBOURS, VENDORS, neighbours, policies, repaired, rules, situations,
+};
 
 /// From the freest to the strictest.
 fn strictness(verdict: Verdict) -> u8 {
@@ -91,74 +93,102 @@ fn tightened(mut policy: Policy, what: &Index, at: &Index) -> Policy {
     repaired(policy)
 }
 
+fn with_policy(case: &Situation, policy: Policy) -> Situation {
+    let mut other = case.clone();
+    if let Some(mandate) = &mut other.mandate {
+        mandate.policy = policy;
+    }
+    other
+}
+
 fn cases() -> impl Strategy<Value = Situation> {
     situations(policies(rules(), 6)).prop_filter("a mandate", |case| case.mandate.is_some())
 }
 
-proptest! {
-    #![proptest_config(config())]
-
-    #[test]
-    fn a_stricter_mandate_never_allows_more(case in cases(), what: Index, at: Index) {
-        let mut stricter = case.clone();
-        let mandate = stricter.mandate.as_mut().unwrap();
-        mandate.policy = tightened(mandate.policy.clone(), &what, &at);
-        let rules = case.mandate.as_ref().unwrap().policy.rules.len();
-        prop_assume!(mandate.policy.rules.len() == rules);
-        prop_assume!(mandate.policy.valid_until.is_none_or(|end| end > mandate.policy.valid_from));
-        let (Some(before), Some(after)) = (case.decide(), stricter.decide()) else {
-            return Ok(());
-        };
+/// What becomes of a case that is decided, and of others that must not be allowed more.
+fn never_allows_more(
+    case: &Situation,
+    others: impl IntoIterator<Item = Situation>,
+) -> Result<(), TestCaseError> {
+    let Some(before) = case.decide() else { return Ok(()) };
+    for other in others {
+        let Some(after) = other.decide() else { continue };
         prop_assert!(
             strictness(before.verdict) <= strictness(after.verdict),
-            "{:?} became {:?} by {:?}", before.verdict, after.verdict, stricter.mandate
+            "{:?} became {:?} by {:?}",
+            before.verdict,
+            after.verdict,
+            other
         );
         for (before, after) in before.rule_results.iter().zip(&after.rule_results) {
             prop_assert!(before.passed() || !after.passed(), "{before:?} became {after:?}");
         }
     }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(neighbours())]
 
     #[test]
-    fn one_more_rule_never_allows_more(case in cases(), rule in rules()) {
-        let mut stricter = case.clone();
-        let mandate = stricter.mandate.as_mut().unwrap();
-        mandate.policy.rules.push(rule);
-        mandate.policy = repaired(mandate.policy.clone());
-        let before = &case.mandate.as_ref().unwrap().policy.rules;
+    fn a_stricter_mandate_never_allows_more(
+        case in cases(),
+        places: [(Index, Index); NEIGHBOURS],
+    ) {
+        let policy = &case.mandate.as_ref().unwrap().policy;
+        let stricter = places.iter().map(|(what, at)| tightened(policy.clone(), what, at));
+        let stricter = stricter.filter(|tight| {
+            tight.rules.len() == policy.rules.len()
+                && tight.valid_until.is_none_or(|end| end > tight.valid_from)
+        });
+        never_allows_more(&case, stricter.map(|policy| with_policy(&case, policy)))?;
+    }
+
+    #[test]
+    fn one_more_rule_never_allows_more(
+        case in cases(),
+        rules in prop::array::uniform::<_, NEIGHBOURS>(rules()),
+    ) {
+        let policy = &case.mandate.as_ref().unwrap().policy;
+        let longer = rules.into_iter().map(|rule| {
+            let mut policy = policy.clone();
+            policy.rules.push(rule);
+            repaired(policy)
+        });
         // A vendor that was blocked and is now allowed too is one rule more and one less.
-        prop_assume!(mandate.policy.rules.starts_with(before));
-        let (Some(before), Some(after)) = (case.decide(), stricter.decide()) else {
-            return Ok(());
-        };
-        prop_assert!(strictness(before.verdict) <= strictness(after.verdict));
+        let longer = longer.filter(|longer| longer.rules.starts_with(&policy.rules));
+        never_allows_more(&case, longer.map(|policy| with_policy(&case, policy)))?;
     }
 
     #[test]
-    fn more_money_is_never_easier_to_get(case in cases(), more in 1..=400_i64) {
-        let mut larger = case.clone();
-        larger.spend.amount = (case.spend.amount + more).min(AMOUNT_MAX);
-        let (Some(before), Some(after)) = (case.decide(), larger.decide()) else {
-            return Ok(());
-        };
-        prop_assert!(strictness(before.verdict) <= strictness(after.verdict));
-        for (before, after) in before.rule_results.iter().zip(&after.rule_results) {
-            prop_assert!(before.passed() || !after.passed(), "{before:?} became {after:?}");
-        }
+    fn more_money_is_never_easier_to_get(
+        case in cases(),
+        more in prop::array::uniform::<_, NEIGHBOURS>(1..=400_i64),
+    ) {
+        let larger = more.into_iter().map(|more| {
+            let mut larger = case.clone();
+            larger.spend.amount = (case.spend.amount + more).min(AMOUNT_MAX);
+            larger
+        });
+        never_allows_more(&case, larger)?;
     }
 
     #[test]
-    fn what_is_gone_already_never_makes_room(case in cases(), more in 1..=200_i64) {
-        let mut later = case.clone();
-        for level in &mut later.levels {
-            level.spent += more;
-        }
-        for window in &mut later.windows {
-            window.count += more;
-            window.sum += more;
-        }
-        let (Some(before), Some(after)) = (case.decide(), later.decide()) else {
-            return Ok(());
-        };
-        prop_assert!(strictness(before.verdict) <= strictness(after.verdict));
+    fn what_is_gone_already_never_makes_room(
+        case in cases(),
+        more in prop::array::uniform::<_, NEIGHBOURS>(1..=200_i64),
+    ) {
+        let later = more.into_iter().map(|more| {
+            let mut later = case.clone();
+            for level in &mut later.levels {
+                level.spent += more;
+            }
+            for window in &mut later.windows {
+                window.count += more;
+                window.sum += more;
+            }
+            later
+        });
+        never_allows_more(&case, later)?;
     }
 }

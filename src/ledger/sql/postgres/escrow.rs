@@ -64,17 +64,19 @@ pub(in crate::ledger) struct Place {
     pub(in crate::ledger) seq: i64,
 }
 
-/// Who a shard is spent from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
-pub(in crate::ledger) struct Authority {
-    pub(in crate::ledger) shard: i16,
-    pub(in crate::ledger) epoch: i64,
-    pub(in crate::ledger) replication_id: String,
-    pub(in crate::ledger) begun: bool,
-    position_epoch: i64,
-    position_seq: i64,
-    pub(in crate::ledger) floor: i64,
-    pub(in crate::ledger) taken_at: i64,
+crate::from_row! {
+    /// Who a shard is spent from.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub(in crate::ledger) struct Authority {
+        pub(in crate::ledger) shard: i16,
+        pub(in crate::ledger) epoch: i64,
+        pub(in crate::ledger) replication_id: String,
+        pub(in crate::ledger) begun: bool,
+        position_epoch: i64,
+        position_seq: i64,
+        pub(in crate::ledger) floor: i64,
+        pub(in crate::ledger) taken_at: i64,
+    }
 }
 
 impl Authority {

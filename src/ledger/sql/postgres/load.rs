@@ -1,8 +1,8 @@
 //! Reading what a batch names into a book, in a fixed number of statements.
 //!
 //! Keys travel as arrays; every row is found by a key or at the start of an index, so the cost does
-//! not grow with the record. Only a counter that has no row yet is summed up by a statement of its
-//! own, once in its window. Not here: writing (`save`).
+//! not grow with the record. Only a counter that has no row yet is summed up from it, once in its
+//! window. Not here: writing (`save`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
@@ -14,6 +14,7 @@ use sqlx::{Row, query_as};
 use super::super::subjects::{add, subjects, sum_of};
 use super::super::{Needs, Page, corrupt, end_micros, word};
 use super::Failed;
+use super::save::column;
 use crate::domain::agent::AgentStatus;
 use crate::domain::id::{AgentId, MandateId, OrgId, TransactionId};
 use crate::domain::ledger::{Approval, Book, Charge, CounterKey, Level, Tally};
@@ -22,12 +23,17 @@ use crate::domain::transaction::TransactionRecord;
 use crate::store::postgres::rows_at;
 use crate::store::sql::spends::{SpendRow, counter_key, subject_text};
 
+/// The limits keep the plan at one look into the index for each.
 const STANDINGS: &str = "
 SELECT 'o', id, version, frozen, NULL, NULL FROM organization WHERE id = ANY($1)
 UNION ALL
-SELECT 'a', id, NULL, NULL, status, current_mandate FROM agent WHERE id = ANY($2)
+SELECT 'a', found.id, NULL, NULL, found.status, found.current_mandate
+FROM unnest($2::bytea[]) AS asked (id) CROSS JOIN LATERAL (
+    SELECT id, status, current_mandate FROM agent WHERE agent.id = asked.id LIMIT 1) found
 UNION ALL
-SELECT 'm', id, version, NULL, status, NULL FROM mandate WHERE id = ANY($3)";
+SELECT 'm', found.id, found.version, NULL, found.status, NULL
+FROM unnest($3::bytea[]) AS asked (id) CROSS JOIN LATERAL (
+    SELECT id, version, status FROM mandate WHERE mandate.id = asked.id LIMIT 1) found";
 
 pub(super) static KNOWN: LazyLock<String> =
     LazyLock::new(|| rows_at("SELECT * FROM spend_by_id WHERE id = ANY($1)"));
@@ -83,20 +89,27 @@ JOIN counter ON counter.mandate_id = asked.mandate AND counter.subject = asked.s
     AND counter.starts_at BETWEEN asked.earliest AND asked.decided_at
     AND counter.ends_at > asked.decided_at";
 
-/// What a new counter starts at: everything of its window that was spent before it existed.
+/// What new counters start at: everything of their windows that was spent before they existed.
 const SUM_UP: &str = "
-SELECT vendor,
-  sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN coalesce(paid, settled)
-    WHEN 'refunded' THEN coalesce(paid, settled) - coalesce(repaid, refunded) ELSE 0 END)::bigint,
-  sum(CASE state WHEN 'pending_approval' THEN amount ELSE 0 END)::bigint
-FROM spend
-WHERE mandate_id = $1 AND verdict <> 'rejected' AND decided_at >= $2 AND decided_at < $3
-  AND CASE $4
-    WHEN 'budget' THEN true
-    WHEN 'category' THEN category = $5
-    ELSE vendor = $5 OR right(vendor, length($5) + 1) = '.' || $5
-  END
-GROUP BY vendor";
+SELECT asked.place, counted.vendor, counted.spent, counted.held
+FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::text[])
+    WITH ORDINALITY AS asked (mandate, starts_at, ends_at, kind, subject, place)
+CROSS JOIN LATERAL (
+    SELECT vendor,
+        sum(CASE state WHEN 'approved' THEN amount WHEN 'settled' THEN coalesce(paid, settled)
+            WHEN 'refunded' THEN coalesce(paid, settled) - coalesce(repaid, refunded)
+            ELSE 0 END)::bigint AS spent,
+        sum(CASE state WHEN 'pending_approval' THEN amount ELSE 0 END)::bigint AS held
+    FROM spend
+    WHERE mandate_id = asked.mandate AND verdict <> 'rejected'
+        AND decided_at >= asked.starts_at AND decided_at < asked.ends_at
+        AND CASE asked.kind
+            WHEN 'budget' THEN true
+            WHEN 'category' THEN category = asked.subject
+            ELSE vendor = asked.subject
+                OR right(vendor, length(asked.subject) + 1) = '.' || asked.subject
+        END
+    GROUP BY vendor) counted";
 
 /// Ids as an array parameter, each once.
 fn ids<'a>(ids: impl Iterator<Item = &'a [u8; 16]>) -> Vec<Vec<u8>> {
@@ -275,6 +288,7 @@ pub(super) async fn counters(
         (place, (spent.zip(held).map(|(spent, held)| Level { spent, held }), leased))
     });
     let found = found.collect::<HashMap<_, _>>();
+    let mut new = Vec::new();
     for (charge, place) in asked.into_iter().zip(1_i64..) {
         let (level, leased) = found.get(&place).copied().unwrap_or_default();
         if leased > 0 {
@@ -284,33 +298,42 @@ pub(super) async fn counters(
         if page.book.counters.contains_key(&charge.key) {
             continue;
         }
-        let level = match level {
-            Some(level) => {
-                page.kept.insert(charge.key.clone());
-                level
-            }
-            None => sum_up(connection, charge).await?,
-        };
-        page.book.counters.insert(charge.key.clone(), level);
+        if let Some(level) = level {
+            page.kept.insert(charge.key.clone());
+            page.book.counters.insert(charge.key.clone(), level);
+        } else {
+            new.push(charge);
+        }
     }
-    Ok(())
+    sum_up(connection, &mut page.book, &new).await
 }
 
-async fn sum_up(connection: &mut PgConnection, charge: &Charge) -> Result<Level, Failed> {
-    let (kind, subject) = sum_of(&charge.key.subject);
-    let rows = query_as::<_, (String, i64, i64)>(SUM_UP)
-        .bind(charge.key.mandate.as_bytes().as_slice())
-        .bind(charge.key.starts_at.as_microsecond())
-        .bind(end_micros(charge.ends_at))
-        .bind(kind)
-        .bind(subject)
+async fn sum_up(
+    connection: &mut PgConnection,
+    book: &mut Book,
+    new: &[&Charge],
+) -> Result<(), Failed> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let (kinds, names) = new.iter().map(|charge| sum_of(&charge.key.subject)).unzip();
+    let rows = query_as::<_, (i64, String, i64, i64)>(SUM_UP)
+        .bind(column(new, |charge| charge.key.mandate.as_bytes().to_vec()))
+        .bind(column(new, |charge| charge.key.starts_at.as_microsecond()))
+        .bind(column(new, |charge| end_micros(charge.ends_at)))
+        .bind::<Vec<&str>>(kinds)
+        .bind::<Vec<&str>>(names)
         .fetch_all(connection)
         .await?;
-    let mut level = Level::default();
-    for (vendor, spent, held) in rows {
-        add(&mut level, &charge.key.subject, &vendor, Level { spent, held });
+    let mut levels = new.iter().map(|charge| (&charge.key, Level::default())).collect::<Vec<_>>();
+    for (place, vendor, spent, held) in rows {
+        let place = usize::try_from(place).ok().and_then(|place| place.checked_sub(1));
+        let level = place.and_then(|place| levels.get_mut(place));
+        let (key, level) = level.ok_or_else(|| corrupt("a sum of a counter nobody asked for"))?;
+        add(level, &key.subject, &vendor, Level { spent, held });
     }
-    Ok(level)
+    book.counters.extend(levels.into_iter().map(|(key, level)| (key.clone(), level)));
+    Ok(())
 }
 
 async fn tallies(

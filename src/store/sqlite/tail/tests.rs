@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::samples::config;
+use crate::domain::samples::histories;
 
 /// The record and its indexes, as a database would have them.
 #[derive(Default)]
@@ -138,7 +138,7 @@ fn counter(number: u8) -> CounterKey {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(histories())]
 
     #[test]
     fn tail_and_indexes_together_are_the_record(
