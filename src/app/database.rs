@@ -90,8 +90,8 @@ impl Database {
         match store.part_record().await {
             Ok(true) => {}
             Ok(false) => tracing::warn!(
-                "next year's decisions are recorded in `spend_later`, as there are such already; \
-                 is the clock of a server ahead?"
+                "next year's decisions are recorded in `spend_later`: there are too many already \
+                 to move them while servers decide; see docs/POSTGRES.md"
             ),
             Err(error) => tracing::warn!(
                 %error,

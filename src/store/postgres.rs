@@ -375,6 +375,6 @@ fn refuse_unknown(applied: &[i64], operation: &'static str) -> Result<(), StoreE
 }
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

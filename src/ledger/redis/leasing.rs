@@ -56,20 +56,31 @@ pub(super) struct Turn {
 #[derive(Default)]
 pub(super) struct Gate {
     pub(super) last: Option<Outcome>,
-    /// The last lease of this server: in which epoch, how much, and when.
-    filled: Option<(i64, i64, Instant)>,
+    filled: Option<Filled>,
+}
+
+/// A slice as this server has filled it last.
+struct Filled {
+    epoch: i64,
+    /// The number of the lease.
+    number: i64,
+    /// What was in the slice then.
+    stock: i64,
+    since: Instant,
 }
 
 impl Gate {
-    /// How much is spent of the slice in [`PACE_MS`], as its last lease lasted; 0 if that is not
-    /// known. Other servers spend of it and fill it too, so it is a guess.
-    pub(super) fn pace(&self, epoch: i64, rest: i64) -> i64 {
-        let filled = self.filled.filter(|(then, ..)| *then == epoch);
-        let Some((_, amount, since)) = filled else { return 0 };
-        let lasted_ms = since.elapsed().as_millis().max(1);
-        let gone = u128::try_from(amount.saturating_sub(rest)).unwrap_or_default();
+    /// How much all servers spend of the slice in [`PACE_MS`], as its last lease lasted. It is not
+    /// known where another server has filled it since.
+    pub(super) fn pace(&self, epoch: i64, (number, rest): (i64, i64)) -> Option<i64> {
+        let filled = self.filled.as_ref()?;
+        if (filled.epoch, filled.number) != (epoch, number) {
+            return None;
+        }
+        let lasted_ms = filled.since.elapsed().as_millis().max(1);
+        let gone = u128::try_from(filled.stock.saturating_sub(rest)).unwrap_or_default();
         let gone = gone.saturating_mul(PACE_MS).checked_div(lasted_ms);
-        gone.and_then(|pace| i64::try_from(pace).ok()).unwrap_or(i64::MAX)
+        Some(gone.and_then(|pace| i64::try_from(pace).ok()).unwrap_or(i64::MAX))
     }
 }
 
@@ -172,10 +183,11 @@ impl Leasing {
         }
         let charge = ask.claim.0.charges.get(ask.index).cloned();
         let charge = charge.ok_or(LinkError::Answer("no such slice"))?;
-        let ask = Ask { pace: gate.pace(epoch.number, ask.slice.1), ..ask };
+        let slice = ask.slice;
+        let ask = Ask { pace: gate.pace(epoch.number, slice), ..ask };
         if let Granted::Lease(lease) = self.ask(shards, holder, ask).await? {
             shards.install((holder.shard, &live, &epoch), &charge, &lease).await?;
-            turn.filled(&mut gate, epoch.number, &lease);
+            turn.filled(&mut gate, (epoch.number, slice.1), &lease);
         }
         Ok(())
     }
@@ -203,9 +215,10 @@ pub(super) async fn run(
 }
 
 impl Turn {
-    /// Notes what was filled in: half of it later the next is asked for.
-    pub(super) fn filled(&self, gate: &mut Gate, epoch: i64, lease: &Lease) {
-        gate.filled = Some((epoch, lease.amount, Instant::now()));
+    /// Notes what was filled in, on top of what was left: half of it later the next is asked for.
+    pub(super) fn filled(&self, gate: &mut Gate, (epoch, rest): (i64, i64), lease: &Lease) {
+        let stock = rest.saturating_add(lease.amount);
+        gate.filled = Some(Filled { epoch, number: lease.number, stock, since: Instant::now() });
         self.low.store(lease.amount.checked_div(2).unwrap_or_default(), Ordering::Relaxed);
     }
 }
@@ -289,21 +302,41 @@ impl Shards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Durability;
+
+    fn filled(ago: u64) -> Gate {
+        let since = Instant::now().checked_sub(std::time::Duration::from_secs(ago)).unwrap();
+        Gate { last: None, filled: Some(Filled { epoch: 3, number: 7, stock: 1_000, since }) }
+    }
 
     #[test]
     fn the_pace_is_that_of_the_last_lease_in_the_same_epoch() {
-        let filled = |ago: u64| {
-            let at = Instant::now().checked_sub(std::time::Duration::from_secs(ago)).unwrap();
-            Gate { last: None, filled: Some((3, 1_000, at)) }
-        };
-        assert_eq!(Gate::default().pace(3, 0), 0);
-        assert_eq!(filled(60).pace(4, 0), 0);
         // Of 1,000 a half went in 15 s; all of it in a minute; nothing, and more than there was.
-        let near = |pace: i64, wanted: i64| (wanted * 99 / 100..=wanted).contains(&pace);
-        assert!(near(filled(15).pace(3, 500), 2_000));
-        assert!(near(filled(60).pace(3, 0), 1_000));
-        assert_eq!(filled(60).pace(3, 1_000), 0);
-        assert_eq!(filled(60).pace(3, 2_000), 0);
-        assert!(filled(0).pace(3, 0) > 1_000_000);
+        let near = |pace: Option<i64>, wanted: i64| {
+            pace.is_some_and(|pace| (wanted * 99 / 100..=wanted).contains(&pace))
+        };
+        assert!(near(filled(15).pace(3, (7, 500)), 2_000));
+        assert!(near(filled(60).pace(3, (7, 0)), 1_000));
+        assert_eq!(filled(60).pace(3, (7, 1_000)), Some(0));
+        assert_eq!(filled(60).pace(3, (7, 2_000)), Some(0));
+        assert!(filled(0).pace(3, (7, 0)).unwrap() > 1_000_000);
+        // Nothing is known at first, in another epoch, and where somebody else has filled it.
+        assert_eq!(Gate::default().pace(3, (0, 0)), None);
+        assert_eq!(filled(60).pace(4, (7, 0)), None);
+        assert_eq!(filled(60).pace(3, (8, 0)), None);
+    }
+
+    #[test]
+    fn what_was_left_when_a_lease_came_counts_as_spent_too() {
+        let (turn, mut gate) = (Turn::default(), Gate::default());
+        let (number, amount, level) = (7, 1_000, Durability::Fast);
+        let lease = Lease { number, amount, total: 0, held: 0, limit: 9_000, floor: 0, level };
+        turn.filled(&mut gate, (3, 500), &lease);
+        let filled = gate.filled.as_mut().unwrap();
+        filled.since = Instant::now().checked_sub(std::time::Duration::from_secs(60)).unwrap();
+        // At half of the next one again: as much as a lease has gone.
+        let pace = gate.pace(3, (7, 500)).unwrap();
+        assert!((990..=1_000).contains(&pace), "{pace}");
+        assert_eq!(turn.low.load(Ordering::Relaxed), 500);
     }
 }

@@ -1,4 +1,4 @@
-//! A migrated store for a test of the catalogue.
+//! A migrated store for a test.
 //!
 //! Not here: the tests, which every home shares (`sql/tests`).
 
@@ -12,13 +12,13 @@ mod support;
 pub(super) use support::{APPLICATION, as_application, as_owner, fresh_database};
 
 /// What a test keeps while it uses the store: the URL of the application.
-pub(super) type Kept = String;
+pub(crate) type Kept = String;
 
 /// Mandates that are many here, where each statement crosses a connection.
 pub(super) const THOUSANDS: u32 = 2_000;
 
 /// The store as a server has it. Its tests' `writer` is the owner's.
-pub(super) async fn open() -> (PostgresStore, Kept) {
+pub(crate) async fn open() -> (PostgresStore, Kept) {
     let owner = fresh_database().await;
     let store = PostgresStore::open(&owner).await.unwrap();
     store.migrate().await.unwrap();

@@ -2,7 +2,7 @@
 //! own for each year to come.
 //!
 //! Which parts there are, and that an id is of one decision in all of them, is the schema's
-//! (`migrations/0016` to `0019`). Not here: what reads by time or by mandate, which looks into the
+//! (`migrations/0016` and later). Not here: what reads by time or by mandate, which looks into the
 //! parts that its statement leaves (`lists`, `ledger::sql`).
 
 use super::{PostgresStore, failed};
@@ -22,7 +22,8 @@ pub(crate) fn rows_at(places: &str) -> String {
 }
 
 impl PostgresStore {
-    /// Makes a part for the next year where it is near and there is none; whether there is.
+    /// Makes a part for the next year where it is near and there is none, with what is recorded of
+    /// it already; whether there is one. There is none where that is too much.
     ///
     /// # Errors
     /// When the store fails, or the table is in use for longer than a decision takes.

@@ -4,6 +4,8 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::domain::mandate::Policy;
@@ -101,6 +103,28 @@ fn with_policy(case: &Situation, policy: Policy) -> Situation {
     other
 }
 
+/// What is stricter in one place, where that leaves a policy of as many rules.
+fn stricter<'a>(
+    policy: &'a Policy,
+    places: &'a [(Index, Index)],
+) -> impl Iterator<Item = Policy> + 'a {
+    let stricter = places.iter().map(|(what, at)| tightened(policy.clone(), what, at));
+    stricter.filter(|tight| {
+        tight.rules.len() == policy.rules.len()
+            && tight.valid_until.is_none_or(|end| end > tight.valid_from)
+    })
+}
+
+/// With one more rule. A vendor that was blocked and is now allowed too is one more and one less.
+fn longer(policy: &Policy, rules: Vec<RuleSpec>) -> impl Iterator<Item = Policy> {
+    let longer = rules.into_iter().map(|rule| {
+        let mut policy = policy.clone();
+        policy.rules.push(rule);
+        repaired(policy)
+    });
+    longer.filter(|longer| longer.rules.starts_with(&policy.rules))
+}
+
 fn cases() -> impl Strategy<Value = Situation> {
     situations(policies(rules(), 6)).prop_filter("a mandate", |case| case.mandate.is_some())
 }
@@ -127,6 +151,21 @@ fn never_allows_more(
     Ok(())
 }
 
+#[test]
+fn most_neighbours_are_compared() {
+    let mut runner = TestRunner::deterministic();
+    let places = prop::collection::vec(any::<(Index, Index)>(), NEIGHBOURS);
+    let strategy = (cases(), places, prop::collection::vec(rules(), NEIGHBOURS));
+    let (mut tight, mut long) = (0, 0);
+    for _ in 0..100 {
+        let (case, places, rules) = strategy.new_tree(&mut runner).unwrap().current();
+        let policy = &case.mandate.as_ref().unwrap().policy;
+        tight += stricter(policy, &places).count();
+        long += longer(policy, rules).count();
+    }
+    assert!(tight.min(long) > 100 * NEIGHBOURS * 3 / 4, "{tight} {long}");
+}
+
 proptest! {
     #![proptest_config(neighbours())]
 
@@ -135,28 +174,16 @@ proptest! {
         case in cases(),
         places: [(Index, Index); NEIGHBOURS],
     ) {
-        let policy = &case.mandate.as_ref().unwrap().policy;
-        let stricter = places.iter().map(|(what, at)| tightened(policy.clone(), what, at));
-        let stricter = stricter.filter(|tight| {
-            tight.rules.len() == policy.rules.len()
-                && tight.valid_until.is_none_or(|end| end > tight.valid_from)
-        });
+        let stricter = stricter(&case.mandate.as_ref().unwrap().policy, &places);
         never_allows_more(&case, stricter.map(|policy| with_policy(&case, policy)))?;
     }
 
     #[test]
     fn one_more_rule_never_allows_more(
         case in cases(),
-        rules in prop::array::uniform::<_, NEIGHBOURS>(rules()),
+        rules in prop::collection::vec(rules(), NEIGHBOURS),
     ) {
-        let policy = &case.mandate.as_ref().unwrap().policy;
-        let longer = rules.into_iter().map(|rule| {
-            let mut policy = policy.clone();
-            policy.rules.push(rule);
-            repaired(policy)
-        });
-        // A vendor that was blocked and is now allowed too is one rule more and one less.
-        let longer = longer.filter(|longer| longer.rules.starts_with(&policy.rules));
+        let longer = longer(&case.mandate.as_ref().unwrap().policy, rules);
         never_allows_more(&case, longer.map(|policy| with_policy(&case, policy)))?;
     }
 

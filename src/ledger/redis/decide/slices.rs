@@ -76,7 +76,7 @@ impl Deciding<'_> {
         // Beside the list of turns everybody who has this one wants the same.
         let callers = i64::try_from(Arc::strong_count(&turn)).unwrap_or(i64::MAX);
         let slice = (answer.number(2)?, answer.number(3)?);
-        let pace = gate.pace(there.epoch.number, slice.1);
+        let pace = gate.pace(there.epoch.number, slice);
         let callers = callers.saturating_sub(1).max(1);
         let ask = Ask { pace, ..self.ask_for(claim, index, slice, callers) };
         let mut said = Said::Other;
@@ -84,7 +84,7 @@ impl Deciding<'_> {
             Granted::Lease(lease) => {
                 let at = (self.shard, &there.live, &there.epoch);
                 self.shards.install(at, charge, &lease).await?;
-                turn.filled(&mut gate, there.epoch.number, &lease);
+                turn.filled(&mut gate, (there.epoch.number, slice.1), &lease);
                 state.short_since = None;
                 said = Said::Filled;
             }
@@ -131,6 +131,6 @@ impl Deciding<'_> {
     fn ask_for(&self, claim: &Claim, index: usize, slice: (i64, i64), callers: i64) -> Ask {
         let (claim, amount) = ((claim.clone(), self.version()), self.command.spend.amount);
         let now = self.shards.clock.now().as_microsecond();
-        Ask { claim, index, amount, callers, pace: 0, slice, level: self.level, now }
+        Ask { claim, index, amount, callers, pace: None, slice, level: self.level, now }
     }
 }

@@ -27,6 +27,8 @@ const PARTS: &str = "SELECT inhrelid::regclass::text FROM pg_inherits
     WHERE inhparent = 'spend'::regclass ORDER BY 1";
 /// The last migration before the record was in parts.
 const BEFORE: i64 = 15;
+/// The migration that looks whether the later ones may begin.
+const REFUSES: i64 = 12;
 /// What a server of that release was allowed of decisions, and could not do without.
 const GRANTED: &str = "GRANT SELECT, INSERT, UPDATE (state, settled, refunded, updated_at, due_at,
     paid, repaid, followup, approvals_before, sum_before) ON spend TO quetra_application";
@@ -86,7 +88,7 @@ async fn a_decision_is_in_the_part_of_its_year_and_its_id_is_of_no_other() {
 }
 
 #[tokio::test]
-async fn a_part_is_made_in_time_and_none_of_what_is_recorded_already() {
+async fn a_part_is_made_in_time_with_what_is_recorded_already_unless_that_is_much() {
     let (store, _url) = fixture::open().await;
     let owner = store.writer();
     sqlx::raw_sql(ORG).execute(owner).await.unwrap();
@@ -113,9 +115,19 @@ async fn a_part_is_made_in_time_and_none_of_what_is_recorded_already() {
     decide(owner, 2, year_begins(year + 3)).await.unwrap();
     let places = sqlx::query_scalar::<_, String>(WHERE).fetch_all(owner).await.unwrap();
     assert_eq!(places, [two[1].as_str(), "spend_later"]);
-    assert!(part(&late).await && !part(&format!("{}-11-01", year + 2)).await);
+    let later = format!("{}-11-01", year + 2);
+    let few = "SELECT part_record($1::timestamptz, 0)";
+    let few = sqlx::query_scalar::<_, bool>(few).bind(&later).fetch_one(owner).await.unwrap();
+    assert!(part(&late).await && !few);
     assert_eq!(parts().await, three);
-    assert_eq!(rows(owner, &[1, 2]).await, [1, 2]);
+    // What was recorded of that year moves with it; what is of a later one stays.
+    decide(owner, 3, year_begins(year + 9)).await.unwrap();
+    assert!(part(&later).await);
+    let places = sqlx::query_scalar::<_, String>(WHERE).fetch_all(owner).await.unwrap();
+    assert_eq!(places, [two[1].as_str(), &format!("spend_{}", year + 3), "spend_later"]);
+    assert_eq!(rows(owner, &[1, 2, 3]).await, [1, 2, 3]);
+    let names = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM spend_by_id").fetch_one(owner);
+    assert_eq!(names.await.unwrap(), 3);
     // A server may ask for the next year's, and has it.
     assert!(store.part_record().await.unwrap());
 }
@@ -143,6 +155,28 @@ async fn decide_as_before(url: String, from: i64, stop: Arc<AtomicBool>) -> i64 
         number += 1;
     }
     number - from
+}
+
+#[tokio::test]
+async fn a_record_with_times_to_come_is_left_as_it_is() {
+    let url = fixture::fresh_database().await;
+    let owner = PgPool::connect(&url).await.unwrap();
+    let before = MIGRATOR.iter().filter(|one| one.version <= BEFORE && one.version != REFUSES);
+    Migrator::with_migrations(before.cloned().collect()).run(&owner).await.unwrap();
+    sqlx::raw_sql(ORG).execute(&owner).await.unwrap();
+    let floor = "UPDATE ledger_head SET floor = (extract(epoch FROM now() + $1::interval) * 1e6)
+        ::bigint";
+    let store = PostgresStore::open(&url).await.unwrap();
+    sqlx::query(floor).bind("400 days").execute(&owner).await.unwrap();
+    let error = store.migrate().await.unwrap_err();
+    let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(why.contains("the clock of a server was ahead"), "{why}");
+    let parted = "SELECT to_regclass('spend_by_id') IS NOT NULL";
+    assert!(!sqlx::query_scalar::<_, bool>(parted).fetch_one(&owner).await.unwrap());
+    // What is not yet next year, or will be in some weeks, is in order.
+    sqlx::query(floor).bind("1 hour").execute(&owner).await.unwrap();
+    assert!(store.migrate().await.unwrap().contains(&"0012_refuse_times_to_come".to_owned()));
+    store.check().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

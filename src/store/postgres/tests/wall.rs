@@ -47,13 +47,16 @@ const OF_ALL: [&str; 9] = [
 ];
 
 /// What nobody may do as the application, in an organization's name or in that of all.
-const FORBIDDEN: [&str; 23] = [
+const FORBIDDEN: [&str; 24] = [
     "DELETE FROM spend",
     "DELETE FROM spend_by_id",
     "INSERT INTO spend_by_id SELECT sha256(id), org_id, seq + 1, 0 FROM spend_by_id",
     "SELECT FROM spend_later",
     "SELECT part_record(now() + interval '9 years')",
     "DROP TRIGGER name_decisions ON spend",
+    "CREATE TEMPORARY TABLE forged (LIKE spend_by_id);
+        CREATE TRIGGER forge AFTER INSERT ON forged REFERENCING NEW TABLE AS recorded
+        FOR EACH STATEMENT EXECUTE FUNCTION name_decisions()",
     "UPDATE spend SET amount = 0",
     "UPDATE spend SET decided_at = 0",
     "DELETE FROM act",
@@ -180,6 +183,23 @@ async fn the_application_may_do_nothing_that_a_server_does_not_do() {
         AND NOT relispartition";
     let protected: i64 = sqlx::query_scalar(protected).fetch_one(store.writer()).await.unwrap();
     assert_eq!(usize::try_from(protected).unwrap(), tables(&store).await.len());
+}
+
+#[tokio::test]
+async fn a_part_shows_nothing_by_itself_whoever_made_it() {
+    let (store, _url) = fixture::open().await;
+    let make = "SELECT part_record(now() + interval '3 years')";
+    assert!(sqlx::query_scalar::<_, bool>(make).fetch_one(store.writer()).await.unwrap());
+    let parts = "SELECT relname::text,
+            relrowsecurity AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = oid),
+            EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee <> relowner)
+        FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'spend'::regclass";
+    let parts = sqlx::query_as::<_, (String, bool, bool)>(parts).fetch_all(store.writer()).await;
+    let parts = parts.unwrap();
+    assert!(parts.len() >= 5, "{parts:?}");
+    for (name, is_walled, is_granted) in parts {
+        assert!(is_walled && !is_granted, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -165,3 +165,48 @@ impl Escrow {
         Ok(Some(false))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::postgres::fixture;
+
+    const AUTHORITY: &str = "
+INSERT INTO shard_authority (shard, epoch, replication_id, begun, position_epoch, position_seq,
+    floor, taken_at)
+VALUES (1, 5, 'five', true, 4, 7, 0, 0)";
+
+    /// Of the first a server of an earlier version has recorded the end, and said nothing of it.
+    const EPOCHS: &str = "
+INSERT INTO shard_epoch (shard, epoch, replication_id, state, end_seq, is_sound)
+VALUES (1, 1, 'one', 'ended', NULL, NULL), (1, 2, 'two', 'ended', 5, true),
+    (1, 3, 'three', 'ended', 9, false), (1, 4, 'four', 'ended', NULL, NULL),
+    (1, 5, 'five', 'begun', NULL, NULL)";
+
+    #[tokio::test]
+    async fn what_was_answered_is_missed_if_the_record_ends_before_it_and_else_is_not() {
+        let (store, _url) = fixture::open().await;
+        let escrow = Escrow::new(store);
+        let owner = escrow.store.writer();
+        for statement in [AUTHORITY, EPOCHS] {
+            sqlx::query(statement).execute(owner).await.unwrap();
+        }
+        for (epoch, seq, wanted) in [
+            (1, i64::MAX, Some(true)),
+            (2, 5, Some(true)),
+            (3, 1, Some(false)),
+            (4, 1, None),
+            (5, 1, None),
+            (6, 1, None),
+            // It ends at 5: what was answered at 6 is missing, and from then on so is all of it.
+            (2, 6, Some(false)),
+            (2, 5, Some(false)),
+        ] {
+            let found = escrow.was_recorded(1, Place { epoch, seq }).await.unwrap();
+            assert_eq!(found, wanted, "{epoch}-{seq}");
+        }
+        let sound = "SELECT is_sound FROM shard_epoch ORDER BY epoch";
+        let sound = sqlx::query_scalar::<_, Option<bool>>(sound).fetch_all(owner).await.unwrap();
+        assert_eq!(sound, [None, Some(false), Some(false), None, None]);
+    }
+}

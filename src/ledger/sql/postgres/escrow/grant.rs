@@ -18,13 +18,15 @@ use crate::ledger::Durability;
 use crate::ledger::sql::{Head, Needs, Page, corrupt};
 use crate::store::sql::spends::subject_text;
 
-/// A lease is this part of what is left at most: others want some of it too.
+/// A lease is this part of what is left at most, as others want some of it too; but always enough
+/// for the spends that wait for it.
 const SHARE: i64 = 4;
 
-/// While nobody knows how fast it is spent it is this part, so that little is stranded, or a few
-/// spends like the one at hand, so that topping up is rare.
+/// While nobody knows how fast it is spent it is this part, so that little is stranded.
 const UNKNOWN_SHARE: i64 = 64;
-const UNKNOWN_SPENDS: i64 = 8;
+
+/// So many spends like the one at hand are leased at least, so that topping up is rare.
+const SPENDS: i64 = 8;
 
 const EPOCH: &str = "SELECT epoch, begun FROM shard_authority WHERE shard = $1 FOR KEY SHARE";
 const VERSIONS: &str = "SELECT id, version FROM mandate WHERE id = ANY($1)";
@@ -70,8 +72,8 @@ pub(in crate::ledger) struct Ask {
     pub(in crate::ledger) amount: i64,
     /// How many want to spend of this slice now, with about as much; 0: it is ahead of need.
     pub(in crate::ledger) callers: i64,
-    /// About how much is spent of it in the time that a lease should last; 0: that is not known.
-    pub(in crate::ledger) pace: i64,
+    /// About how much is spent of it in the time that a lease should last, if that is known.
+    pub(in crate::ledger) pace: Option<i64>,
     /// The number of the last lease in the slice, and what is left there.
     pub(in crate::ledger) slice: (i64, i64),
     /// The level that answers from it are given at: also a slice with enough in it gets another
@@ -245,10 +247,10 @@ async fn lasts(
 
 /// How much is leased of what is free, where so much is missing in the slice: for a spend, how many
 /// want one like it, and the pace.
-fn part_of(free: i64, missing: i64, (spend, callers, pace): (i64, i64, i64)) -> i64 {
+fn part_of(free: i64, missing: i64, (spend, callers, pace): (i64, i64, Option<i64>)) -> i64 {
     let part = |parts| free.checked_div(parts).unwrap_or_default();
-    let unknown = part(UNKNOWN_SHARE).max(spend.saturating_mul(UNKNOWN_SPENDS));
-    let share = part(SHARE).min(pace.max(unknown));
+    let lasting = pace.unwrap_or_else(|| part(UNKNOWN_SHARE));
+    let share = part(SHARE).min(lasting.max(spend.saturating_mul(SPENDS)));
     // The last of it is not leased in pieces that each serve one of those who wait.
     missing.max(share).max(free.min(spend.saturating_mul(callers)))
 }
@@ -356,23 +358,24 @@ mod tests {
     fn a_lease_is_what_is_spent_in_its_time_and_never_more_than_there_is() {
         for (spend, callers, pace, free, missing, wanted) in [
             // Nobody knows how fast it is spent: a part of it, or some spends.
-            (1, 1, 0, 64_000, 1, 1_000),
-            (500, 1, 0, 64_000, 500, 4_000),
-            (5_000, 1, 0, 64_000, 5_000, 16_000),
-            // As fast as it is spent, up to a quarter.
-            (1, 1, 3_000, 64_000, 1, 3_000),
-            (1, 1, i64::MAX, 64_000, 1, 16_000),
-            (1, 0, 10, 64_000, 0, 1_000),
+            (1, 1, None, 64_000, 1, 1_000),
+            (500, 1, None, 64_000, 500, 4_000),
+            (5_000, 1, None, 64_000, 5_000, 16_000),
+            // As fast as it is spent, some spends at least and up to a quarter.
+            (1, 1, Some(3_000), 64_000, 1, 3_000),
+            (1, 1, Some(i64::MAX), 64_000, 1, 16_000),
+            (1, 0, Some(10), 64_000, 0, 10),
+            (1, 1, Some(0), 64_000, 1, 8),
             // Enough for all who wait, and for the spend at hand.
-            (100, 200, 0, 64_000, 100, 20_000),
-            (40_000, 1, 0, 64_000, 40_000, 40_000),
+            (100, 200, None, 64_000, 100, 20_000),
+            (40_000, 1, None, 64_000, 40_000, 40_000),
             // The last of it.
-            (2, 1, i64::MAX, 7, 2, 2),
-            (2, 9, 0, 7, 1, 7),
-            (i64::MAX, i64::MAX, i64::MAX, i64::MAX, 1, i64::MAX),
+            (2, 1, Some(i64::MAX), 7, 2, 2),
+            (2, 9, None, 7, 1, 7),
+            (i64::MAX, i64::MAX, Some(i64::MAX), i64::MAX, 1, i64::MAX),
         ] {
             let leased = part_of(free, missing, (spend, callers, pace));
-            assert_eq!(leased, wanted, "{spend} {callers} {pace} {free} {missing}");
+            assert_eq!(leased, wanted, "{spend} {callers} {pace:?} {free} {missing}");
         }
     }
 }
